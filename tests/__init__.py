@@ -1,0 +1,1 @@
+"""Tests mirror the packages; tests/faults kills real servers."""

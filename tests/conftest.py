@@ -1,0 +1,76 @@
+"""Fixtures that every test may use: private ports, directories and environments.
+
+Nothing of the caller's environment that could change a server reaches a test: the environment
+is built from nothing, never filtered.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Below the kernel's ephemeral range: a port from bind(0) may be taken by any outgoing connection
+# of a test beside us between our close and the server's bind.
+PORTS = range(12_000, 32_000)
+
+
+def unused_port() -> int:
+    """A TCP port of 127.0.0.1 on which nobody listens at the moment."""
+    choice = random.SystemRandom()
+    for _ in range(200):
+        port = choice.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    message = "200 random ports of 127.0.0.1 were all in use"
+    raise RuntimeError(message)
+
+
+def built_environment() -> dict[str, str]:
+    """What a process of ours needs to start, and nothing else."""
+    return {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), "/usr/sbin", "/usr/bin", "/sbin", "/bin")),
+        "HOME": tempfile.gettempdir(),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "" if os.access(ROOT, os.W_OK) else "1",
+    }
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Give a new free port at every call."""
+    return unused_port
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Give a built environment that the test may add to."""
+    return built_environment()
+
+
+@pytest.fixture
+def metrics_directory(tmp_path: Path) -> Iterator[Path]:
+    """Give a private, empty, 0700 directory, in memory where the machine has /dev/shm."""
+    shared_memory = Path("/dev/shm")  # noqa: S108 - the product's own default; mkdtemp makes it private
+    base = shared_memory if os.access(shared_memory, os.W_OK) else tmp_path
+    path = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir=base))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
