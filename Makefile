@@ -1,0 +1,58 @@
+# Everything a developer does. Needs Python 3.11 or newer and make; `make setup` brings the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The interpreter that the environment was built from: another PYTHON, or another lock, rebuilds it.
+WANTED := $(shell $(PYTHON) -c 'import sys; print(sys.version.replace("\n", " "), sys.base_prefix)' 2>/dev/null)
+STAMP := $(VENV)/.built
+PYTEST_ARGS ?=
+PROOF_REPEATS ?= 10
+
+.PHONY: setup serve test proof lint format bench lock clean FORCE
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+# Rewritten only when the interpreter is another one, so that the stamp below follows it.
+.python: FORCE
+	@test -n '$(WANTED)' || { echo "make: $(PYTHON) does not run; pass PYTHON=/path/to/python3.11 or newer" >&2; exit 1; }
+	@printf '%s\n' '$(WANTED)' | cmp -s - $@ || printf '%s\n' '$(WANTED)' > $@
+
+$(STAMP): .python requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11; pass PYTHON=/path/to/a/newer/one" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve: export REQUIRE_API_KEY ?= 0
+serve: $(STAMP)
+	exec $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
+
+test: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+# The fault cases, crossed over preload and worker class, ten times each.
+proof: $(STAMP)
+	PROOF_REPEATS=$(PROOF_REPEATS) $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
+
+# Needs uv. Hashes only: no registry's address and no path of the machine goes into the lock.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
