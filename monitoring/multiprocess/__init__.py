@@ -1,0 +1,24 @@
+"""Prometheus metrics of many processes that stay exact, bounded and cheap: slot leases under prometheus-client's file format.
+
+Importing this changes nothing, and does not import prometheus_client, before `install()`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .bootstrap import acquire, install
+
+if TYPE_CHECKING:
+    from .view import MergedCollector
+
+__all__ = ["MergedCollector", "acquire", "install"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MergedCollector":
+        from .view import MergedCollector  # noqa: PLC0415 - it imports prometheus_client
+
+        return MergedCollector
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -1,0 +1,53 @@
+"""What an application calls: `install()` once, and `acquire()` where a worker starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from . import directory as directories
+
+_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+_installed: Path | None = None
+
+
+def install(path: str | os.PathLike[str] | None = None) -> None:
+    """Make prometheus_client keep its metrics in slots of the metrics directory, for this process and those it forks.
+
+    `path` is the directory; by default the one that `directory.choose()` names. Idempotent. Takes no slot. Raises DirectoryError
+    (a ValueError) with one line where the directory cannot be used. Elsewhere than on Linux it only warns: upstream's behaviour stays.
+    """
+    global _installed  # noqa: PLW0603 - one per process, by design
+    if _installed is not None:
+        return
+    if sys.platform != "linux":
+        warnings.warn("monitoring.multiprocess needs Linux (OFD locks); prometheus_client stays as it is", RuntimeWarning, stacklevel=2)
+        return
+    chosen = directories.choose(environ={**os.environ, _DIRECTORY: os.fspath(path)}) if path is not None else directories.choose()
+    os.environ[_DIRECTORY] = str(chosen)
+    # Only now: prometheus_client reads the variable when it is first imported.
+    from . import run, stock  # noqa: PLC0415
+    from .store import store  # noqa: PLC0415
+
+    try:
+        run.join(chosen)
+    except OSError as error:
+        message = f"metrics directory {chosen} cannot be used: {error}"
+        raise directories.DirectoryError(message) from error
+    store.directory = chosen
+    stock.patch(chosen)
+    _installed = chosen
+
+
+def acquire() -> None:
+    """Take this process's slot now: gunicorn's post_fork, or the start of the ASGI lifespan. A first write takes it anyway.
+
+    Never raises for a full or missing disk: that is logged and tried again at later writes. Does nothing before `install()`.
+    """
+    if _installed is None:
+        return
+    from .store import store  # noqa: PLC0415
+
+    store.acquire()

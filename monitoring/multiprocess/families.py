@@ -1,0 +1,87 @@
+"""Declarations of metric families, shared by all processes in `families.json`, replaced by rename under a lock byte.
+
+The newest declaration wins after a deploy. It also gives HELP and TYPE to families that have no series yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import locks
+
+FAMILIES_FILE = "families.json"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric family: `type` is prometheus-client's, `mode` a gauge's multiprocess mode, `buckets` a histogram's upper bounds.
+
+    `generation` counts how often the declaration of this name has changed within the run.
+    """
+
+    name: str
+    type: str
+    help: str
+    mode: str = ""
+    labels: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = ()
+    generation: int = 1
+
+    @property
+    def stored_as(self) -> tuple[str, str]:
+        """The (type, mode) of the file that its samples stand in: Info and Enum are kept as most recent gauges."""
+        return ("gauge", "mostrecent") if self.type in ("info", "stateset") else (self.type, self.mode)
+
+
+def read(directory: Path) -> dict[str, Family]:
+    """The declarations of the directory by family name; none where the file is missing or damaged."""
+    try:
+        entries: Any = json.loads((directory / FAMILIES_FILE).read_bytes())
+        return {name: _parse(name, entry) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def publish(directory: Path, declared: dict[str, Family]) -> None:
+    """Make these declarations the current ones; others stay. OSError (ENOSPC) where they cannot be written."""
+    fd = locks.open_lock_file(directory)
+    try:
+        locks.lock(fd, locks.FAMILIES)
+        current = read(directory)
+        merged = dict(current)
+        for name, family in declared.items():
+            former = current.get(name)
+            if former is None or replace(former, generation=family.generation) != family:
+                merged[name] = replace(family, generation=former.generation + 1 if former else 1)
+        if merged != current:
+            _replace(directory, merged)
+    finally:
+        os.close(fd)
+
+
+def _replace(directory: Path, merged: dict[str, Family]) -> None:
+    temporary = directory / "families.tmp"
+    try:
+        temporary.write_text(json.dumps({name: asdict(family) for name, family in sorted(merged.items())}))
+        temporary.replace(directory / FAMILIES_FILE)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _parse(name: str, entry: dict[str, Any]) -> Family:
+    return Family(
+        name=str(name),
+        type=str(entry["type"]),
+        help=str(entry["help"]),
+        mode=str(entry["mode"]),
+        labels=tuple(map(str, entry["labels"])),
+        buckets=tuple(map(str, entry["buckets"])),
+        generation=int(entry["generation"]),
+    )

@@ -1,0 +1,73 @@
+"""The slot lease: a process owns slot n while it holds byte n of the lock file, and the kernel frees it on any death."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import locks, run
+
+#: Values that mean nothing once their writer is gone: the next holder of the slot begins without them.
+_NOT_CONTINUED = ("gauge_live", "gauge_all_")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Slot `slot`, held by the mapping at `address` for as long as this process lives (or until `release`)."""
+
+    slot: int
+    address: int
+
+    def release(self) -> None:
+        """Give the slot back early. Never in a forked child."""
+        locks.drop(self.address)
+
+
+def take(directory: Path) -> Lease:
+    """Take the lowest free slot and clean it; OSError where the directory cannot be used.
+
+    The second byte is locked last: a view shows a slot's live gauges only while it is held, so never those of a former holder.
+    """
+    with locks.mutex:
+        fd = locks.open_lock_file(directory)
+        try:
+            locks.lock(fd, locks.START, shared=True)
+            while run.read(directory).clearing:
+                locks.unlock(fd, locks.START)
+                run.finish_clearing(directory)
+                locks.lock(fd, locks.START, shared=True)
+            slot = next((n for n in range(locks.SLOTS) if locks.try_lock(fd, n)), None)
+            if slot is None:
+                message = f"all {locks.SLOTS} slots of {directory} are taken"
+                raise OSError(message)
+            _clean(directory, slot)
+            locks.lock(fd, locks.CLEAN + slot)
+            address = locks.hold(fd)
+            locks.unlock(fd, locks.START)
+            return Lease(slot, address)
+        finally:
+            os.close(fd)
+
+
+def living_slots(directory: Path) -> tuple[set[int], set[int]]:
+    """The slots that are held, and those of them that are clean. The lock file is opened anew: a kept descriptor may have been closed."""
+    try:
+        fd = locks.open_lock_file(directory, write=False)
+    except OSError:
+        return set(), set()
+    try:
+        held = locks.held_bytes(fd, 0, locks.SLOTS)
+        clean = {n for n in held if locks.holder(fd, locks.CLEAN + n)}
+    finally:
+        os.close(fd)
+    return held, clean
+
+
+def _clean(directory: Path, slot: int) -> None:
+    for name in os.listdir(directory):
+        gauge = name.endswith(f"_s{slot}.db") and name.startswith(_NOT_CONTINUED)
+        if gauge or name.endswith(f"_s{slot}.tmp"):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(directory / name)

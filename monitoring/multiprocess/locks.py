@@ -1,0 +1,132 @@
+"""Open-file-description locks on the bytes of one lock file.
+
+The kernel frees such a lock when the last reference to its open file goes, on any kind of death, so nothing here needs a clean-up
+hook. A lock that must outlive its descriptor is kept by a mapping of the file (`hold`), which no code can close by number and no
+forked child inherits.
+
+Byte layout of `lease.lock`: slot n is byte n; `CLEAN + n` says that slot n has been cleaned; the rest are single bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+import threading
+import time
+from pathlib import Path
+
+LOCK_FILE = "lease.lock"
+SLOTS = 1 << 20
+CLEAN = SLOTS
+RUN = 2 * SLOTS
+FAMILIES = RUN + 1
+#: Taken shared while a slot is taken, exclusively while a run is joined or cleared. Everything below it belongs to the living.
+START = RUN + 2
+
+#: One lock for what must not be half done when a process forks: a lease between lock and close, a new key in a value file. It is
+#: reentrant because a signal handler may write a metric while its own thread is here.
+mutex = threading.RLock()
+
+_FLOCK = struct.Struct("hhqqi4x")
+_PROT_READ, _MAP_SHARED, _MADV_DONTFORK = 1, 1, 10
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+os.register_at_fork(before=mutex.acquire, after_in_parent=mutex.release, after_in_child=mutex.release)
+
+
+def open_lock_file(directory: Path, *, write: bool = True) -> int:
+    """Open the directory's lock file (made where missing, if `write`) and return its descriptor; OSError says why not."""
+    flags = (os.O_RDWR | os.O_CREAT) if write else os.O_RDONLY
+    return os.open(directory / LOCK_FILE, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def try_lock(fd: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
+    """Lock `length` bytes from `start` without waiting; False when somebody else holds any of them."""
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def lock(fd: int, start: int, *, shared: bool = False, patience: float = 30.0) -> None:
+    """Lock one byte, waiting for its holder; TimeoutError after `patience` seconds.
+
+    It polls instead of blocking in the kernel, so that a stopped holder cannot stop everybody else for ever.
+    """
+    deadline = time.monotonic() + patience
+    pause = 0.0005
+    while not try_lock(fd, start, shared=shared):
+        if time.monotonic() > deadline:
+            message = f"byte {start} of {LOCK_FILE} has been locked by another process for {patience:g} s; is that process stopped?"
+            raise TimeoutError(errno.ETIMEDOUT, message)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+def unlock(fd: int, start: int, length: int = 1) -> None:
+    """Give back what this descriptor holds of these bytes."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0))
+
+
+def holder(fd: int, start: int, length: int = 1) -> tuple[int, int] | None:
+    """The (start, length) of a lock that another open file holds within these bytes, or None.
+
+    Ask through a descriptor of its own: a lock never conflicts with the descriptor that took it.
+    """
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0))
+    kind, _, at, size, _ = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else (at, size)
+
+
+def held_bytes(fd: int, start: int, end: int) -> set[int]:
+    """Every byte of [start, end) that another open file holds by a lock of its own (wider locks are not leases)."""
+    found: set[int] = set()
+    pending = [(start, end)]
+    while pending:
+        low, high = pending.pop()
+        if low >= high:
+            continue
+        conflict = holder(fd, low, high - low)
+        if conflict is None:
+            continue
+        at, size = conflict
+        if size == 1:
+            found.add(at)
+        stop = at + size if size else high
+        pending += [(low, min(at, high)), (max(low, stop), high)]
+    return found
+
+
+def hold(fd: int) -> int:
+    """Keep this descriptor's locks beyond its closing, by a mapping that forked children do not get; returns its address.
+
+    The caller holds `mutex` from the lock to the closing of the descriptor: a fork in between would hand the descriptor on.
+    """
+    address = _libc.mmap(None, _PAGE, _PROT_READ, _MAP_SHARED, fd, 0)
+    if address in (None, _MAP_FAILED):
+        number = ctypes.get_errno()
+        raise OSError(number, f"mapping {LOCK_FILE} failed: {os.strerror(number)}")
+    if _libc.madvise(address, _PAGE, _MADV_DONTFORK):
+        number = ctypes.get_errno()
+        _libc.munmap(address, _PAGE)
+        raise OSError(number, f"madvise(MADV_DONTFORK) on {LOCK_FILE} failed: {os.strerror(number)}")
+    return int(address)
+
+
+def drop(address: int) -> None:
+    """End a `hold`: its locks go with the mapping. Never call it in a forked child, where the address means nothing."""
+    _libc.munmap(address, _PAGE)
+
+
+_PAGE = os.sysconf("SC_PAGESIZE")

@@ -1,0 +1,145 @@
+"""A run: the time between two moments at which nobody of the service is alive.
+
+Counters live as long as a run. Whoever joins and finds that no process holds any byte below `locks.START` clears the directory; a
+generation number in `run.json` lets a view see that as one step: while its state is `clearing`, the files are nobody's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import stat
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import locks
+
+RUN_FILE = "run.json"
+_READY, _CLEARING = "ready", "clearing"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """A process that outlives its workers without holding a lock: `uvicorn --workers`, or the parent of multiprocessing children."""
+
+    pid: int
+    start_time: int
+    pid_namespace: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `run.json` says: the generation (counts cold starts), its state, and the supervisor it belongs to, if any."""
+
+    generation: int = 0
+    state: str = _READY
+    supervisor: Supervisor | None = None
+
+    @property
+    def clearing(self) -> bool:
+        return self.state == _CLEARING
+
+
+def read(directory: Path) -> Run:
+    """The current run; a missing or damaged file reads as generation 0."""
+    try:
+        data: Any = json.loads((directory / RUN_FILE).read_bytes().rstrip(b"\0 \n"))
+        supervisor = data["supervisor"]
+        return Run(int(data["generation"]), str(data["state"]), Supervisor(**supervisor) if supervisor else None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Run()
+
+
+def join(directory: Path) -> int:
+    """Join the run of `directory`, starting a new one where nobody is alive; returns the address that holds the run byte.
+
+    Raises OSError (TimeoutError among them) where the directory cannot be used.
+    """
+    with locks.mutex:
+        fd = locks.open_lock_file(directory)
+        try:
+            locks.lock(fd, locks.START)
+            record = read(directory)
+            ours = supervisor()
+            alone = locks.try_lock(fd, 0, locks.START)
+            if record.clearing or (alone and not (ours and ours == record.supervisor)):
+                record = clear(directory, record)
+            if ours != record.supervisor and (ours or alone):
+                _write(directory, replace(record, supervisor=ours))
+            if alone:
+                locks.unlock(fd, 0, locks.START)
+            return _hold_run_byte(directory)
+        finally:
+            os.close(fd)
+
+
+def clear(directory: Path, record: Run) -> Run:
+    """Remove every value file of the last run, seen by views as one step. The caller holds `START` exclusively."""
+    clearing = Run(record.generation + (not record.clearing), _CLEARING)
+    _write(directory, clearing)
+    for entry in list(os.scandir(directory)):
+        if entry.name.endswith((".db", ".tmp")) or entry.name == "families.json":
+            if entry.is_dir(follow_symlinks=False):
+                _log.warning("left %s in the metrics directory: it is a directory, not a value file; remove it by hand", entry.path)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)
+    ready = replace(clearing, state=_READY)
+    _write(directory, ready)
+    return ready
+
+
+def finish_clearing(directory: Path) -> None:
+    """Complete a clearing whose process was killed half way; nothing to do otherwise."""
+    if not read(directory).clearing:
+        return
+    fd = locks.open_lock_file(directory)
+    try:
+        locks.lock(fd, locks.START)
+        record = read(directory)
+        if record.clearing:
+            clear(directory, record)
+    finally:
+        os.close(fd)
+
+
+def supervisor() -> Supervisor | None:
+    """The parent that spawned this process through multiprocessing, while it lives; None for every other process."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None or parent.pid != os.getppid():
+        return None
+    try:
+        text = Path(f"/proc/{parent.pid}/stat").read_text()
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return None
+    return Supervisor(parent.pid, int(text.rpartition(")")[2].split()[19]), namespace)
+
+
+def _hold_run_byte(directory: Path) -> int:
+    fd = locks.open_lock_file(directory, write=False)
+    try:
+        locks.lock(fd, locks.RUN, shared=True)
+        return locks.hold(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(directory: Path, record: Run) -> None:
+    data = json.dumps(asdict(record)).encode().ljust(512) + b"\n"
+    path, temporary = directory / RUN_FILE, directory / "run.tmp"
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        # A full file system: the old file's block is there to be written over. Without an old file there is nothing to protect.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if path.exists() and stat.S_ISREG(path.lstat().st_mode):
+            with path.open("r+b") as file:
+                file.write(data)

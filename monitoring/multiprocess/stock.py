@@ -1,0 +1,196 @@
+"""Methods of prometheus_client's stock classes, patched in place: names that others imported earlier keep working.
+
+What changes: values live in slots; every family is declared; a histogram's series are made together; Info and Enum are exported;
+the default registry gives the merged view.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client
+from prometheus_client import metrics, registry, values
+from prometheus_client.utils import floatToGoString
+
+from .families import Family
+from .store import store
+from .values import Value
+from .view import MergedCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+_pending: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def patch(directory: Path) -> None:
+    """Patch once per process; metrics that exist already are rebound with what they have counted so far."""
+    existing = [thing for thing in gc.get_objects() if isinstance(thing, metrics.MetricWrapperBase)]
+    _end_upstream_files(directory)
+    values.ValueClass = Value
+    _wrap_declaration()
+    for kind in (metrics.Histogram, metrics.Summary):
+        _wrap_together(kind)
+    _wrap_info()
+    _wrap_enum()
+    store.on_lease.append(_write_pending)
+    for metric in existing:
+        _rebind(metric)
+    MergedRegistry.view = MergedCollector(None, str(directory))
+    prometheus_client.REGISTRY.__class__ = MergedRegistry
+
+
+class MergedRegistry(registry.CollectorRegistry):
+    """The default registry after `install()`: its samples are those of all processes, each family once."""
+
+    view: MergedCollector
+
+    def collect(self) -> Iterator[Metric]:  # type: ignore[override]
+        """The merged families, target_info first where it is set."""
+        if self.get_target_info():
+            yield self._target_info_metric()  # type: ignore[no-untyped-call]
+        yield from self.view.collect()
+
+    def restricted_registry(self, names: Iterable[str]) -> Any:
+        """A registry of the samples with these names."""
+        return _Restricted(self, frozenset(names))
+
+
+class _Restricted:
+    def __init__(self, whole: MergedRegistry, names: frozenset[str]) -> None:
+        self._whole, self._names = whole, names
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._whole.collect():
+            part = metric._restricted_metric(self._names)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            if part:
+                yield part
+
+
+def _family(metric: Any) -> Family:
+    buckets = tuple(floatToGoString(bound) for bound in getattr(metric, "_upper_bounds", ()))
+    mode = metric._multiprocess_mode if metric._type == "gauge" else ""  # noqa: SLF001
+    return Family(metric._name, metric._type, metric._documentation, mode, tuple(metric._labelnames), buckets)  # noqa: SLF001
+
+
+def _wrap_declaration() -> None:
+    original = metrics.MetricWrapperBase.__init__
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
+        original(self, *args, **kwargs)
+        if not self._labelvalues:
+            store.declare(_family(self))
+
+    metrics.MetricWrapperBase.__init__ = __init__  # type: ignore[method-assign]
+
+
+def _wrap_together(kind: Any) -> None:
+    original = kind._metric_init  # noqa: SLF001
+
+    @functools.wraps(original)
+    def _metric_init(self: Any) -> None:
+        with store.together():
+            original(self)
+
+    kind._metric_init = _metric_init  # noqa: SLF001
+
+
+def _wrap_info() -> None:
+    original_init, original_info = metrics.Info._metric_init, metrics.Info.info  # noqa: SLF001
+
+    @functools.wraps(original_init)
+    def _metric_init(self: Any) -> None:
+        original_init(self)  # type: ignore[no-untyped-call]
+        self._cells = {}
+
+    @functools.wraps(original_info)
+    def info(self: Any, val: dict[str, str]) -> None:
+        original_info(self, val)
+        _remember(self)
+
+    metrics.Info._metric_init, metrics.Info.info = _metric_init, info  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def _wrap_enum() -> None:
+    original_init, original_state = metrics.Enum._metric_init, metrics.Enum.state  # noqa: SLF001
+
+    @functools.wraps(original_init)
+    def _metric_init(self: Any) -> None:
+        original_init(self)
+        self._cells = {}
+        # The first state is the default of a process that never sets one: older than anything that is set.
+        _remember(self, at=1.0)
+
+    @functools.wraps(original_state)
+    def state(self: Any, state: str) -> None:
+        original_state(self, state)
+        _remember(self)
+
+    metrics.Enum._metric_init, metrics.Enum.state = _metric_init, state  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def _remember(metric: Any, at: float | None = None) -> None:
+    metric._set_at = at or time.time()  # noqa: SLF001
+    _pending.add(metric)
+    if store.slot is not None:
+        _write_described(metric)
+
+
+def _write_pending() -> None:
+    for metric in list(_pending):
+        _write_described(metric)
+
+
+def _write_described(metric: Any) -> None:
+    """Write the samples of an Info or Enum as most recent gauges. A forked child does this again: `_pending` is never emptied."""
+    for suffix, labels, value, *_ in metric._child_samples():  # noqa: SLF001
+        key = tuple(sorted(labels.items()))
+        cell = metric._cells.get(key)  # noqa: SLF001
+        if cell is None:
+            names = (*metric._labelnames, *labels)  # noqa: SLF001
+            texts = (*metric._labelvalues, *(str(text) for text in labels.values()))  # noqa: SLF001
+            cell = metric._cells[key] = Value(  # noqa: SLF001
+                "gauge", metric._name, metric._name + suffix, names, texts, metric._documentation, multiprocess_mode="mostrecent"  # noqa: SLF001
+            )
+        cell.set(value, metric._set_at)  # noqa: SLF001
+
+
+def _end_upstream_files(directory: Path) -> None:
+    """Where upstream's multiprocess mode was on already, this process has files there: their values are carried, so they must go."""
+    if getattr(values.ValueClass, "_multiprocess", False):
+        for path in directory.glob(f"*_{os.getpid()}.db"):
+            path.unlink(missing_ok=True)
+
+
+def _rebind(metric: Any) -> None:
+    cells = _cells(metric)
+    before = [(cell.get() if not isinstance(cell, Value) else 0.0) for cell in cells]
+    described = isinstance(metric, metrics.Info | metrics.Enum)
+    kept = getattr(metric, "_value", None) if described else None
+    if metric._is_observable():  # noqa: SLF001
+        metric._metric_init()  # noqa: SLF001
+        for cell, value in zip(_cells(metric), before, strict=True):
+            if value and metric._type == "gauge":  # noqa: SLF001
+                cell.set(value, time.time())
+            elif value:
+                cell.inc(value)
+        if described and kept:
+            metric._value = kept  # noqa: SLF001
+            _remember(metric)
+    if not metric._labelvalues:  # noqa: SLF001
+        store.declare(_family(metric))
+
+
+def _cells(metric: Any) -> list[Any]:
+    single = [getattr(metric, name) for name in ("_count", "_sum", "_value") if hasattr(metric, name)]
+    found = [*single, *getattr(metric, "_buckets", ())]
+    return [cell for cell in found if hasattr(cell, "get_exemplar")]

@@ -1,0 +1,218 @@
+"""This process's slot: takes the lease, owns the value files, and attaches values to them.
+
+Everything here is the slow path, under `locks.mutex`: a first write, a new series, a fork, a full disk. A writer that arrives while
+its own thread is in here already (a signal handler) is put off until the outer call ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from . import families, lease, locks
+from .files import ValueFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from .values import Value
+
+DROPPED = "multiproc_dropped_observations"
+REASONS = ("no_space", "no_slot")
+#: How long a refusal is believed before the disk is asked again, in seconds.
+RETRY_AFTER = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Store:
+    """One per process; `directory` is None until `install()`."""
+
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        self.declared: dict[str, families.Family] = {}
+        #: Called with the lease just taken, to write what was kept in memory (Info, Enum).
+        self.on_lease: list[Callable[[], None]] = []
+        self._lease: lease.Lease | None = None
+        self._files: dict[str, ValueFile] = {}
+        self._values: list[weakref.ref[Value]] = []
+        self._collecting: list[Value] | None = None
+        self._busy = False
+        self._put_off: list[tuple[Any, ...]] = []
+        self._refused_until = 0.0
+        self._unpublished = False
+        self._logged: set[str] = set()
+        self._dropped: dict[str, Value] = {}
+        self._dropped_in_memory: dict[str, float] = dict.fromkeys(REASONS, 0.0)
+
+    @property
+    def slot(self) -> int | None:
+        """The slot this process holds, if it holds one."""
+        return self._lease.slot if self._lease else None
+
+    def declare(self, family: families.Family) -> None:
+        """Note a family; published with the lease, or at once where one is held."""
+        with locks.mutex:
+            self.declared[family.name] = family
+            self._unpublished = True
+            if self._lease and not self._busy:
+                self._publish()
+
+    def acquire(self) -> bool:
+        """Take the lease unless held; False (logged once, retried at later writes) where that fails."""
+        with locks.mutex:
+            if self._lease:
+                return True
+            if self.directory is None or time.monotonic() < self._refused_until:
+                return False
+            try:
+                self._lease = lease.take(self.directory)
+            except OSError as error:
+                self._refuse(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
+                return False
+            self._publish()
+            self._attach_all()
+            return True
+
+    def created(self, value: Value) -> None:
+        """A new value: attached at once where a lease is held and its series shows before the first write."""
+        with locks.mutex:
+            if self._collecting is not None:
+                self._collecting.append(value)
+                return
+            self._values.append(weakref.ref(value))
+            if value.eager and self._lease and not self._busy:
+                with self._working():
+                    self._attach(value.group)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Values created within are attached together or not at all: a histogram never has a sum without its buckets."""
+        with locks.mutex:
+            outer, self._collecting = self._collecting, []
+            try:
+                yield
+            finally:
+                group, self._collecting = self._collecting, outer
+                for value in group:
+                    value.group = group
+                self._values.extend(map(weakref.ref, group))
+                if group and self._lease and not self._busy:
+                    with self._working():
+                        self._attach(group)
+
+    def write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
+        """Do `operation` once `value` is attached; refuse and count it where it cannot be."""
+        with locks.mutex:
+            if self._busy:
+                self._put_off.append((value, operation, *arguments))
+                return
+            with self._working():
+                attached = value.attached or (self._acquired() and self._attach(value.group))
+            if attached:
+                operation(*arguments)
+            else:
+                self._drop(value)
+            self._catch_up()
+
+    def forget(self) -> None:
+        """In a forked child: nothing of the parent's is ours. Every value takes the slow path at its next write."""
+        for file in self._files.values():
+            file.forget()
+        self._files, self._lease, self._dropped = {}, None, {}
+        self._dropped_in_memory = dict.fromkeys(REASONS, 0.0)
+        self._busy, self._collecting, self._put_off, self._refused_until = False, None, [], 0.0
+        self._unpublished = bool(self.declared)
+
+    def _acquired(self) -> bool:
+        return self._lease is not None or self.acquire()
+
+    def _publish(self) -> None:
+        if not self._unpublished or self.directory is None:
+            return
+        try:
+            families.publish(self.directory, self.declared)
+            self._unpublished = False
+        except OSError as error:
+            self._refuse(f"family declarations could not be written to {self.directory}: {error}")
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        outer, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = outer
+
+    def _catch_up(self) -> None:
+        """Do what was put off, once nothing is half done any more."""
+        while self._put_off and not self._busy:
+            self.write(*self._put_off.pop(0))
+
+    def _attach(self, group: list[Value]) -> bool:
+        """Attach a group of values; False where there is no room. The lease is held."""
+        if time.monotonic() < self._refused_until:
+            return False
+        try:
+            for prefix in {value.prefix for value in group}:
+                self._attach_to(prefix, [value for value in group if value.prefix == prefix])
+        except OSError as error:
+            self._refuse(f"no room for new series in {self.directory}: {error}; existing series go on")
+            return False
+        self._publish()
+        return True
+
+    def _attach_to(self, prefix: str, values: list[Value]) -> None:
+        assert self._lease is not None
+        assert self.directory is not None
+        file = self._files.get(prefix)
+        if file is None:
+            file = self._files[prefix] = ValueFile(self.directory / f"{prefix}_s{self._lease.slot}.db")
+        for value, (view, index) in zip(values, file.ensure([value.key for value in values]), strict=True):
+            value.attach(view, index, file.found.get(value.key))
+
+    def _attach_all(self) -> None:
+        """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
+        from .values import Value  # noqa: PLC0415 - values import this module
+
+        with self._working():
+            kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
+            if self._attach(kit):
+                self._dropped = dict(zip(REASONS, kit, strict=True))
+                for reason, count in self._dropped_in_memory.items():
+                    self._dropped[reason].inc(count)
+                    self._dropped_in_memory[reason] = 0.0
+            self._values = [reference for reference in self._values if reference() is not None]
+            living = [value for reference in self._values if (value := reference()) is not None]
+            wanted = [value for value in living if value.eager and not value.attached]
+            if wanted and not self._attach(wanted):
+                _log.warning("new series of slot %s wait for room in %s", self._lease.slot if self._lease else "?", self.directory)
+        for write in self.on_lease:
+            write()
+        self._catch_up()
+
+    def _refuse(self, message: str) -> None:
+        self._refused_until = time.monotonic() + RETRY_AFTER
+        if message not in self._logged and len(self._logged) < 100:  # noqa: PLR2004 - enough to see what is wrong
+            self._logged.add(message)
+            _log.warning("%s", message)
+
+    def _drop(self, value: Value) -> None:
+        if '_sum", ' in value.key and value.prefix in ("histogram", "summary"):
+            return  # the same observation is counted with its bucket or count
+        reason = "no_space" if self._lease else "no_slot"
+        counter = self._dropped.get(reason)
+        if counter is not None and counter.attached:
+            counter.inc(1.0)
+        else:
+            self._dropped_in_memory[reason] += 1.0
+
+
+_DROPPED_HELP = "Observations refused because the metrics directory had no room for their series or no slot for their process."
+store = Store()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=store.forget)
