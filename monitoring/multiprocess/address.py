@@ -1,0 +1,94 @@
+"""The address that this instance serves, for a process that nobody told it.
+
+Every worker of an instance finds the same answer, and so does the next start of it: from the command line (multiprocessing gives
+its children the supervisor's), else from a listening socket that the process inherited, else from the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT = "127.0.0.1:8000"
+_HOST, _PORT = DEFAULT.split(":")
+
+
+def bound_address(environ: Mapping[str, str]) -> str:
+    """Name the served address, as stable text: `host:port`, `unix:path`, or several of them with commas."""
+    return _from_command_line(sys.argv, environ) or _from_sockets() or _from_environment(environ)
+
+
+def _from_command_line(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    options = _options(arguments[1:])
+    if binds := options.get("bind"):
+        return ",".join(sorted(binds))
+    if arguments and "uvicorn" in Path(arguments[0]).parts[-2:] + (Path(arguments[0]).stem,):
+        for name in ("host", "port", "uds", "fd"):
+            if value := environ.get(f"UVICORN_{name.upper()}"):
+                options.setdefault(name, [value])
+    if uds := options.get("uds"):
+        return f"unix:{uds[-1]}"
+    port = options.get("port", [""])[-1]
+    if "fd" in options or port in ("", "0"):
+        # No port, or one that the kernel picks: the socket knows.
+        host = options.get("host", [""])[-1]
+        return f"{host}:{_PORT}" if host and not port and "fd" not in options else ""
+    return f"{options.get('host', [_HOST])[-1]}:{port}"
+
+
+def _options(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Collect `--name value` and `--name=value` of the options that name an address."""
+    found: dict[str, list[str]] = {}
+    names = {"--host": "host", "--port": "port", "--uds": "uds", "--fd": "fd", "--bind": "bind", "-b": "bind"}
+    for index, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if name := names.get(option):
+            value = value if equals else "".join(arguments[index + 1 : index + 2])
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _from_sockets() -> str:
+    """Name the stream sockets that are bound and not connected: a supervisor's child has them before it imports the application."""
+    found = set()
+    for entry in _descriptors():
+        # A descriptor may be closed by another thread, or be no socket.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(entry)) as candidate:
+            if candidate.type == socket.SOCK_STREAM and (name := _name(candidate)):
+                try:
+                    candidate.getpeername()
+                except OSError:
+                    found.add(name)
+    return ",".join(sorted(found))
+
+
+def _descriptors() -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    except OSError:
+        return []
+
+
+def _name(candidate: socket.socket) -> str:
+    name = candidate.getsockname()
+    if candidate.family == socket.AF_UNIX:
+        # An unnamed or abstract socket is no address that a restart would find again.
+        return f"unix:{name}" if isinstance(name, str) and name else ""
+    if candidate.family in (socket.AF_INET, socket.AF_INET6) and name[1]:
+        return f"{name[0]}:{name[1]}"
+    return ""
+
+
+def _from_environment(environ: Mapping[str, str]) -> str:
+    """BIND, or PORT on all addresses, or the default: what gunicorn_conf.py would serve."""
+    if bind := environ.get("BIND"):
+        return bind
+    port = environ.get("PORT")
+    return f"0.0.0.0:{port}" if port else DEFAULT
