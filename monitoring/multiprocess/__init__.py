@@ -17,7 +17,7 @@ __all__ = ["MergedCollector", "acquire", "install"]
 
 def __getattr__(name: str) -> Any:
     if name == "MergedCollector":
-        from .view import MergedCollector  # noqa: PLC0415 - it imports prometheus_client
+        from .view import MergedCollector
 
         return MergedCollector
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import directory as directories
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _installed: Path | None = None
@@ -23,13 +26,17 @@ def install(path: str | os.PathLike[str] | None = None) -> None:
     if _installed is not None:
         return
     if sys.platform != "linux":
-        warnings.warn("monitoring.multiprocess needs Linux (OFD locks); prometheus_client stays as it is", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            "monitoring.multiprocess needs Linux (OFD locks); prometheus_client stays as it is",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return
     chosen = directories.choose(environ={**os.environ, _DIRECTORY: os.fspath(path)}) if path is not None else directories.choose()
     os.environ[_DIRECTORY] = str(chosen)
     # Only now: prometheus_client reads the variable when it is first imported.
-    from . import run, stock  # noqa: PLC0415
-    from .store import store  # noqa: PLC0415
+    from . import run, stock
+    from .store import store
 
     try:
         run.join(chosen)
@@ -48,6 +55,6 @@ def acquire() -> None:
     """
     if _installed is None:
         return
-    from .store import store  # noqa: PLC0415
+    from .store import store
 
     store.acquire()

@@ -9,10 +9,12 @@ import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import locks
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAMILIES_FILE = "families.json"
 

@@ -12,11 +12,11 @@ import os
 import stat
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 INITIAL_BYTES = 1 << 14
 _PROT_READ_WRITE, _MAP_SHARED, _MADV_DONTFORK, _PYBUF_WRITE = 3, 1, 10, 0x200
@@ -27,7 +27,14 @@ _HEADER = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _memoryview_at = ctypes.pythonapi.PyMemoryView_FromMemory
 _memoryview_at.restype = ctypes.py_object
@@ -52,7 +59,7 @@ class Scan:
     damage: str
 
 
-def scan(data: bytes) -> Scan:
+def scan(data: bytes) -> Scan:  # noqa: PLR0911 - one return per kind of damage
     """Read the records of a file; any byte string is answered, none raises."""
     size = len(data)
     if size == 0:
@@ -100,11 +107,11 @@ class ValueFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.cells: dict[str, tuple[memoryview, int]] = {}
+        self.cells: dict[str, tuple[memoryview[float], int]] = {}
         self.found: dict[str, tuple[float, float]] = {}
-        self._views: list[memoryview] = []
-        self._bytes: memoryview
-        self._doubles: memoryview
+        self._views: list[memoryview[float]] = []
+        self._bytes: memoryview[int]
+        self._doubles: memoryview[float]
         fd, data = self._open()
         try:
             info = os.fstat(fd)
@@ -121,7 +128,7 @@ class ValueFile:
             self.cells[key] = (self._doubles, record.position // 8)
             self.found[key] = (record.value, record.timestamp)
 
-    def ensure(self, keys: Sequence[str]) -> list[tuple[memoryview, int]]:
+    def ensure(self, keys: Sequence[str]) -> list[tuple[memoryview[float], int]]:
         """The (doubles, index) of each key's value, its timestamp one further; new keys are added together or, with OSError, not at all."""
         missing = [key for key in dict.fromkeys(keys) if key not in self.cells]
         if missing:
@@ -184,7 +191,10 @@ class ValueFile:
         try:
             info = os.fstat(fd)
             if (info.st_dev, info.st_ino) != self._inode:
-                raise OSError(errno.ESTALE, f"{self.path} was replaced by somebody else while this process wrote it")
+                raise OSError(
+                    errno.ESTALE,
+                    f"{self.path} was replaced by somebody else while this process wrote it",
+                )
             os.posix_fallocate(fd, 0, capacity)
             self._capacity = capacity
             self._map(fd)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import locks, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Values that mean nothing once their writer is gone: the next holder of the slot begins without them.
 _NOT_CONTINUED = ("gauge_live", "gauge_all_")

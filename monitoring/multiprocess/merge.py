@@ -36,9 +36,7 @@ class Group:
 
 def group(sources: list[Source], declared: dict[str, Family], mixed: Counter[str]) -> dict[str, Group]:
     """Sort every source's samples by family; those of another type or mode than the family's are left out and counted in `mixed`."""
-    groups = {
-        name: Group(name, family.stored_as[0], family.stored_as[1], family.help, family) for name, family in declared.items()
-    }
+    groups = {name: Group(name, family.stored_as[0], family.stored_as[1], family.help, family) for name, family in declared.items()}
     for source in sources:
         for key, (value, timestamp) in source.samples.items():
             found = groups.get(key.family)
@@ -138,7 +136,7 @@ def _histogram(family: Group, mixed: Counter[str]) -> Metric:
         total = 0.0
         for bound, count in sorted(buckets.get(labels, {}).items()):
             total += count
-            metric.add_sample(f"{family.name}_bucket", {**dict(labels), "le": floatToGoString(bound)}, total)
+            metric.add_sample(f"{family.name}_bucket", {**dict(labels), "le": floatToGoString(bound)}, total)  # type: ignore[no-untyped-call]
         if labels in buckets:
             metric.add_sample(f"{family.name}_count", dict(labels), total)
         for name, value in sorted(others.get(labels, {}).items()):

@@ -12,7 +12,20 @@ from typing import Any, NamedTuple
 
 from . import files
 
-_GAUGE_MODES = frozenset({"all", "min", "max", "sum", "mostrecent", "liveall", "livemin", "livemax", "livesum", "livemostrecent"})
+_GAUGE_MODES = frozenset(
+    {
+        "all",
+        "min",
+        "max",
+        "sum",
+        "mostrecent",
+        "liveall",
+        "livemin",
+        "livemax",
+        "livesum",
+        "livemostrecent",
+    }
+)
 _CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 
 

@@ -50,7 +50,11 @@ def read(directory: Path) -> Run:
     try:
         data: Any = json.loads((directory / RUN_FILE).read_bytes().rstrip(b"\0 \n"))
         supervisor = data["supervisor"]
-        return Run(int(data["generation"]), str(data["state"]), Supervisor(**supervisor) if supervisor else None)
+        return Run(
+            int(data["generation"]),
+            str(data["state"]),
+            Supervisor(**supervisor) if supervisor else None,
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return Run()
 
@@ -85,7 +89,10 @@ def clear(directory: Path, record: Run) -> Run:
     for entry in list(os.scandir(directory)):
         if entry.name.endswith((".db", ".tmp")) or entry.name == "families.json":
             if entry.is_dir(follow_symlinks=False):
-                _log.warning("left %s in the metrics directory: it is a directory, not a value file; remove it by hand", entry.path)
+                _log.warning(
+                    "left %s in the metrics directory: it is a directory, not a value file; remove it by hand",
+                    entry.path,
+                )
                 continue
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)

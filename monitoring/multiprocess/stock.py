@@ -23,7 +23,7 @@ from .values import Value
 from .view import MergedCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
@@ -53,7 +53,7 @@ class MergedRegistry(registry.CollectorRegistry):
 
     view: MergedCollector
 
-    def collect(self) -> Iterator[Metric]:  # type: ignore[override]
+    def collect(self) -> Iterator[Metric]:
         """The merged families, target_info first where it is set."""
         if self.get_target_info():
             yield self._target_info_metric()  # type: ignore[no-untyped-call]
@@ -70,15 +70,15 @@ class _Restricted:
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._whole.collect():
-            part = metric._restricted_metric(self._names)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            part = metric._restricted_metric(self._names)  # type: ignore[no-untyped-call]
             if part:
                 yield part
 
 
 def _family(metric: Any) -> Family:
-    buckets = tuple(floatToGoString(bound) for bound in getattr(metric, "_upper_bounds", ()))
-    mode = metric._multiprocess_mode if metric._type == "gauge" else ""  # noqa: SLF001
-    return Family(metric._name, metric._type, metric._documentation, mode, tuple(metric._labelnames), buckets)  # noqa: SLF001
+    buckets = tuple(floatToGoString(bound) for bound in getattr(metric, "_upper_bounds", ()))  # type: ignore[no-untyped-call]
+    mode = metric._multiprocess_mode if metric._type == "gauge" else ""
+    return Family(metric._name, metric._type, metric._documentation, mode, tuple(metric._labelnames), buckets)
 
 
 def _wrap_declaration() -> None:
@@ -94,18 +94,18 @@ def _wrap_declaration() -> None:
 
 
 def _wrap_together(kind: Any) -> None:
-    original = kind._metric_init  # noqa: SLF001
+    original = kind._metric_init
 
     @functools.wraps(original)
     def _metric_init(self: Any) -> None:
         with store.together():
             original(self)
 
-    kind._metric_init = _metric_init  # noqa: SLF001
+    kind._metric_init = _metric_init
 
 
 def _wrap_info() -> None:
-    original_init, original_info = metrics.Info._metric_init, metrics.Info.info  # noqa: SLF001
+    original_init, original_info = metrics.Info._metric_init, metrics.Info.info
 
     @functools.wraps(original_init)
     def _metric_init(self: Any) -> None:
@@ -117,11 +117,11 @@ def _wrap_info() -> None:
         original_info(self, val)
         _remember(self)
 
-    metrics.Info._metric_init, metrics.Info.info = _metric_init, info  # type: ignore[method-assign]  # noqa: SLF001
+    metrics.Info._metric_init, metrics.Info.info = _metric_init, info  # type: ignore[method-assign]
 
 
 def _wrap_enum() -> None:
-    original_init, original_state = metrics.Enum._metric_init, metrics.Enum.state  # noqa: SLF001
+    original_init, original_state = metrics.Enum._metric_init, metrics.Enum.state
 
     @functools.wraps(original_init)
     def _metric_init(self: Any) -> None:
@@ -135,11 +135,11 @@ def _wrap_enum() -> None:
         original_state(self, state)
         _remember(self)
 
-    metrics.Enum._metric_init, metrics.Enum.state = _metric_init, state  # type: ignore[method-assign]  # noqa: SLF001
+    metrics.Enum._metric_init, metrics.Enum.state = _metric_init, state  # type: ignore[method-assign]
 
 
 def _remember(metric: Any, at: float | None = None) -> None:
-    metric._set_at = at or time.time()  # noqa: SLF001
+    metric._set_at = at or time.time()
     _pending.add(metric)
     if store.slot is not None:
         _write_described(metric)
@@ -152,16 +152,22 @@ def _write_pending() -> None:
 
 def _write_described(metric: Any) -> None:
     """Write the samples of an Info or Enum as most recent gauges. A forked child does this again: `_pending` is never emptied."""
-    for suffix, labels, value, *_ in metric._child_samples():  # noqa: SLF001
+    for suffix, labels, value, *_ in metric._child_samples():
         key = tuple(sorted(labels.items()))
-        cell = metric._cells.get(key)  # noqa: SLF001
+        cell = metric._cells.get(key)
         if cell is None:
-            names = (*metric._labelnames, *labels)  # noqa: SLF001
-            texts = (*metric._labelvalues, *(str(text) for text in labels.values()))  # noqa: SLF001
-            cell = metric._cells[key] = Value(  # noqa: SLF001
-                "gauge", metric._name, metric._name + suffix, names, texts, metric._documentation, multiprocess_mode="mostrecent"  # noqa: SLF001
+            names = (*metric._labelnames, *labels)
+            texts = (*metric._labelvalues, *(str(text) for text in labels.values()))
+            cell = metric._cells[key] = Value(
+                "gauge",
+                metric._name,
+                metric._name + suffix,
+                names,
+                texts,
+                metric._documentation,
+                multiprocess_mode="mostrecent",
             )
-        cell.set(value, metric._set_at)  # noqa: SLF001
+        cell.set(value, metric._set_at)
 
 
 def _end_upstream_files(directory: Path) -> None:
@@ -176,17 +182,17 @@ def _rebind(metric: Any) -> None:
     before = [(cell.get() if not isinstance(cell, Value) else 0.0) for cell in cells]
     described = isinstance(metric, metrics.Info | metrics.Enum)
     kept = getattr(metric, "_value", None) if described else None
-    if metric._is_observable():  # noqa: SLF001
-        metric._metric_init()  # noqa: SLF001
+    if metric._is_observable():
+        metric._metric_init()
         for cell, value in zip(_cells(metric), before, strict=True):
-            if value and metric._type == "gauge":  # noqa: SLF001
+            if value and metric._type == "gauge":
                 cell.set(value, time.time())
             elif value:
                 cell.inc(value)
         if described and kept:
-            metric._value = kept  # noqa: SLF001
+            metric._value = kept
             _remember(metric)
-    if not metric._labelvalues:  # noqa: SLF001
+    if not metric._labelvalues:
         store.declare(_family(metric))
 
 

@@ -1,4 +1,4 @@
-"""This process's slot: takes the lease, owns the value files, and attaches values to them.
+"""The slot of this process: takes the lease, owns the value files, and attaches values to them.
 
 Everything here is the slow path, under `locks.mutex`: a first write, a new series, a fork, a full disk. A writer that arrives while
 its own thread is in here already (a signal handler) is put off until the outer call ends.
@@ -177,7 +177,7 @@ class Store:
 
     def _attach_all(self) -> None:
         """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
-        from .values import Value  # noqa: PLC0415 - values import this module
+        from .values import Value
 
         with self._working():
             kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
@@ -190,7 +190,11 @@ class Store:
             living = [value for reference in self._values if (value := reference()) is not None]
             wanted = [value for value in living if value.eager and not value.attached]
             if wanted and not self._attach(wanted):
-                _log.warning("new series of slot %s wait for room in %s", self._lease.slot if self._lease else "?", self.directory)
+                _log.warning(
+                    "new series of slot %s wait for room in %s",
+                    self._lease.slot if self._lease else "?",
+                    self.directory,
+                )
         for write in self.on_lease:
             write()
         self._catch_up()

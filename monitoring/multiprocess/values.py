@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Any access raises IndexError, which sends the writer to the slow path.
-DETACHED: memoryview = memoryview(bytearray()).cast("d")
+DETACHED: memoryview[float] = memoryview(bytearray()).cast("d")
 _DETACHED_ERRORS = (IndexError, ValueError)
 
 
@@ -95,7 +95,7 @@ class Value:
             return False
         return True
 
-    def attach(self, view: memoryview, index: int, found: tuple[float, float] | None) -> None:
+    def attach(self, view: memoryview[float], index: int, found: tuple[float, float] | None) -> None:  # noqa: ARG002 - for gauges
         """Write to `view[index]` from now on; `found` is what the slot's former holder left there, if anything."""
         self._i = index
         self._view = view
@@ -113,7 +113,7 @@ class SumGauge(Value):
 
     __slots__ = ("base",)
 
-    def attach(self, view: memoryview, index: int, found: tuple[float, float] | None) -> None:
+    def attach(self, view: memoryview[float], index: int, found: tuple[float, float] | None) -> None:
         self.base = found[0] if found else 0.0
         super().attach(view, index, found)
 
@@ -137,7 +137,7 @@ class ExtremeGauge(Value):
     __slots__ = ("base", "own")
     greater: ClassVar[bool] = True
 
-    def attach(self, view: memoryview, index: int, found: tuple[float, float] | None) -> None:
+    def attach(self, view: memoryview[float], index: int, found: tuple[float, float] | None) -> None:
         self.base = found[0] if found else None
         self.own = 0.0
         super().attach(view, index, found)

@@ -46,6 +46,7 @@ class MergedCollector:
             message = f"PROMETHEUS_MULTIPROC_DIR is not set or not a directory: {path!r}; create it or pass path="
             raise ValueError(message)
         self._path = Path(path)
+        self._generation = -1
         self._forget()
         _views.add(self)
         if registry:
@@ -56,7 +57,7 @@ class MergedCollector:
         with self._lock:
             yield from self._collect()
 
-    def render(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002 - the fixed interface
+    def render(self, openmetrics: bool = False) -> bytes:
         """The text exposition of `collect()`, classic or OpenMetrics."""
         if openmetrics:
             return openmetrics_exposition.generate_latest(self)  # type: ignore[no-untyped-call,no-any-return]
@@ -76,7 +77,9 @@ class MergedCollector:
             found.setdefault(metric.name, metric)
         return list(found.values())
 
-    def _read(self) -> tuple[list[reader.Source], Counter[str], dict[str, families.Family], tuple[set[int], set[int]]]:
+    def _read(
+        self,
+    ) -> tuple[list[reader.Source], Counter[str], dict[str, families.Family], tuple[set[int], set[int]]]:
         for _ in range(_ATTEMPTS):
             before = run.read(self._path)
             if before.generation != self._generation:
@@ -97,7 +100,10 @@ class MergedCollector:
         try:
             names = sorted(name for name in os.listdir(self._path) if name.endswith(".db"))
         except OSError as error:
-            self._report(str(self._path), f"metrics directory {self._path} cannot be listed: {error}; the last values are kept")
+            self._report(
+                str(self._path),
+                f"metrics directory {self._path} cannot be listed: {error}; the last values are kept",
+            )
             names = []
         for name in names:
             source = self._sources.get(name) or reader.source(os.path.join(self._path, name))
@@ -115,7 +121,10 @@ class MergedCollector:
                 del self._sources[name]
             elif source.trouble:
                 troubles[source.trouble] += 1
-                self._report(name, f"{source.path} is {source.trouble}; its last good values ({len(source.samples)} samples) are kept")
+                self._report(
+                    name,
+                    f"{source.path} is {source.trouble}; its last good values ({len(source.samples)} samples) are kept",
+                )
             else:
                 self._reported.discard(name)
         return troubles
@@ -136,7 +145,11 @@ class MergedCollector:
 
 def _kit(held: set[int], troubles: Counter[str], mixed: Counter[str], *, ours: bool) -> list[Metric]:
     """What the view itself knows. A directory that is not ours and in order shows nothing beyond its own samples."""
-    bad = GaugeMetricFamily("multiproc_bad_files", "Value files skipped, or kept at their last good values.", labels=["reason"])
+    bad = GaugeMetricFamily(
+        "multiproc_bad_files",
+        "Value files skipped, or kept at their last good values.",
+        labels=["reason"],
+    )
     for reason in _TROUBLES:
         bad.add_metric([reason], troubles[reason])
     lost = GaugeMetricFamily("multiproc_mixed_samples", "Samples of an older type or mode, left out.", labels=["reason"])
@@ -153,7 +166,7 @@ def _kit(held: set[int], troubles: Counter[str], mixed: Counter[str], *, ours: b
 
 def _forget_all() -> None:
     for view in list(_views):
-        view._forget()  # noqa: SLF001 - the module's own class
+        view._forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)
