@@ -1,0 +1,89 @@
+"""Errors as RFC 9457 problem documents: one shape for whatever goes wrong, with a word for programs in ``reason``."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong with one request."""
+
+    type: str = "about:blank"
+    title: str = Field(description="The status in words")
+    status: int
+    detail: str = Field(description="What was wrong, for people")
+    reason: str = Field(description="What was wrong, as one fixed word")
+
+
+class ProblemError(Exception):
+    """Raised by a route to answer with a problem document."""
+
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        """Keep what the document will say."""
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+
+
+def responses(**statuses: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the problems of a route for OpenAPI: ``responses(_413="too large")``."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        int(status.removeprefix("_")): {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status, text in statuses.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make an application answer every error with a problem document."""
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def answer(status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """Give the response for one problem."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    problem = Problem(title=title, status=status, detail=detail, reason=reason)
+    return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)  # noqa: S101 - registered for nothing else
+    return answer(error.status, error.reason, error.detail)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if error.status_code in {204, 304}:
+        return Response(status_code=error.status_code, headers=dict(error.headers or {}))
+    reason = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    return answer(error.status_code, reason, str(error.detail), dict(error.headers or {}))
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    detail = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    return answer(422, "invalid", detail)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it: the client closed the connection
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    return answer(500, "unexpected", "an unexpected error; the log of the service has the cause")

@@ -1,0 +1,1 @@
+"""What the API stands on: each module is one integration, without HTTP."""

@@ -1,0 +1,86 @@
+"""The app's own ``/metrics``: one merged exposition, whichever worker answers.
+
+It is served only where no stranger can ask: while the service is bound to loopback, or with a token. It never redirects.
+Every worker gives the same answer, since each merges the whole metrics directory; that happens in a thread.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from monitoring.exposition import Exposition, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from monitoring.multiprocess import MergedCollector
+
+
+class MetricsEndpoint:
+    """An ASGI application for the metrics path; where it may not answer, it is as if the path did not exist.
+
+    ``bind`` is the address that gunicorn listens on. Without it, as under uvicorn, the server's end of the connection
+    decides. ``missing`` is called for the exception to raise instead of an answer.
+    """
+
+    def __init__(self, *, bind: str | None, token: str | None, missing: Callable[[], Exception]) -> None:
+        """Keep who may ask; nothing is read or merged before the first scrape."""
+        self._allowed = True if token else None if bind is None else is_loopback(bind)
+        self._missing = missing
+        self._exposition = Exposition(_Merged().render, token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scrape, or raise what stands for a path that does not exist."""
+        allowed = self._allowed
+        if allowed is not False and allowed is None:
+            server = scope.get("server")
+            allowed = server is not None and server[1] is not None and is_loopback(server[0])
+        if not allowed:
+            raise self._missing()
+        await self._exposition(scope, receive, send)
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether every peer of an address, ``host``, ``host:port`` or a list of these with commas, is on this machine.
+
+    A Unix socket is not: it is what a proxy in front connects to, on behalf of anybody.
+    """
+    return all(_host_is_loopback(part.strip()) for part in address.split(","))
+
+
+def _host_is_loopback(address: str) -> bool:
+    address = address.removeprefix("tcp://")
+    if address.startswith("["):
+        host = address[1:].partition("]")[0]
+    elif address.count(":") > 1:
+        host = address
+    else:
+        host = address.partition(":")[0]
+    if host.lower() == "localhost":
+        return True
+    try:
+        parsed = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return bool(parsed.is_loopback or (mapped is not None and mapped.is_loopback))
+
+
+def started_by_gunicorn() -> bool:
+    """Say whether a gunicorn master started this process: it leaves its name in the environment."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
+
+
+class _Merged:
+    """The collector of this process, made at the first scrape: a worker that is never asked holds none."""
+
+    def __init__(self) -> None:
+        """Make nothing yet."""
+        self._collector: MergedCollector | None = None
+
+    def render(self, openmetrics: bool) -> bytes:  # noqa: FBT001 - the signature that Exposition calls
+        """Merge; only one thread at a time comes here."""
+        if self._collector is None:
+            from monitoring.multiprocess import MergedCollector  # noqa: PLC0415 - imports prometheus_client
+
+            self._collector = MergedCollector(None)
+        return self._collector.render(openmetrics)
