@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from .processes import wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -205,6 +207,15 @@ class Client:
     def acknowledged(self) -> int:
         """How many requests were answered so far."""
         return sum(sum(list(tally.acknowledged.values())) for tally in self._tallies)
+
+    def wait_answered(self, more: int) -> None:
+        """Wait until so many more requests were answered: a fault needs load before and after it."""
+        goal = self.acknowledged + more
+        wait_until(lambda: self.acknowledged >= goal, f"{more} more requests answered")
+
+    def stop(self) -> None:
+        """Let the threads end after the request that each is at."""
+        self._stopping.set()
 
     @property
     def refused(self) -> int:

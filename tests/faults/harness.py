@@ -198,7 +198,7 @@ class Harness:
         *,
         workers: int = 2,
         port: int = 0,
-        start: bool = True,
+        wait: bool = True,
         **settings: str,
     ) -> Server:
         """Make a gunicorn by the kit's configuration file, with its exporter; wait until all workers live."""
@@ -222,7 +222,7 @@ class Harness:
             metrics=metrics,
             pidfile=pidfile,
         )
-        return self._begin(server, workers, start=start)
+        return self._begin(server, workers, wait=wait)
 
     def uvicorn(self, *arguments: str, workers: int = 2, **settings: str) -> Server:
         """Make `uvicorn --workers`: no master of ours, no hooks, no exporter."""
@@ -236,15 +236,15 @@ class Harness:
             metrics=None,
             pidfile=self._path("pid"),
         )
-        return self._begin(server, workers, start=True)
+        return self._begin(server, workers, wait=True)
 
     def _path(self, ending: str) -> Path:
         return self.logs / f"server-{len(self.servers)}.{ending}"
 
-    def _begin(self, server: Server, workers: int, *, start: bool) -> Server:
+    def _begin(self, server: Server, workers: int, *, wait: bool) -> Server:
         self.servers.append(server)
         server.start()
-        if start:
+        if wait:
             server.wait_alive(workers)
             server.wait_listening()
         return server
