@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .bare import Writers
 from .harness import Harness, Variant
 
 if TYPE_CHECKING:
@@ -49,5 +50,13 @@ def harness(
 ) -> Iterator[Harness]:
     """Make servers, and end them before their directory goes."""
     made = Harness(environment, metrics_directory, tmp_path, free_port)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def writers(tmp_path: Path, metrics_directory: Path, environment: dict[str, str]) -> Iterator[Writers]:
+    """Make bare writers on the private directory, and end them."""
+    made = Writers(metrics_directory, environment, tmp_path / "writers.log")
     yield made
     made.end()
