@@ -6,7 +6,9 @@ Every worker gives the same answer, since each merges the whole metrics director
 
 import ipaddress
 import os
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from monitoring.exposition import Exposition, Receive, Scope, Send
@@ -18,25 +20,30 @@ if TYPE_CHECKING:
 class MetricsEndpoint:
     """An ASGI application for the metrics path; where it may not answer, it is as if the path did not exist.
 
-    ``bind`` is the address that gunicorn listens on. Without it, as under uvicorn, the server's end of the connection
-    decides. ``missing`` is called for the exception to raise instead of an answer.
+    Under gunicorn the addresses that it listens on decide, and `bind` where these cannot be seen; elsewhere, as under uvicorn, the
+    server's end of each connection. `missing` makes the exception that is raised instead of an answer.
     """
 
-    def __init__(self, *, bind: str | None, token: str | None, missing: Callable[[], Exception]) -> None:
-        """Keep who may ask; nothing is read or merged before the first scrape."""
-        self._allowed = True if token else None if bind is None else is_loopback(bind)
+    def __init__(self, *, bind: str, token: str | None, missing: Callable[[], Exception]) -> None:
+        self._bind = bind
+        self._token = token
         self._missing = missing
+        self._local: bool | None = None
         self._exposition = Exposition(_Merged().render, token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one scrape, or raise what stands for a path that does not exist."""
-        allowed = self._allowed
-        if allowed is not False and allowed is None:
-            server = scope.get("server")
-            allowed = server is not None and server[1] is not None and is_loopback(server[0])
-        if not allowed:
+        if not (self._token or self._is_local(scope)):
             raise self._missing()
         await self._exposition(scope, receive, send)
+
+    def _is_local(self, scope: Scope) -> bool:
+        if started_by_gunicorn():
+            if self._local is None:
+                self._local = is_loopback(",".join(listening_addresses()) or self._bind)
+            return self._local
+        server = scope.get("server")
+        return server is not None and server[1] is not None and is_loopback(server[0])
 
 
 def is_loopback(address: str) -> bool:
@@ -68,6 +75,19 @@ def _host_is_loopback(address: str) -> bool:
 def started_by_gunicorn() -> bool:
     """Say whether a gunicorn master started this process: it leaves its name in the environment."""
     return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
+
+
+def listening_addresses() -> list[str]:
+    """Name the addresses that this process listens on, whoever configured them; a Unix socket's ends in no port."""
+    found = set()
+    with suppress(OSError):
+        for entry in os.listdir("/proc/self/fd"):
+            # A descriptor may be closed by another thread, or be no socket.
+            with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as candidate:
+                if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    name = candidate.getsockname()
+                    found.add(f"[{name[0]}]:{name[1]}" if isinstance(name, tuple) else "unix:")
+    return sorted(found)
 
 
 class _Merged:

@@ -92,7 +92,9 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     bind = environ.get("METRICS_BIND") or DEFAULT_BIND
     try:
         listening = bind_socket(bind, environ.get(FD_VARIABLE))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return _refuse(error.strerror or str(error))
+    except ValueError as error:
         return _refuse(str(error))
     app = ExporterApp(Path(directory), environ.get("METRICS_TOKEN"))
     config = uvicorn.Config(

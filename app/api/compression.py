@@ -7,10 +7,10 @@ operation is counted, the refused ones too, before its answer leaves.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client import Counter, Histogram
+from fastapi import APIRouter, Request, Response
+from prometheus_client import Counter
 from starlette.requests import ClientDisconnect
 
 from app.api.bodies import read_bounded
@@ -21,8 +21,9 @@ from monitoring import metrics
 router = APIRouter(prefix="/v1", tags=["ΣLANG"])
 
 RAW = "application/octet-stream"
-_THREAD_BYTES = 64 * 1024
-"""Bodies from this size on are handled in a thread; below it, a thread costs more than the work."""
+_INLINE_BYTES = 32 * 1024
+"""Up to this size a document is compressed in the event loop, where it takes less than a thread costs. A compressed one tells
+little of the work in it: 500 bytes may unfold to the whole bound, so that is always done in a thread."""
 
 _BINARY = {RAW: {"schema": {"type": "string", "format": "binary"}}}
 
@@ -53,15 +54,48 @@ def _answers(title: str, *, malformed: str | None = None) -> dict[int | str, dic
 )
 async def compress(request: Request) -> RawResponse:
     """Compress a document."""
-    started = time.perf_counter()
-    document, frame = await _run(
-        request,
-        sigmalang.MAX_DOCUMENT_BYTES,
-        sigmalang.compress,
-        metrics.sigmalang_compression_requests_total,
-    )
-    metrics.sigmalang_compression_duration_seconds.observe(time.perf_counter() - started)
-    metrics.sigmalang_original_size_bytes.observe(len(document))
-    metrics.sigmalang_compressed_size_bytes.observe(len(frame))
-    metrics.sigmalang_compression_ratio.observe(len(document) / len(frame))
-    return RawResponse(frame)
+    done = await _run(request, sigmalang.MAX_DOCUMENT_BYTES, sigmalang.compress, metrics.sigmalang_compression_requests, inline=_INLINE_BYTES)
+    metrics.sigmalang_compression_duration_seconds.observe(done.seconds)
+    metrics.sigmalang_original_size_bytes.observe(len(done.given))
+    metrics.sigmalang_compressed_size_bytes.observe(len(done.made))
+    metrics.sigmalang_compression_ratio.observe(len(done.given) / len(done.made))
+    return RawResponse(done.made)
+
+
+@router.post(
+    "/decompress",
+    response_class=RawResponse,
+    openapi_extra=_describe(f"One zstandard frame of at most {sigmalang.MAX_COMPRESSED_BYTES} bytes"),
+    responses=_answers("The document", malformed="The body is not one complete zstandard frame"),
+)
+async def decompress(request: Request) -> RawResponse:
+    """Restore a document."""
+    done = await _run(request, sigmalang.MAX_COMPRESSED_BYTES, sigmalang.decompress, metrics.sigmalang_decompression_requests)
+    metrics.sigmalang_decompression_duration_seconds.observe(done.seconds)
+    return RawResponse(done.made)
+
+
+class _Done(NamedTuple):
+    given: bytes
+    made: bytes
+    seconds: float
+
+
+async def _run(request: Request, most: int, work: Callable[[bytes], bytes], requests: Counter, inline: int = 0) -> _Done:
+    """Read the body, do the work and count the request, whatever comes of it; the answer is not sent yet then."""
+    status = "error"
+    try:
+        given = await read_bounded(request, most)
+        started = time.perf_counter()
+        made = work(given) if len(given) <= inline else await asyncio.to_thread(work, given)
+        status = "success"
+        return _Done(given, made, time.perf_counter() - started)
+    except (asyncio.CancelledError, ClientDisconnect):
+        status = "cancelled"
+        raise
+    except sigmalang.TooLargeError as error:
+        raise ProblemError(413, error.reason, str(error)) from error
+    except sigmalang.CodecError as error:
+        raise ProblemError(422, error.reason, str(error)) from error
+    finally:
+        requests.labels(status).inc()

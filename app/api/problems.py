@@ -36,7 +36,7 @@ class ProblemError(Exception):
 
 def responses(**statuses: str) -> dict[int | str, dict[str, Any]]:
     """Describe the problems of a route for OpenAPI: ``responses(_413="too large")``."""
-    schema = {"$ref": "#/components/schemas/Problem"}
+    schema = Problem.model_json_schema()
     return {
         int(status.removeprefix("_")): {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
         for status, text in statuses.items()
