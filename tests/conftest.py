@@ -69,7 +69,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture
 def metrics_directory(tmp_path: Path) -> Iterator[Path]:
     """Give a private, empty, 0700 directory, in memory where the machine has /dev/shm."""
-    shared_memory = Path("/dev/shm")  # noqa: S108 - the product's own default; mkdtemp makes it private
+    shared_memory = Path("/dev/shm")
     base = shared_memory if os.access(shared_memory, os.W_OK) else tmp_path
     path = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir=base))
     yield path

@@ -1,10 +1,11 @@
 """What the service's children count; apart from the service so that a spawned child stays small."""
 
+# ruff: noqa: E402 - install() comes before anything that imports prometheus_client
 from __future__ import annotations
 
 from monitoring import multiprocess
 
-multiprocess.install()
+multiprocess.install()  # before prometheus_client can be imported
 
 from prometheus_client import Counter
 

@@ -177,9 +177,7 @@ ORDINARY = (
 class Client:
     """Threads that send requests until the block ends; `tally` is whole after it."""
 
-    def __init__(
-        self, address: Address, requests: Sequence[Request] = ORDINARY, *, threads: int = 4, keep: int = 7
-    ) -> None:
+    def __init__(self, address: Address, requests: Sequence[Request] = ORDINARY, *, threads: int = 4, keep: int = 7) -> None:
         self.tally = Tally()
         self._address = address
         self._requests = requests
@@ -187,8 +185,7 @@ class Client:
         self._stopping = threading.Event()
         self._tallies = [Tally() for _ in range(threads)]
         self._threads = [
-            threading.Thread(target=self._run, args=(number, tally), name=f"client-{number}")
-            for number, tally in enumerate(self._tallies)
+            threading.Thread(target=self._run, args=(number, tally), name=f"client-{number}") for number, tally in enumerate(self._tallies)
         ]
 
     def __enter__(self) -> Self:

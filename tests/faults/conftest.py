@@ -45,9 +45,7 @@ def repeat() -> int:
 
 
 @pytest.fixture
-def harness(
-    tmp_path: Path, metrics_directory: Path, environment: dict[str, str], free_port: Callable[[], int]
-) -> Iterator[Harness]:
+def harness(tmp_path: Path, metrics_directory: Path, environment: dict[str, str], free_port: Callable[[], int]) -> Iterator[Harness]:
     """Make servers, and end them before their directory goes."""
     made = Harness(environment, metrics_directory, tmp_path, free_port)
     yield made

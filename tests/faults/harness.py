@@ -151,7 +151,7 @@ class Server:
         def answers() -> bool:
             self.require_running()
             try:
-                return fetch(self.address, "/pid").status == 200  # noqa: PLR2004
+                return fetch(self.address, "/pid").status == 200
             except OSError:
                 return False
 
@@ -254,4 +254,4 @@ class Harness:
         for server in self.servers:
             server.stop()
         for server in self.servers:
-            print(f"--- {' '.join(server.command)}\n{server.log_tail(20_000)}")  # noqa: T201
+            print(f"--- {' '.join(server.command)}\n{server.log_tail(20_000)}")

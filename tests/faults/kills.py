@@ -5,6 +5,7 @@ fast as it can and acknowledges each increment by a byte; the parent kills it af
 is counted from the child's last step before its first write. Prints acknowledged increments.
 """
 
+# ruff: noqa: E402 - install() comes before anything that imports prometheus_client
 from __future__ import annotations
 
 import os
@@ -16,7 +17,7 @@ import time
 
 from monitoring import multiprocess
 
-multiprocess.install()
+multiprocess.install()  # before prometheus_client can be imported
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -55,7 +56,7 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)
         for reader, pid in children.items():
             os.waitpid(pid, 0)
-            with open(reader, "rb") as pipe:
+            with os.fdopen(reader, "rb") as pipe:
                 acknowledged += pipe.read().count(b".")
     print(acknowledged, flush=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MARKER = "NEURECTOMY_TEST_MARKER"
 PATIENCE_SECONDS = 60.0
@@ -59,8 +59,18 @@ def parent(pid: int) -> int:
 def marked(marker: str) -> list[int]:
     """Give the living processes that carry the marker, oldest pid first."""
     needle = f"{MARKER}={marker}".encode()
-    pids = sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [pid for pid in pids if needle in _read(pid, "environ").split(b"\0") and is_alive(pid)]
+
+
+def any_dead(pids: Iterable[int]) -> bool:
+    """Tell whether one of them ended."""
+    return not all(map(is_alive, pids))
+
+
+def wait_dead(*pids: int) -> None:
+    """Wait until all of them ended."""
+    wait_until(lambda: not any(map(is_alive, pids)), f"{pids} ended")
 
 
 def send(pid: int, signum: signal.Signals) -> None:

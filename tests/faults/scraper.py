@@ -40,7 +40,7 @@ def http(address: Address, path: str = "/metrics") -> Callable[[], str]:
         with Connection(address) as connection:
             connection.send(Request("GET", path))
             response = connection.receive("GET")
-        if response.status != 200:  # noqa: PLR2004
+        if response.status != 200:
             message = f"{path} of {address[1]} answered {response.status}: {response.body[:500]!r}"
             raise ScrapeError(message)
         return response.body.decode()
@@ -71,7 +71,7 @@ def parse(text: str) -> tuple[Samples, Samples]:
     return Samples(everything), Samples(cumulative)
 
 
-def total(samples: Samples, name: str, **labels: str) -> float:
+def total(samples: Samples, name: str, /, **labels: str) -> float:
     """Sum the samples of this name that carry at least these labels."""
     wanted = set(labels.items())
     return sum(value for (found, pairs), value in samples.items() if found == name and wanted <= set(pairs))

@@ -1,5 +1,6 @@
 """The service under test: an app as a user writes it, with routes that do what breaks others."""
 
+# ruff: noqa: E402 - install() comes before anything that imports prometheus_client
 from __future__ import annotations
 
 import asyncio
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from monitoring import multiprocess
 
-multiprocess.install()
+multiprocess.install()  # before prometheus_client can be imported
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from monitoring.metrics import MetricsMiddleware
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Summary
 
-from monitoring.metrics import MetricsMiddleware
 from monitoring.multiprocess import MergedCollector
 
 from .children import CHILDREN, count_in_child
@@ -130,7 +131,8 @@ async def block(seconds: float = 120.0) -> dict[str, str]:
 @app.get("/child/{method}")
 def child(method: str, times: int = 10) -> dict[str, int]:
     """Let a child process count, and wait for it."""
-    process = multiprocessing.get_context(method).Process(target=count_in_child, args=(method, times))
+    context = multiprocessing.get_context(method)
+    process = context.Process(target=count_in_child, args=(method, times))  # type: ignore[attr-defined]
     process.start()
     process.join()
     if process.exitcode != 0:

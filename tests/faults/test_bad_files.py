@@ -16,7 +16,7 @@ from .scraper import Samples, Scraper, parse, total, view
 from .verdict import assert_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from .bare import Bare, Writers
@@ -163,7 +163,7 @@ def test_truncated_at_every_offset(writers: Writers) -> None:
 
 
 @pytest.fixture
-def dead(writers: Writers, good: Bare) -> Iterator[Path]:
+def dead(writers: Writers, good: Bare) -> Path:
     """Give the counter file of a writer that died while the run goes on."""
     writer = writers.start()
     writer.ask("inc", "early", 5)
@@ -173,7 +173,7 @@ def dead(writers: Writers, good: Bare) -> Iterator[Path]:
     writer.kill()
     path = writers.directory / "counter_s1.db"
     assert path.name in known
-    yield path
+    return path
 
 
 def turned(writers: Writers, dead: Path, damage: bytes) -> tuple[Samples, Samples]:

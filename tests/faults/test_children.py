@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from .client import Client, Request, Tally, fetch
-from .processes import is_alive, wait_until
+from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
 from .verdict import assert_bounded
 
@@ -41,7 +41,7 @@ def test_children_of_a_uvicorn_worker_and_the_end_of_all_workers(harness: Harnes
     victims = server.workers()
     for victim in victims:
         server.send(signal.SIGKILL, victim)
-    wait_until(lambda: not any(map(is_alive, victims)), "all workers are dead")
+    wait_dead(*victims)
     wait_until(lambda: len(server.workers()) == 2, "the supervisor replaced them")
     server.wait_alive(2)
     samples = server.samples()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .client import Client, Connection, Request, Tally
-from .processes import is_alive, wait_until
+from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
 from .verdict import REQUESTS, assert_exact
 
@@ -39,7 +39,7 @@ def test_kill_at_the_moment_of_the_answer(harness: Harness, variant: Variant) ->
                 if number % 4 == 3:
                     victim = server.workers()[0]
                     server.send(signal.SIGKILL, victim)
-                    wait_until(lambda pid=victim: not is_alive(pid), "the worker is dead")
+                    wait_dead(victim)
     scraper.check()
     assert_exact(server.samples(), tally)
 
@@ -62,7 +62,7 @@ def test_stream_killed_half_way(harness: Harness, variant: Variant) -> None:
                     server.send(signal.SIGKILL, victim)
                 with pytest.raises(OSError, match=r"."):
                     connection.receive("GET")
-            wait_until(lambda gone=victims: not any(map(is_alive, gone)), "the victims are dead")
+            wait_dead(*victims)
         client.wait_answered(20)
     server.wait_alive(2)
     scraper.check()

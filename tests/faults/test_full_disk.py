@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .client import Client, Request, fetch
-from .processes import is_alive, wait_until
+from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
 from .verdict import assert_exact
 
@@ -72,12 +72,13 @@ def test_full_metrics_directory(harness: Harness, variant: Variant) -> None:
         assert kept + dropped >= refused, "an observation that is neither kept nor counted as refused"
         victims = sorted(workers)[:1]
         server.send(signal.SIGKILL, victims[0])
-        wait_until(lambda: not is_alive(victims[0]), "the victim is dead")
+        wait_dead(victims[0])
         filler.unlink()
         server.wait_alive(2)
         wait_until(
-            lambda: fetch(server.address, "/label/after").status == 200
-            and total(server.samples(), "faults_labelled_total", name="after") > 0,
+            lambda: (
+                fetch(server.address, "/label/after").status == 200 and total(server.samples(), "faults_labelled_total", name="after") > 0
+            ),
             "new series are taken again",
         )
     scraper.check()
@@ -94,7 +95,7 @@ def test_worker_that_starts_on_a_full_directory(harness: Harness, variant: Varia
             wait_until(lambda: len(server.workers()) == 2, "two workers run")
             victim = server.workers()[0]
             server.send(signal.SIGKILL, victim)
-            wait_until(lambda pid=victim: not is_alive(pid), "the victim is dead")
+            wait_dead(victim)
             client.wait_answered(100)
     scraper.check()
     assert set(client.tally.statuses) == {200}, client.tally.statuses

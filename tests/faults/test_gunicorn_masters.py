@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from .client import Client, Tally, fetch
-from .processes import is_alive, wait_until
+from .processes import is_alive, wait_dead, wait_until
 from .scraper import Scraper, http, parse, total, view
 from .verdict import REQUESTS, assert_bounded, assert_exact
 
@@ -32,7 +32,7 @@ def test_upgrade(harness: Harness, variant: Variant) -> None:
         second = upgrade(server)
         client.wait_answered(50)
         server.send(signal.SIGQUIT)
-        wait_until(lambda: not is_alive(server.pid), "the old master quit")
+        wait_dead(server.pid)
         wait_until(lambda: server.master_in_charge() == second, "the new master is in charge")
         server.wait_alive(2)
         client.wait_answered(50)
@@ -49,7 +49,7 @@ def test_upgrade_rolled_back(harness: Harness, variant: Variant) -> None:
         second = upgrade(server)
         client.wait_answered(50)
         server.send(signal.SIGTERM, second)
-        wait_until(lambda: not is_alive(second), "the new master ended")
+        wait_dead(second)
         server.wait_alive(2)
         client.wait_answered(50)
         assert is_alive(server.pid), "the old master went on"

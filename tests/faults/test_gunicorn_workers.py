@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .client import ORDINARY, Client, Request
-from .processes import is_alive, wait_until
-from .scraper import Scraper, total
+from .processes import any_dead, wait_dead, wait_until
+from .scraper import Scraper
 from .verdict import assert_bounded, assert_exact
 
 if TYPE_CHECKING:
-    from .harness import Harness, Variant
+    from .harness import Harness, Server, Variant
 
 KILLS = 20
 RELOADS = 3
@@ -30,7 +31,7 @@ def test_kill_random_workers(harness: Harness, variant: Variant) -> None:
             victim = random.choice(server.workers())
             time.sleep(random.uniform(0.0, 0.1))
             server.send(signal.SIGKILL, victim)
-            wait_until(lambda pid=victim: not is_alive(pid), "the victim is dead")
+            wait_dead(victim)
         server.wait_alive(3)
     scraper.check()
     assert_exact(server.samples(), client.tally)
@@ -45,11 +46,16 @@ def test_reload_while_serving(harness: Harness, variant: Variant) -> None:
             old = set(server.workers())
             client.wait_answered(50)
             server.send(signal.SIGHUP)
-            wait_until(lambda gone=old: not any(map(is_alive, gone)), "the old workers ended")
+            wait_dead(*old)
             server.wait_alive(2)
     scraper.check()
     assert_exact(server.samples(), client.tally)
     assert_bounded(harness.directory, 2 * 2 + 2)
+
+
+def runs(server: Server, count: int) -> bool:
+    """Tell whether the master has exactly so many workers."""
+    return len(server.workers()) == count
 
 
 def test_scale_up_and_down(harness: Harness, variant: Variant) -> None:
@@ -58,12 +64,12 @@ def test_scale_up_and_down(harness: Harness, variant: Variant) -> None:
     with Scraper(server.scrape) as scraper, Client(server.address) as client:
         for number in range(3, CROWD + 1):
             server.send(signal.SIGTTIN)
-            wait_until(lambda count=number: len(server.workers()) >= count, f"{number} workers run")
+            wait_until(partial(runs, server, number), f"{number} workers run")
         server.wait_alive(CROWD)
         client.wait_answered(200)
         for number in range(CROWD - 1, 1, -1):
             server.send(signal.SIGTTOU)
-            wait_until(lambda count=number: len(server.workers()) <= count, f"{number} workers are left")
+            wait_until(partial(runs, server, number), f"{number} workers are left")
         server.wait_alive(2)
         client.wait_answered(50)
     scraper.check()
@@ -79,7 +85,7 @@ def test_worker_timeout(harness: Harness, variant: Variant) -> None:
             client.wait_answered(50)
             old = set(server.workers())
             with Client(server.address, [Request("GET", "/block")], threads=1, keep=1) as blocker:
-                wait_until(lambda gone=old: not all(map(is_alive, gone)), "the master aborted a worker")
+                wait_until(partial(any_dead, old), "the master aborted a worker")
                 blocker.stop()
             client.tally.add(blocker.tally)
         server.wait_alive(2)

@@ -19,10 +19,7 @@ def require_namespaces() -> None:
     """Skip where the machine lets us make none; a machine of CI has to."""
     unshare = shutil.which("unshare")
     works = unshare is not None and (
-        subprocess.run(
-            [unshare, "--pid", "--fork", "--mount-proc", "true"], check=False, stderr=subprocess.DEVNULL
-        ).returncode
-        == 0
+        subprocess.run([unshare, "--pid", "--fork", "--mount-proc", "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0
     )
     if not works:
         assert os.environ.get("CI") != "true", "CI has to make pid namespaces: run it as root"

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from .client import Client
-from .processes import is_alive, wait_until
+from .processes import wait_dead, wait_until
 from .scraper import Scraper, http, view
 from .verdict import assert_bounded, assert_exact
 
@@ -26,7 +26,7 @@ def test_kill_workers_of_uvicorn(harness: Harness) -> None:
             victims = workers if number == 3 else random.sample(workers, 1)
             for victim in victims:
                 server.send(signal.SIGKILL, victim)
-            wait_until(lambda gone=victims: not any(map(is_alive, gone)), "the victims are dead")
+            wait_dead(*victims)
             wait_until(lambda: len(server.workers()) == 2, "the supervisor replaced them")
         server.wait_alive(2)
         client.wait_answered(30)

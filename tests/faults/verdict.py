@@ -61,4 +61,4 @@ def assert_bounded(directory: Path, most_alive: int) -> None:
     crowded = {kind: count for kind, count in kinds.items() if count > most_alive}
     assert not crowded, f"more files than the {most_alive} processes that ever lived at once: {crowded}"
     others = sorted(path.name for path in directory.iterdir() if not path.name.endswith(".db"))
-    assert len(others) <= 8, f"files that belong to no slot pile up: {others}"  # noqa: PLR2004
+    assert len(others) <= 8, f"files that belong to no slot pile up: {others}"

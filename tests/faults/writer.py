@@ -4,6 +4,7 @@ Reads commands from stdin, one a line, and answers each with one line on stdout.
 worker in a certain state at a certain moment asks here, and needs no timing.
 """
 
+# ruff: noqa: E402 - install() comes before anything that imports prometheus_client
 from __future__ import annotations
 
 import os
@@ -12,7 +13,7 @@ import threading
 
 from monitoring import multiprocess
 
-multiprocess.install()
+multiprocess.install()  # before prometheus_client can be imported
 
 from prometheus_client import Counter, Gauge, Histogram, Summary
 
