@@ -16,7 +16,7 @@ _FORMATS = {
 
 def openmetrics_preferred(accept: str) -> bool:
     """Say whether an Accept header asks for OpenMetrics 1.0.0; among equals a named format wins, then the one named first."""
-    best = (0.0, False, 0)
+    best = (0.0, True, 1)  # quality 0 refuses
     preferred = False
     for position, (kind, parameters) in enumerate(_items(accept)):
         openmetrics = _FORMATS.get(kind)
