@@ -43,18 +43,16 @@ class Served:
         path: str,
         body: bytes | Iterable[bytes] | None = None,
         headers: dict[str, str] | None = None,
-        host: str = "127.0.0.1",
     ) -> Answer:
         """Send one request on a connection of its own."""
-        return ask(self.port, method, path, body, headers, host)
+        return ask(self.port, method, path, body, headers)
 
 
 def ask(
-    port: int, method: str, path: str, body: bytes | Iterable[bytes] | None = None, headers: dict[str, str] | None = None,
-    host: str = "127.0.0.1",
+    port: int, method: str, path: str, body: bytes | Iterable[bytes] | None = None, headers: dict[str, str] | None = None
 ) -> Answer:
-    """Send one request; an iterable body is sent chunked."""
-    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_SECONDS)
+    """Send one request to a port of 127.0.0.1; an iterable body is sent chunked."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     with contextlib.closing(connection):
         connection.request(method, path, body, headers or {}, encode_chunked=body is not None and not isinstance(body, bytes))
         response = connection.getresponse()
