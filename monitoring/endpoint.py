@@ -81,7 +81,7 @@ def listening_addresses() -> list[str]:
     """Name the addresses that this process listens on, whoever configured them; a Unix socket's ends in no port."""
     found = set()
     with suppress(OSError):
-        for entry in os.listdir("/proc/self/fd"):
+        for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, no paths
             # A descriptor may be closed by another thread, or be no socket.
             with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as candidate:
                 if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -97,10 +97,10 @@ class _Merged:
         """Make nothing yet."""
         self._collector: MergedCollector | None = None
 
-    def render(self, openmetrics: bool) -> bytes:  # noqa: FBT001 - the signature that Exposition calls
+    def render(self, openmetrics: bool) -> bytes:
         """Merge; only one thread at a time comes here."""
         if self._collector is None:
-            from monitoring.multiprocess import MergedCollector  # noqa: PLC0415 - imports prometheus_client
+            from monitoring.multiprocess import MergedCollector
 
             self._collector = MergedCollector(None)
         return self._collector.render(openmetrics)

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,13 +52,13 @@ class ExporterApp:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    def _render(self, openmetrics: bool) -> bytes:  # noqa: FBT001 - the signature that Exposition calls
+    def _render(self, openmetrics: bool) -> bytes:
         if not self._directory.is_dir():
             self._collector = None
             reason = f"there is no metrics directory {self._directory} (yet): the service that fills it has not started"
             raise Unavailable(reason)
         if self._collector is None:
-            from monitoring.multiprocess import MergedCollector  # noqa: PLC0415 - imports prometheus_client
+            from monitoring.multiprocess import MergedCollector
 
             self._collector = MergedCollector(None, str(self._directory))
         return self._collector.render(openmetrics)
@@ -76,7 +77,7 @@ class ExporterServer(uvicorn.Server):
             server.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _LINGER_SECONDS
-        while self.server_state.connections and loop.time() < deadline and not self.force_exit:
+        while self.server_state.connections and loop.time() < deadline and not self.force_exit:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
         await super().shutdown(sockets)
 
@@ -108,10 +109,8 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         proxy_headers=False,
         timeout_graceful_shutdown=5,
     )
-    try:
+    with suppress(KeyboardInterrupt):
         ExporterServer(config).run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
     return 0
 
 

@@ -72,7 +72,7 @@ class Exposition:
         except Unavailable as reason:
             await self._answer(scope, send, 503, f"{reason}\n".encode(), extra=[(b"retry-after", b"1")])
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged; a server would answer with less
             _log.exception("the scrape failed")
             await self._answer(scope, send, 500, b"the merge failed; the log of this process has the cause\n")
             return
@@ -87,7 +87,7 @@ class Exposition:
         scheme, _, token = presented.partition(b" ")
         return hmac.compare_digest(scheme.lower() + b" " + token.strip(), self._expected)
 
-    async def _answer(  # noqa: PLR0913 - the parts of one response
+    async def _answer(
         self, scope: Scope, send: Send, status: int, body: bytes, kind: bytes = PLAIN, extra: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
         headers: Headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *extra]
@@ -113,7 +113,7 @@ class SharedMerge:
             task = self._next[openmetrics] = asyncio.create_task(self._merge(openmetrics))
         return await asyncio.shield(task)
 
-    async def _merge(self, openmetrics: bool) -> bytes:  # noqa: FBT001 - the key of _next
+    async def _merge(self, openmetrics: bool) -> bytes:
         async with self._running:
             del self._next[openmetrics]  # whoever arrives from here on may know of more than this merge will see
             return await asyncio.to_thread(self._render, openmetrics)

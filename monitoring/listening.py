@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
+from pathlib import Path
 
 FD_VARIABLE = "NEURECTOMY_METRICS_FD"
 """The variable with which a process hands the listening socket to a program that it executes."""
@@ -93,4 +94,4 @@ def _remove_stale(path: str) -> None:
             try:
                 probe.connect(path)
             except ConnectionRefusedError:
-                os.unlink(path)
+                Path(path).unlink()

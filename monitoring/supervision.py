@@ -94,7 +94,7 @@ class Exporter:
                 with _starting:
                     process = self._process = self._spawn()
             except OSError as error:
-                _log.error("the metrics exporter cannot be started (again in %g s): %s", _PAUSE_SECONDS, error)  # noqa: TRY400 - the text says all
+                _log.error("the metrics exporter cannot be started (again in %g s): %s", _PAUSE_SECONDS, error)
                 self._stopped.wait(_PAUSE_SECONDS)
                 continue
             started = time.monotonic()
@@ -121,7 +121,7 @@ class Exporter:
             "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),
         }
         command = [sys.executable, "-m", "monitoring.exporter"]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[descriptor], env=environ)  # noqa: S603 - ours
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[descriptor], env=environ)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.terminate()

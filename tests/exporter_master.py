@@ -34,7 +34,7 @@ while (number := signals.get()) != signal.SIGTERM:
     elif number == signal.SIGUSR2 and os.fork() == 0:
         environment = dict(os.environ)
         exporter.hand_over(environment)
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606 - as gunicorn does
 
 exporter.stop()
 print("stopped", os.getpid(), flush=True)

@@ -84,5 +84,11 @@ def serving(arguments: list[str], port: int, path: str, environment: dict[str, s
 def spawn(arguments: list[str], environment: dict[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start a Python program in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, *arguments], env=environment, cwd=ROOT, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
     )

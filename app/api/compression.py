@@ -54,7 +54,8 @@ def _answers(title: str, *, malformed: str | None = None) -> dict[int | str, dic
 )
 async def compress(request: Request) -> RawResponse:
     """Compress a document."""
-    done = await _run(request, sigmalang.MAX_DOCUMENT_BYTES, sigmalang.compress, metrics.sigmalang_compression_requests, inline=_INLINE_BYTES)
+    requests = metrics.sigmalang_compression_requests
+    done = await _run(request, sigmalang.MAX_DOCUMENT_BYTES, sigmalang.compress, requests, inline=_INLINE_BYTES)
     metrics.sigmalang_compression_duration_seconds.observe(done.seconds)
     metrics.sigmalang_original_size_bytes.observe(len(done.given))
     metrics.sigmalang_compressed_size_bytes.observe(len(done.made))
@@ -70,7 +71,8 @@ async def compress(request: Request) -> RawResponse:
 )
 async def decompress(request: Request) -> RawResponse:
     """Restore a document."""
-    done = await _run(request, sigmalang.MAX_COMPRESSED_BYTES, sigmalang.decompress, metrics.sigmalang_decompression_requests)
+    requests = metrics.sigmalang_decompression_requests
+    done = await _run(request, sigmalang.MAX_COMPRESSED_BYTES, sigmalang.decompress, requests)
     metrics.sigmalang_decompression_duration_seconds.observe(done.seconds)
     return RawResponse(done.made)
 

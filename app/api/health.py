@@ -28,7 +28,7 @@ async def live() -> Health:
 
 
 @router.get("/ready", summary="May this worker be sent requests?", responses=responses(_503="starting or stopping"))
-async def ready(started: Annotated[bool, Depends(started)]) -> Health:  # noqa: FBT001 - what FastAPI injects
+async def ready(started: Annotated[bool, Depends(started)]) -> Health:
     """Answer 200 between the end of the start and the begin of the stop."""
     if not started:
         raise ProblemError(503, "not_started", "this worker is starting or stopping")
