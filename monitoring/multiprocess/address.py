@@ -29,7 +29,7 @@ def _from_command_line(arguments: Sequence[str], environ: Mapping[str, str]) -> 
     options = _options(arguments[1:])
     if binds := options.get("bind"):
         return ",".join(sorted(binds))
-    if arguments and "uvicorn" in Path(arguments[0]).parts[-2:] + (Path(arguments[0]).stem,):
+    if arguments and "uvicorn" in (*Path(arguments[0]).parts[-2:], Path(arguments[0]).stem):
         for name in ("host", "port", "uds", "fd"):
             if value := environ.get(f"UVICORN_{name.upper()}"):
                 options.setdefault(name, [value])

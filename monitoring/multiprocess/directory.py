@@ -60,9 +60,9 @@ def probe_locks(path: Path) -> None:
     """Lock a byte through one descriptor and see it through another; DirectoryError where the file system cannot do that."""
     if sys.platform != "linux":
         return
-    import fcntl  # noqa: PLC0415 - there is none on Windows, where the fallback still imports this module
+    import fcntl
 
-    start = _PROBE_START + random.getrandbits(_PROBE_BITS)  # noqa: S311 - keeps probes apart, keeps no secret
+    start = _PROBE_START + random.getrandbits(_PROBE_BITS)
     wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
     advice = f"set {VARIABLE} to a directory on a local file system, such as one in /dev/shm"
     try:
@@ -79,16 +79,14 @@ def probe_locks(path: Path) -> None:
 
 def _given(text: str, said: str) -> Path:
     """Check a directory that somebody chose for us; where all users share it, make our own in it."""
-    path = Path(os.path.abspath(text))  # noqa: PTH100 - resolve() would follow the link that we refuse
+    path = Path(os.path.abspath(text))
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         message = f"{said}: there is no such directory; create it or unset the variable"
         raise DirectoryError(message) from None
     except (OSError, ValueError) as error:
-        message = (
-            f"{said}: the directory cannot be reached ({getattr(error, 'strerror', error)}); give one that this user may write"
-        )
+        message = f"{said}: the directory cannot be reached ({getattr(error, 'strerror', error)}); give one that this user may write"
         raise DirectoryError(message) from None
     if stat.S_ISLNK(mode):
         message = f"{said}: this is a symbolic link, which can be pointed elsewhere under us; give the directory itself"

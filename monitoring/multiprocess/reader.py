@@ -49,6 +49,7 @@ class Source:
     samples: dict[Key, tuple[float, float]] = field(default_factory=dict)
     trouble: str = ""
     _carried: dict[Key, float] = field(default_factory=dict)
+    _survivors: frozenset[Key] = frozenset()
     _inode: int = 0
     _known: bool = False
 
@@ -82,10 +83,11 @@ class Source:
             fresh[key] = (record.value, record.timestamp)
         if result.damage:
             self.lost(result.damage)
+            self._survivors = frozenset(fresh)
             return
         if self._known and self.type in _CUMULATIVE and (self.trouble or inode != self._inode):
-            self._carry(fresh)
-        self.trouble, self._inode, self._known = "", inode, True
+            self._carry(fresh, inode)
+        self.trouble, self._inode, self._known, self._survivors = "", inode, True, frozenset()
         carried = self._carried
         if carried:
             for key, extra in carried.items():
@@ -99,13 +101,15 @@ class Source:
         if reason == "missing" and self.type not in _CUMULATIVE:
             self.samples = {}
 
-    def _carry(self, fresh: dict[Key, tuple[float, float]]) -> None:
+    def _carry(self, fresh: dict[Key, tuple[float, float]], inode: int) -> None:
         """Another file stands here, or the same one repaired: what it lacks of the last good samples is added from now on."""
-        vanished = self.trouble == "missing"
         for key, (last, _) in self.samples.items():
-            now = 0.0 if vanished else fresh.get(key, (0.0, 0.0))[0] + self._carried.get(key, 0.0)
-            if now < last:
-                self._carried[key] = last if vanished else self._carried.get(key, 0.0) + last - now
+            carried = self._carried.get(key, 0.0)
+            missing = last - carried - fresh.get(key, (0.0, 0.0))[0]
+            if missing <= 0.0:
+                continue  # nothing was lost, or the file was put back as it had been
+            began_at_zero = self.trouble and inode != self._inode and key not in self._survivors
+            self._carried[key] = last if began_at_zero else carried + missing
 
 
 def source(path: str) -> Source | None:

@@ -17,6 +17,7 @@ import prometheus_client
 from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
+from . import locks
 from .families import Family
 from .store import store
 from .values import Value
@@ -46,6 +47,7 @@ def patch(directory: Path) -> None:
         _rebind(metric)
     MergedRegistry.view = MergedCollector(None, str(directory))
     prometheus_client.REGISTRY.__class__ = MergedRegistry
+    prometheus_client.REGISTRY._lock = locks.mutex  # type: ignore[assignment]
 
 
 class MergedRegistry(registry.CollectorRegistry):
@@ -87,6 +89,7 @@ def _wrap_declaration() -> None:
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
         original(self, *args, **kwargs)
+        _share_lock(self)
         if not self._labelvalues:
             store.declare(_family(self))
 
@@ -182,8 +185,10 @@ def _rebind(metric: Any) -> None:
     before = [(cell.get() if not isinstance(cell, Value) else 0.0) for cell in cells]
     described = isinstance(metric, metrics.Info | metrics.Enum)
     kept = getattr(metric, "_value", None) if described else None
+    _share_lock(metric)
     if metric._is_observable():
         metric._metric_init()
+        _share_lock(metric)
         for cell, value in zip(_cells(metric), before, strict=True):
             if value and metric._type == "gauge":
                 cell.set(value, time.time())
@@ -194,6 +199,12 @@ def _rebind(metric: Any) -> None:
             _remember(metric)
     if not metric._labelvalues:
         store.declare(_family(metric))
+
+
+def _share_lock(metric: Any) -> None:
+    """A lock of the metric's own could be held by another thread when a process forks, and then for ever by the child."""
+    if hasattr(metric, "_lock"):
+        metric._lock = locks.mutex
 
 
 def _cells(metric: Any) -> list[Any]:

@@ -1,0 +1,161 @@
+"""Random workers that write, die and take over slots, against a model in plain Python, for every type and gauge mode."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from monitoring.multiprocess import MergedCollector
+
+from .workers import Run, Worker, own
+
+AMOUNTS = st.integers(0, 1000).map(float)
+LABELS = st.sampled_from(["a", 'b"\\\n', "ü"])
+MODES = ["all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"]
+
+
+@dataclass
+class Life:
+    """What one worker has said: gauge values by (mode, label), with the moment for the most recent modes."""
+
+    worker: Worker
+    slot: int
+    gauges: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    alive: bool = True
+
+
+class Service(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(dir="/dev/shm"))
+        self.run = Run(self.directory)
+        self.view = MergedCollector(None, str(self.directory))
+        self.lives: list[Life] = []
+        self.counted: dict[tuple[str, str], float] = {}
+        self.clock = itertools.count(1)
+        self.seen: dict[object, float] = {}
+
+    def teardown(self) -> None:
+        for life in self.lives:
+            if life.alive:
+                life.worker.kill()
+        self.run.end()
+        shutil.rmtree(self.directory)
+
+    def living(self) -> list[Life]:
+        return [life for life in self.lives if life.alive]
+
+    @precondition(lambda self: len(self.living()) < 5)
+    @rule()
+    def start(self) -> None:
+        free = min(set(range(6)) - {life.slot for life in self.living()})
+        worker = Worker(self.directory)
+        assert worker.store.slot == free, "the lowest free slot is taken"
+        self.lives.append(Life(worker, free))
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        life = data.draw(st.sampled_from(range(len(self.living()))))
+        victim = self.living()[life]
+        victim.worker.kill()
+        victim.alive = False
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data(), label=LABELS, amount=AMOUNTS)
+    def count(self, data: st.DataObject, label: str, amount: float) -> None:
+        life = self.living()[data.draw(st.integers(0, len(self.living()) - 1))]
+        typ, name = data.draw(
+            st.sampled_from([("counter", "c_total"), ("summary", "s_sum"), ("summary", "s_count"), ("histogram", "h_sum")])
+        )
+        with life.worker.running():
+            life.worker.value(typ, name.partition("_")[0], name, label=label).inc(amount)
+        self.counted[name, label] = self.counted.get((name, label), 0.0) + amount
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data(), label=LABELS, le=st.sampled_from(["1.0", "5.0", "+Inf"]))
+    def observe(self, data: st.DataObject, label: str, le: str) -> None:
+        life = self.living()[data.draw(st.integers(0, len(self.living()) - 1))]
+        with life.worker.running():
+            life.worker.value("histogram", "h", "h_bucket", label=label, le=le).inc(1)
+        self.counted[f"h_bucket {le}", label] = self.counted.get((f"h_bucket {le}", label), 0.0) + 1
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data(), mode=st.sampled_from(MODES), label=LABELS, amount=st.integers(-50, 50).map(float), add=st.booleans())
+    def gauge(self, data: st.DataObject, mode: str, label: str, amount: float, add: bool) -> None:
+        life = self.living()[data.draw(st.integers(0, len(self.living()) - 1))]
+        value = life.worker.value("gauge", f"g_{mode}", f"g_{mode}", mode, label=label)
+        moment = float(next(self.clock))
+        former = life.gauges.get((mode, label), (0.0, 0.0))[0]
+        add = add and "mostrecent" not in mode
+        with life.worker.running():
+            value.inc(amount) if add else value.set(amount, moment)
+        life.gauges[mode, label] = (former + amount if add else amount, moment)
+        assert value.get() == life.gauges[mode, label][0]
+
+    def expected(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        truth: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        for (name, label), amount in self.counted.items():
+            if not name.startswith("h_bucket"):
+                truth[name, (("label", label),)] = amount
+        for label in {label for name, label in self.counted if name.startswith("h_bucket")}:
+            total = 0.0
+            for le in ("1.0", "5.0", "+Inf"):
+                total += self.counted.get((f"h_bucket {le}", label), 0.0)
+                if (f"h_bucket {le}", label) in self.counted:
+                    truth["h_bucket", (("label", label), ("le", le))] = total
+            truth["h_count", (("label", label),)] = total
+        for mode, label in {key for life in self.lives for key in life.gauges}:
+            self.expect_gauge(truth, mode, label)
+        return truth
+
+    def expect_gauge(self, truth: dict[tuple[str, tuple[tuple[str, str], ...]], float], mode: str, label: str) -> None:
+        lives = [life for life in self.lives if life.alive or not mode.startswith("live")]
+        said = [life.gauges[mode, label] for life in lives if (mode, label) in life.gauges]
+        plain = (f"g_{mode}", (("label", label),))
+        rule_ = mode.removeprefix("live")
+        if rule_ == "all":
+            holders = {life.slot: life for life in lives}  # the last holder of each slot
+            for slot, life in holders.items():
+                if (mode, label) in life.gauges:
+                    truth[f"g_{mode}", (("label", label), ("pid", f"s{slot}"))] = life.gauges[mode, label][0]
+        elif said:
+            by_moment = max(said, key=lambda pair: pair[1])[0]
+            amounts = [amount for amount, _ in said]
+            truth[plain] = {"sum": sum(amounts), "min": min(amounts), "max": max(amounts), "mostrecent": by_moment}[rule_]
+
+    @invariant()
+    def view_tells_the_truth(self) -> None:
+        truth, shown = self.expected(), own(self.view)
+        assert shown == truth
+        for key, value in shown.items():
+            if not key[0].startswith("g_"):
+                assert value >= self.seen.get(key, 0.0)
+                self.seen[key] = value
+
+    @invariant()
+    def upstream_reads_the_same(self) -> None:
+        theirs = own(MultiProcessCollector(CollectorRegistry(), str(self.directory)))
+        for key, value in self.expected().items():
+            if not key[0].startswith("g_live"):  # upstream cannot know who lives
+                assert theirs[key] == value
+
+    @invariant()
+    def files_are_bounded(self) -> None:
+        slots = 1 + max((life.slot for life in self.lives), default=0)
+        assert len(list(self.directory.glob("*.db"))) <= slots * 13
+
+
+Service.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+TestService = Service.TestCase

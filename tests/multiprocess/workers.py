@@ -1,0 +1,79 @@
+"""Workers simulated in one process: each has a store, a lease and values of its own, and can die without a word."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from monitoring.multiprocess import locks, run, values
+from monitoring.multiprocess.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
+
+HELP = "help text"
+
+
+class Worker:
+    """One simulated worker process of the run in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = Store()
+        self.store.directory = directory
+        self._values: dict[Any, values.Value] = {}
+        assert self.store.acquire()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Values created and written within belong to this worker."""
+        others, values.store = values.store, self.store
+        try:
+            yield
+        finally:
+            values.store = others
+
+    def value(self, typ: str, family: str, name: str, mode: str = "", **labels: str) -> values.Value:
+        key = (typ, name, mode, tuple(labels.items()))
+        if key not in self._values:
+            with self.running():
+                self._values[key] = values.Value(typ, family, name, tuple(labels), tuple(labels.values()), HELP, multiprocess_mode=mode)
+        return self._values[key]
+
+    def kill(self) -> None:
+        """What the kernel does for a process that is gone: its locks are free, its files stay as they are."""
+        assert self.store._lease is not None
+        self.store._lease.release()
+        self.store.forget()
+
+
+class Run:
+    """A run that some process has joined; `end` is that process's death."""
+
+    def __init__(self, directory: Path) -> None:
+        self.address = run.join(directory)
+
+    def end(self) -> None:
+        locks.drop(self.address)
+
+
+def samples(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of a collector by name and sorted labels; a sample that comes twice fails."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for metric in collector.collect():
+        for sample in metric.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found, f"{key} is exposed twice"
+            found[key] = sample.value
+    return found
+
+
+def own(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """As `samples`, without the kit's own families."""
+    return {key: value for key, value in samples(collector).items() if not key[0].startswith("multiproc_")}
+
+
+def no_warning(caplog: pytest.LogCaptureFixture) -> bool:
+    return not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
