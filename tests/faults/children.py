@@ -10,9 +10,3 @@ multiprocess.install()  # before prometheus_client can be imported
 from prometheus_client import Counter
 
 CHILDREN = Counter("faults_children", "Increments that children of a worker made.", ["method"])
-
-
-def count_in_child(method: str, times: int) -> None:
-    """Count in a child process."""
-    for _ in range(times):
-        CHILDREN.labels(method).inc()

@@ -18,11 +18,12 @@ multiprocess.install()  # before prometheus_client can be imported
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from monitoring.metrics import MetricsMiddleware
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Summary
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
 from monitoring.multiprocess import MergedCollector
 
-from .children import CHILDREN, count_in_child
+from .child import count_in_child
+from .children import CHILDREN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +33,7 @@ HANDLED = Counter("faults_handled", "Calls of /ok.")
 SECONDS = Histogram("faults_handled_seconds", "Time in /ok.", buckets=(0.001, 0.1, 1))
 SUMMARY = Summary("faults_handled_summary", "Calls of /ok as a summary.")
 LABELLED = Counter("faults_labelled", "Calls of /label.", ["name"])
+VIEW = MergedCollector(CollectorRegistry())
 
 
 @asynccontextmanager
@@ -184,4 +186,4 @@ def closefds() -> dict[str, str]:
 @app.get("/metrics")
 def metrics() -> Response:
     """Give the merged view of this worker."""
-    return Response(MergedCollector(REGISTRY).render(), media_type="text/plain; version=0.0.4")
+    return Response(VIEW.render(), media_type="text/plain; version=0.0.4")

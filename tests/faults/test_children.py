@@ -38,6 +38,8 @@ def test_children_of_a_uvicorn_worker_and_the_end_of_all_workers(harness: Harnes
     server = harness.uvicorn(workers=2)
     for method in METHODS:
         assert fetch(server.address, f"/child/{method}").status == 200, server.log_tail()
+    supervisor = json.loads((harness.directory / "run.json").read_text())["supervisor"]
+    assert supervisor["pid"] == server.pid
     victims = server.workers()
     for victim in victims:
         server.send(signal.SIGKILL, victim)

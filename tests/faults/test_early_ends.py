@@ -34,12 +34,15 @@ def test_kill_at_the_moment_of_the_answer(harness: Harness, variant: Variant) ->
     with Scraper(server.scrape) as scraper:
         for number in range(KILLS * len(ENDINGS)):
             request = ENDINGS[number % len(ENDINGS)]
+            dies = number % 4 == 3
+            wait_until(server.workers, "a worker runs")
+            victim = server.workers()[0]
             with Connection(server.address) as connection:
                 tally.call_on(connection, request)
-                if number % 4 == 3:
-                    victim = server.workers()[0]
+                if dies:
                     server.send(signal.SIGKILL, victim)
-                    wait_dead(victim)
+            if dies:
+                wait_dead(victim)
     scraper.check()
     assert_exact(server.samples(), tally)
 
