@@ -73,7 +73,7 @@ def join(directory: Path) -> int:
             alone = locks.try_lock(fd, 0, locks.START)
             if record.clearing or (alone and not (ours and ours == record.supervisor)):
                 record = clear(directory, record)
-            if ours != record.supervisor and (ours or alone):
+            if ours != record.supervisor and (alone or (ours and not _lives(record.supervisor))):
                 _write(directory, replace(record, supervisor=ours))
             if alone:
                 locks.unlock(fd, 0, locks.START)
@@ -121,11 +121,28 @@ def supervisor() -> Supervisor | None:
     if parent is None or parent.pid is None or parent.pid != os.getppid():
         return None
     try:
-        text = Path(f"/proc/{parent.pid}/stat").read_text()
+        start_time = _start_time(parent.pid)
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return None
-    return Supervisor(parent.pid, int(text.rpartition(")")[2].split()[19]), namespace)
+    return Supervisor(parent.pid, start_time, namespace)
+
+
+def _lives(recorded: Supervisor | None) -> bool:
+    """Whether the recorded supervisor lives, so that a worker's own child may not take its place."""
+    if recorded is None:
+        return False
+    try:
+        if recorded.pid_namespace != os.stat("/proc/self/ns/pid").st_ino:
+            return True  # it cannot be seen from here: believed
+        return _start_time(recorded.pid) == recorded.start_time
+    except OSError:
+        return False
+
+
+def _start_time(pid: int) -> int:
+    """When a process began, in clock ticks since boot (proc(5), field 22 of stat)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _hold_run_byte(directory: Path) -> int:
