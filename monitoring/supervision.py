@@ -55,6 +55,7 @@ class Exporter:
             self._stopped.clear()
             self._thread = threading.Thread(target=self._supervise, name="exporter", daemon=True)
             self._thread.start()
+            _log.info("metrics exporter at %s", self._socket.getsockname())
 
     def stop(self) -> None:
         """End the exporter, and wait until it has answered whoever it had accepted. The socket is closed."""

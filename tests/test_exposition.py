@@ -133,7 +133,7 @@ class Slow:
             self.running += 1
             self.most = max(self.most, self.running)
             mine = self.started
-        self.go.acquire()
+        assert self.go.acquire(timeout=60)
         with self._lock:
             self.running -= 1
         return b"%d %d" % (mine, openmetrics)
