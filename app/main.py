@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402
 
 from fastapi import FastAPI  # noqa: E402
-from monitoring.middleware import MetricsMiddleware  # noqa: E402
 from starlette.exceptions import HTTPException  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
@@ -20,6 +19,7 @@ from app.api import compression, health, problems  # noqa: E402
 from app.settings import Settings  # noqa: E402
 from monitoring import metrics  # noqa: E402
 from monitoring.endpoint import MetricsEndpoint  # noqa: E402
+from monitoring.middleware import MetricsMiddleware  # noqa: E402
 
 
 @asynccontextmanager
