@@ -1,25 +1,30 @@
 """The ASGI application: `app.main:app`."""
 
 import os
+import sys
 
 import monitoring.multiprocess
+from app.settings import Settings
 
-monitoring.multiprocess.install()  # before anything below imports prometheus_client
+try:
+    settings = Settings.load()
+    monitoring.multiprocess.install()  # before anything below imports prometheus_client
+except ValueError as error:  # a variable or the metrics directory cannot be served with: one line says which and why
+    sys.exit(f"app.main: {error}")
 
-from collections.abc import AsyncIterator  # noqa: E402
-from contextlib import asynccontextmanager  # noqa: E402
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from fastapi import FastAPI  # noqa: E402
-from starlette.exceptions import HTTPException  # noqa: E402
-from starlette.routing import Route  # noqa: E402
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
-import app as package  # noqa: E402
-from app import environment  # noqa: E402
-from app.api import compression, health, problems  # noqa: E402
-from app.settings import Settings  # noqa: E402
-from monitoring import metrics  # noqa: E402
-from monitoring.endpoint import MetricsEndpoint  # noqa: E402
-from monitoring.middleware import MetricsMiddleware  # noqa: E402
+import app as package
+from app import environment
+from app.api import compression, health, problems
+from monitoring import metrics
+from monitoring.endpoint import MetricsEndpoint
+from monitoring.middleware import MetricsMiddleware
 
 
 @asynccontextmanager
@@ -38,11 +43,12 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     app.include_router(compression.router)
-    if path := settings.metrics_path.rstrip("/"):
+    if settings.metrics_path:
+        bare = settings.metrics_path.rstrip("/")
         endpoint = MetricsEndpoint(bind=settings.bind, token=settings.metrics_token, missing=lambda: HTTPException(404))
-        app.router.routes += [Route(path, endpoint), Route(f"{path}/", endpoint)]
+        app.router.routes += [Route(path, endpoint) for path in sorted({bare or "/", f"{bare}/"})]
     metrics.system_info.info(environment.describe(os.environ))
     return app
 
 
-app = create_app(Settings())
+app = create_app(settings)

@@ -1,0 +1,152 @@
+"""Every environment variable of the service: its type, its default, and what is allowed.
+
+docs/configuration.md says what each one means. A value that is not allowed is a SettingsError of one line.
+"""
+
+import ipaddress
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from monitoring.listening import parse
+
+#: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
+_MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
+_SECRET = ("METRICS_TOKEN",)
+
+
+class SettingsError(ValueError):
+    """A variable has a value that is not allowed; the text is one line with its name, its value, and what is allowed."""
+
+
+def _one_address(text: str) -> str:
+    if text.startswith("fd://") and text.removeprefix("fd://").isdecimal():
+        return text
+    address = text.removeprefix("tcp://")
+    if address.startswith("unix:"):
+        if not address.removeprefix("unix:").strip("/"):
+            raise ValueError
+        return text
+    host, colon, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
+    if not (colon and port.isascii() and port.isdecimal() and int(port) <= 65535) or (":" in bare and bare == host):  # noqa: PLR2004
+        raise ValueError
+    if not bare or any(character.isspace() or character in "[]/," for character in bare):
+        raise ValueError
+    return text
+
+
+def _addresses(text: str) -> str:
+    parts = [part.strip() for part in text.split(",")]
+    return ",".join(_one_address(part) for part in parts)
+
+
+def _metrics_address(text: str) -> str:
+    if text and not text.startswith("unix:"):
+        host, _, port = text.rpartition(":")
+        parse(f"127.0.0.1:{port}")
+        _one_address(text if host else f"0.0.0.0{text}")  # noqa: S104 - checked, not bound
+    elif text == "unix:":
+        raise ValueError
+    return text
+
+
+def _path(text: str) -> str:
+    if text and (not text.startswith("/") or any(character in "?#{}" or not " " < character < "\x7f" for character in text)):
+        raise ValueError
+    return text
+
+
+def _token(text: str) -> str:
+    if not all(" " < character < "\x7f" for character in text):
+        raise ValueError
+    return text
+
+
+def _networks(text: str) -> str:
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part != "*":
+            ipaddress.ip_network(part)
+    return ",".join(parts)
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1, le=4096)]
+Number = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Seconds = Annotated[int, Field(ge=0, le=86_400)]
+
+_COUNT = "a whole number from 1 to 4096"
+_NUMBER = "a whole number from 0 (off) to 1000000000"
+_SECONDS = "whole seconds from 0 to 86400"
+
+
+class Settings(BaseSettings):
+    """The environment, checked. Each field's description says what is allowed."""
+
+    model_config = SettingsConfigDict(
+        alias_generator=str.upper, populate_by_name=True, case_sensitive=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    bind: Annotated[str, AfterValidator(_addresses)] = Field(
+        default="127.0.0.1:8000", description="host:port, [ipv6]:port, unix:/path or fd://number, several with commas"
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] | None = Field(default=None, description="a whole number from 0 to 65535")
+    metrics_bind: Annotated[str, AfterValidator(_metrics_address)] = Field(
+        default="127.0.0.1:9464", description="host:port, [ipv6]:port, unix:/path, or nothing for no exporter"
+    )
+    metrics_path: Annotated[str, AfterValidator(_path)] = Field(
+        default="/metrics", description="a path that begins with / and has no spaces, ?, #, { or }; or nothing for none"
+    )
+    metrics_token: Annotated[str, AfterValidator(_token)] | None = Field(
+        default=None, description="visible ASCII characters without spaces"
+    )
+    web_concurrency: Count | None = Field(default=None, description=_COUNT)
+    worker_memory_mb: Annotated[int, Field(ge=1, le=1_048_576)] = Field(default=200, description="a whole number from 1 to 1048576")
+    worker_class: Annotated[Literal["uvicorn", "asgi"], BeforeValidator(_lower)] = Field(default="uvicorn", description="uvicorn or asgi")
+    limit_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="a whole number from 1 to 1000000"
+    )
+    preload: bool = Field(default=False, description="1, true, yes, on, 0, false, no or off")
+    max_requests: Number = Field(default=0, description=_NUMBER)
+    max_requests_jitter: Number | None = Field(default=None, description=_NUMBER)
+    timeout: Seconds = Field(default=30, description=_SECONDS)
+    graceful_timeout: Annotated[int, Field(ge=1, le=86_400)] = Field(default=30, description="whole seconds from 1 to 86400")
+    keep_alive: Seconds = Field(default=5, description=_SECONDS)
+    forwarded_allow_ips: Annotated[str, AfterValidator(_networks)] = Field(
+        default="127.0.0.1,::1", description="IP addresses or networks with commas, or * for any peer"
+    )
+    log_level: Annotated[Literal["critical", "error", "warning", "info", "debug"], BeforeValidator(_lower)] = Field(
+        default="info", description="critical, error, warning, info or debug"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, values: dict[str, object]) -> dict[str, object]:
+        return {name: value for name, value in values.items() if value != "" or name.upper() in _MAY_BE_EMPTY}
+
+    @model_validator(mode="after")
+    def _settle(self) -> Self:
+        """PORT alone means every address; recycling is spread by default, so that workers do not end together."""
+        if self.port is not None and "bind" not in self.model_fields_set:
+            object.__setattr__(self, "bind", f"0.0.0.0:{self.port}")
+        if self.max_requests_jitter is None:
+            object.__setattr__(self, "max_requests_jitter", self.max_requests // 10)
+        return self
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; raise SettingsError for the first value that is not allowed."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            name = str(first["loc"][0]) if first["loc"] else "environment"
+            value = "(hidden)" if name in _SECRET else repr(first.get("input"))[:200]
+            allowed = cls.model_fields[name.lower()].description
+            message = f"{name}={value} is not allowed: it must be {allowed}"
+            raise SettingsError(message) from None
