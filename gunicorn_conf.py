@@ -1,0 +1,60 @@
+"""The gunicorn configuration: `gunicorn -c gunicorn_conf.py app.main:app`.
+
+Everything comes from the environment (docs/configuration.md). GUNICORN_CMD_ARGS and the command line win over it.
+"""
+
+import os
+
+from app.settings import Settings
+from monitoring import gunicorn as kit
+from monitoring.resources import default_workers
+
+with kit.refusing():
+    settings = Settings.load()
+    kit.prepare(
+        bind=settings.bind,
+        metrics_bind=settings.metrics_bind,
+        metrics_token=settings.metrics_token,
+        limit_concurrency=settings.limit_concurrency,
+    )
+
+bind = settings.bind.split(",")
+workers = settings.web_concurrency or default_workers(settings.worker_memory_mb)
+worker_class = "monitoring.gunicorn.Worker" if settings.worker_class == "uvicorn" else "asgi"
+preload_app = settings.preload
+max_requests = settings.max_requests
+max_requests_jitter = settings.max_requests_jitter
+timeout = settings.timeout
+graceful_timeout = settings.graceful_timeout
+keepalive = settings.keep_alive
+forwarded_allow_ips = settings.forwarded_allow_ips
+loglevel = settings.log_level
+# A heartbeat file on a disk that is busy gets living workers killed.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108 - gunicorn makes the file its own
+# The control socket breaks read-only containers: it is there only where --control-socket names a path.
+control_socket_disable = "control_socket" not in kit.overrides()
+
+
+def on_starting(_server: object) -> None:
+    """Hold the run, also as a daemon."""
+    kit.on_starting()
+
+
+def when_ready(_server: object) -> None:
+    """Serve the merged metrics."""
+    kit.when_ready()
+
+
+def post_fork(_server: object, _worker: object) -> None:
+    """Take the worker's slot."""
+    kit.post_fork()
+
+
+def pre_exec(server: object) -> None:
+    """Keep directory and exporter through USR2."""
+    kit.pre_exec(server)
+
+
+def on_exit(_server: object) -> None:
+    """End the exporter."""
+    kit.on_exit()
