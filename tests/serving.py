@@ -48,9 +48,7 @@ class Served:
         return ask(self.port, method, path, body, headers)
 
 
-def ask(
-    port: int, method: str, path: str, body: bytes | Iterable[bytes] | None = None, headers: dict[str, str] | None = None
-) -> Answer:
+def ask(port: int, method: str, path: str, body: bytes | Iterable[bytes] | None = None, headers: dict[str, str] | None = None) -> Answer:
     """Send one request to a port of 127.0.0.1; an iterable body is sent chunked."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     with contextlib.closing(connection):

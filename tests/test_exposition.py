@@ -19,9 +19,7 @@ def render(openmetrics: bool) -> bytes:
     return TEXT.replace(b"a_total c", b"a c") + b"# EOF\n" if openmetrics else TEXT
 
 
-async def ask(
-    app: Callable[..., Any], method: str = "GET", query: bytes = b"", **headers: str
-) -> tuple[int, dict[bytes, bytes], bytes]:
+async def ask(app: Callable[..., Any], method: str = "GET", query: bytes = b"", **headers: str) -> tuple[int, dict[bytes, bytes], bytes]:
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

@@ -75,9 +75,7 @@ def test_the_families_move(served: Served) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("path", "most"), [("/v1/compress", MAX_DOCUMENT_BYTES), ("/v1/decompress", MAX_COMPRESSED_BYTES)]
-)
+@pytest.mark.parametrize(("path", "most"), [("/v1/compress", MAX_DOCUMENT_BYTES), ("/v1/decompress", MAX_COMPRESSED_BYTES)])
 def test_too_large_bodies_are_refused_and_counted(served: Served, path: str, most: int) -> None:
     before = samples(served)
     refuse(announce(served, path, most + 1), 413, "too_large")
@@ -139,9 +137,7 @@ def test_other_requests_are_answered_beside_long_work(served: Served) -> None:
 
     document = Random(1).randbytes(MAX_DOCUMENT_BYTES)
     answers: list[int] = []
-    workers = [
-        threading.Thread(target=lambda: answers.append(served.ask("POST", "/v1/compress", document, RAW).status)) for _ in range(4)
-    ]
+    workers = [threading.Thread(target=lambda: answers.append(served.ask("POST", "/v1/compress", document, RAW).status)) for _ in range(4)]
     for worker in workers:
         worker.start()
     while any(worker.is_alive() for worker in workers):
