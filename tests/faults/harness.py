@@ -140,7 +140,10 @@ class Server:
         try:
             wait_until(shown, f"faults_alive == {workers}")
         except AssertionError as error:
-            text = self.scrape()
+            try:
+                text = self.scrape()
+            except OSError as unanswered:
+                text = f"multiproc: not even a scrape: {unanswered}"
             lines = [line for line in text.splitlines() if line.startswith(("faults_alive", "multiproc"))]
             message = f"{error}; the last scrape: {lines}; the log: {self.log_tail()}"
             raise AssertionError(message) from None
