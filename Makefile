@@ -27,6 +27,7 @@ $(STAMP): .python requirements.lock pyproject.toml
 
 serve: export REQUIRE_API_KEY ?= 0
 serve: $(STAMP)
+	@$(BIN)/python -m app.settings
 	exec $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
 
 test: $(STAMP)

@@ -4,6 +4,7 @@ docs/configuration.md says what each one means. A value that is not allowed is a
 """
 
 import ipaddress
+import sys
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -150,3 +151,11 @@ class Settings(BaseSettings):
             allowed = cls.model_fields[name.lower()].description
             message = f"{name}={value} is not allowed: it must be {allowed}"
             raise SettingsError(message) from None
+
+
+if __name__ == "__main__":
+    # gunicorn reads some of these before its configuration file can, and answers nonsense with a traceback.
+    try:
+        Settings.load()
+    except SettingsError as refused:
+        sys.exit(str(refused))

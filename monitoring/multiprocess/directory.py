@@ -134,7 +134,11 @@ def _probe_file(path: Path) -> Iterator[Path]:
     if os.path.lexists(lock_file):
         yield lock_file
         return
-    descriptor, name = tempfile.mkstemp(prefix="probe-", suffix=".tmp", dir=path)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="probe-", suffix=".tmp", dir=path)
+    except OSError as error:
+        message = f"metrics directory {path}: no file can be created in it ({error.strerror}); set {VARIABLE} to another one"
+        raise DirectoryError(message) from error
     os.close(descriptor)
     try:
         yield Path(name)

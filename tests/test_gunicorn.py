@@ -1,0 +1,249 @@
+"""gunicorn_conf.py under the real gunicorn: what it refuses, what wins, and what survives the master's signals."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from monitoring.multiprocess import locks
+from monitoring.multiprocess.directory import choose
+from tests.conftest import ROOT
+from tests.faults.harness import console_script
+from tests.faults.processes import MARKER, command_line, end_marked, marked, parent, wait_dead, wait_until
+from tests.serving import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REQUESTS = 'neurectomy_http_requests_total{endpoint="/v1/compress",method="POST",status="200"}'
+COMMAND = [*console_script("gunicorn"), "-c", "gunicorn_conf.py"]
+
+
+@dataclass
+class Kit:
+    """Starts gunicorn with the kit's configuration in one environment, and ends all of it."""
+
+    environment: dict[str, str]
+    folder: Path
+    port: int
+    metrics_port: int
+    marker: str = field(default_factory=lambda: uuid.uuid4().hex)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def pidfile(self) -> Path:
+        return self.folder / "pid"
+
+    def fail(self, *arguments: str, **environ: str) -> str:
+        """Start, and give the one line with which the start fails."""
+        command = [*COMMAND, *arguments, "app.main:app"]
+        environment = self.environment | {MARKER: self.marker} | environ
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 1, done.stderr
+        assert done.stdout == ""
+        assert done.stderr.startswith("gunicorn_conf.py: ")
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr.removeprefix("gunicorn_conf.py: ").rstrip()
+
+    def start(self, *arguments: str, **environ: str) -> int:
+        """Start and wait until the service and the exporter answer; give the master's pid."""
+        command = [*COMMAND, "-p", str(self.pidfile), *arguments, "app.main:app"]
+        environment = self.environment | {MARKER: self.marker} | environ
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.processes.append(process)
+
+        def answers() -> bool:
+            daemon = any(argument in ("-D", "--daemon") for argument in arguments)
+            assert daemon or process.poll() is None, self.log.read_text()
+            try:
+                return ask(self.port, "GET", "/health/live").status in (200, 503) and bool(self.scrape())
+            except OSError:
+                return False
+
+        wait_until(answers, "the service and its exporter answer")
+        return process.pid
+
+    def end(self) -> None:
+        end_marked(self.marker)
+        for process in self.processes:
+            process.wait()
+
+    def compress(self) -> None:
+        assert ask(self.port, "POST", "/v1/compress", b"abc" * 100).status == 200
+
+    def scrape(self) -> str:
+        answer = ask(self.metrics_port, "GET", "/metrics")
+        assert answer.status == 200, answer
+        return answer.body.decode()
+
+    def requests(self) -> float:
+        return sum(float(line.rpartition(" ")[2]) for line in self.scrape().splitlines() if line.startswith(REQUESTS))
+
+    def workers(self, master: int) -> list[int]:
+        found = [pid for pid in marked(self.marker) if parent(pid) == master]
+        return [pid for pid in found if "monitoring.exporter" not in command_line(pid)]
+
+
+@pytest.fixture
+def kit(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
+    port, metrics_port = free_port(), free_port()
+    environment |= {
+        "BIND": f"127.0.0.1:{port}",
+        "METRICS_BIND": f"127.0.0.1:{metrics_port}",
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory),
+        "WEB_CONCURRENCY": "2",
+    }
+    made = Kit(environment, tmp_path, port, metrics_port)
+    yield made
+    made.end()
+    print(made.log.read_text() if made.log.exists() else "")
+
+
+@pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
+def test_check_config_passes_beside_a_running_service_and_touches_nothing(kit: Kit, worker_class: str) -> None:
+    with socket.create_server(("127.0.0.1", kit.port)), socket.create_server(("127.0.0.1", kit.metrics_port)):
+        command = [*COMMAND, "--check-config", "app.main:app"]
+        environment = kit.environment | {"WORKER_CLASS": worker_class}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert os.listdir(kit.environment["PROMETHEUS_MULTIPROC_DIR"]) == []  # noqa: PTH208 - names
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("WEB_CONCURRENCY", "0", "a whole number from 1 to 4096"),
+        ("BIND", "here", "host:port, [ipv6]:port, unix:/path or fd://number, several with commas"),
+        ("PRELOAD", "perhaps", "1, true, yes, on, 0, false, no or off"),
+        ("LOG_LEVEL", "loud", "critical, error, warning, info or debug"),
+    ],
+)
+def test_a_nonsense_variable_is_one_line(kit: Kit, name: str, value: str, allowed: str) -> None:
+    line = f"{name}={value!r} is not allowed: it must be {allowed}"
+    assert kit.fail(**{name: value}) == line
+    assert kit.fail("--check-config", **{name: value}) == line
+
+
+@pytest.mark.parametrize(("name", "value"), [("WEB_CONCURRENCY", "many"), ("FORWARDED_ALLOW_IPS", "proxy.local")])
+def test_what_gunicorn_itself_would_stumble_over_is_checked_before_it(kit: Kit, name: str, value: str) -> None:
+    command = [sys.executable, "-m", "app.settings"]
+    done = subprocess.run(command, cwd=ROOT, env=kit.environment | {name: value}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name}={value!r} is not allowed: it must be ")
+    assert done.stderr.count("\n") == 1
+    assert subprocess.run(command, cwd=ROOT, env=kit.environment, check=True, capture_output=True).stderr == b""
+
+
+def test_a_directory_that_cannot_be_used_is_one_line(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/shm")
+    assert "no such directory" in kit.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "none"))
+    assert "symbolic link" in kit.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "link"))
+    # Not writable even for root.
+    unwritable = kit.fail(PROMETHEUS_MULTIPROC_DIR="/proc")
+    assert "no file can be created in it" in unwritable or "not writable" in unwritable
+
+
+def test_a_port_in_use_is_one_line_that_names_the_holder(kit: Kit) -> None:
+    with socket.create_server(("127.0.0.1", kit.port)):
+        assert f"BIND=127.0.0.1:{kit.port}: the address is in use by process {os.getpid()};" in kit.fail()
+    with socket.create_server(("127.0.0.1", kit.metrics_port)):
+        assert f"METRICS_BIND=127.0.0.1:{kit.metrics_port}: the address is in use by process {os.getpid()};" in kit.fail()
+
+
+def test_signals_keep_the_directory_the_exporter_and_the_counts(kit: Kit) -> None:
+    master = kit.start()
+    kit.compress()
+    first = kit.workers(master)
+    assert len(first) == 2
+    os.kill(master, signal.SIGHUP)
+    wait_dead(*first)
+    kit.compress()
+    assert kit.requests() == 2
+    os.kill(master, signal.SIGTTIN)
+    wait_until(lambda: len(kit.workers(master)) == 3, "a third worker")
+    os.kill(master, signal.SIGUSR2)
+    second_pidfile = kit.pidfile.with_name("pid.2")
+    wait_until(lambda: second_pidfile.exists() and second_pidfile.read_text().strip(), "a second master")
+    second = int(second_pidfile.read_text())
+    wait_until(lambda: len(kit.workers(second)) == 2, "its workers")
+    wait_until(lambda: "multiproc_workers 5.0" in kit.scrape(), "both masters' workers share one directory")
+    assert kit.requests() == 2
+    os.kill(master, signal.SIGTERM)
+    wait_dead(master)
+    kit.compress()
+    assert kit.requests() == 3
+
+
+def test_orphans_are_named_and_another_address_may_share_their_run(kit: Kit, free_port: Callable[[], int]) -> None:
+    master = kit.start()
+    kit.compress()
+    orphans = sorted(kit.workers(master))
+    os.kill(master, signal.SIGKILL)
+    kit.processes[0].wait()
+    assert f"in use by processes {orphans[0]}, {orphans[1]};" in kit.fail()
+    kit.compress()
+    kit.port = free_port()
+    kit.start(BIND=f"127.0.0.1:{kit.port}")
+    assert kit.requests() == 2
+
+
+def test_the_command_line_wins_also_for_the_directory(kit: Kit, free_port: Callable[[], int], tmp_path: Path) -> None:
+    del kit.environment["PROMETHEUS_MULTIPROC_DIR"]
+    taken, kit.port = kit.port, free_port()
+    expected = choose(f"127.0.0.1:{kit.port}", environ={})
+    try:
+        with socket.create_server(("127.0.0.1", taken)):
+            master = kit.start("-b", f"127.0.0.1:{kit.port}", "--control-socket", str(tmp_path / "control"))
+        for worker in kit.workers(master):
+            wait_until(lambda worker=worker: str(expected) in Path(f"/proc/{worker}/maps").read_text(), "files in that directory")
+        wait_until((tmp_path / "control").exists, "the control socket that was asked for")
+    finally:
+        kit.end()
+        shutil.rmtree(expected)
+
+
+def test_a_stopping_worker_does_not_wait_for_ever(kit: Kit) -> None:
+    master = kit.start(GRACEFUL_TIMEOUT="1")
+    old = kit.workers(master)
+    with socket.create_connection(("127.0.0.1", kit.port)) as slow:
+        slow.sendall(b"POST /v1/compress HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n1")
+        os.kill(master, signal.SIGHUP)
+        wait_dead(*old)
+
+
+def test_the_concurrency_limit_reaches_the_worker(kit: Kit) -> None:
+    kit.start(LIMIT_CONCURRENCY="1")  # uvicorn counts the connection that asks
+    assert ask(kit.port, "GET", "/health/live").status == 503
+
+
+def test_no_exporter_where_none_is_wanted(kit: Kit) -> None:
+    kit.metrics_port = kit.port
+    master = kit.start(METRICS_BIND="")
+    assert len([pid for pid in marked(kit.marker) if parent(pid) == master]) == 2
+
+
+def test_a_daemon_holds_its_run(kit: Kit) -> None:
+    kit.start("--daemon")
+    master = int(kit.pidfile.read_text())
+    for pid in kit.workers(master):
+        os.kill(pid, signal.SIGSTOP)
+    descriptor = locks.open_lock_file(Path(kit.environment["PROMETHEUS_MULTIPROC_DIR"]), write=False)
+    try:
+        assert locks.held_bytes(descriptor, locks.RUN, locks.RUN + 1) == {locks.RUN}
+    finally:
+        os.close(descriptor)
