@@ -17,9 +17,9 @@ multiprocess.install()  # before prometheus_client can be imported
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
-from monitoring.metrics import MetricsMiddleware
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from monitoring.metrics import MetricsMiddleware
 from monitoring.multiprocess import MergedCollector
 
 from .child import count_in_child
