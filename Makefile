@@ -18,7 +18,7 @@ setup: $(STAMP)
 	@test -n '$(WANTED)' || { echo "make: $(PYTHON) does not run; pass PYTHON=/path/to/python3.11 or newer" >&2; exit 1; }
 	@printf '%s\n' '$(WANTED)' | cmp -s - $@ || printf '%s\n' '$(WANTED)' > $@
 
-$(STAMP): .python requirements.lock pyproject.toml
+$(STAMP): .python requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11; pass PYTHON=/path/to/a/newer/one" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
