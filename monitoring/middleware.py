@@ -15,9 +15,11 @@ from .cells import Cells, Methods
 from .templates import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from .exposition import Message, Receive, Scope, Send
+
+    Headers = Sequence[tuple[bytes, bytes]]
 
 DISCONNECTED = 499
 """The status of a request whose client went away, or that was cancelled, before its response was complete."""
@@ -25,9 +27,9 @@ DISCONNECTED = 499
 FAILED = 500
 
 _SEEN = "monitoring.middleware"
-_UNKNOWN_LENGTH = sys.maxsize
-_DIGITS = 19
-_NO_BODY = frozenset({204, 304})
+_UNKNOWN = sys.maxsize
+_DIGITS = 18
+_EMPTY = (b"content-length", b"0")
 
 
 class MetricsMiddleware:
@@ -35,9 +37,9 @@ class MetricsMiddleware:
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self.app = app
-        self._cells: dict[tuple[str, str, int], Cells] = {}
-        self._templates = Templates()
+        self.cells: dict[tuple[str, str, int], Cells] = {}
         self.methods = Methods()
+        self.templates = Templates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run `app`; WebSockets and the lifespan pass untouched."""
@@ -50,36 +52,40 @@ class MetricsMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             if not exchange.counted:
-                cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
-                exchange.end(DISCONNECTED if cancelled else FAILED)
+                exchange.end(DISCONNECTED if isinstance(error, asyncio.CancelledError | GeneratorExit) else FAILED)
             raise
         if not exchange.counted:
             # The server ends such a response: with a 500 of its own, or by closing the connection.
             exchange.end(FAILED)
 
-    def cells(self, endpoint: str, method: str, status: int) -> Cells:
+    def find(self, endpoint: str, method: str, status: int) -> Cells:
         """Give the cells of one endpoint, method and status, made at their first use."""
         key = (endpoint, method, status)
-        found = self._cells.get(key)
+        found = self.cells.get(key)
         if found is None:
-            found = self._cells[key] = Cells(endpoint, method, status)
+            found = self.cells[key] = Cells(endpoint, method, status)
         return found
-
-    def endpoint(self, scope: Scope, status: int) -> str:
-        """Name the endpoint, once the routing is over."""
-        return self._templates.find(scope, status)
 
 
 class _Exchange:
-    """One request and its response: what passed so far, and whether it is counted."""
+    """One request and its response: what passed so far, and whether it is counted. The common path makes few calls on purpose."""
 
-    started: Message | None = None
-    cells: Cells | None = None
-    counted = False
-    disconnected = False
-    received = 0
-    sent = 0
-    length = _UNKNOWN_LENGTH
+    __slots__ = (
+        "_began",
+        "_cells",
+        "_disconnected",
+        "_first",
+        "_headers",
+        "_method",
+        "_middleware",
+        "_progress",
+        "_receive",
+        "_received",
+        "_scope",
+        "_send",
+        "_sent",
+        "counted",
+    )
 
     def __init__(self, middleware: MetricsMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         self._middleware = middleware
@@ -87,18 +93,23 @@ class _Exchange:
         self._receive = receive
         self._send = send
         # Kept now: applications inside may rewrite the scope, and what began must end under the same name.
-        self.method, self._progress = middleware.methods[scope["method"]]
-        self._began = perf_counter()
+        self._method, self._progress = middleware.methods[scope["method"]]
+        self._cells: Cells | None = None
+        self._first: float | None = None
+        self._disconnected = self.counted = False
+        self._received = self._sent = 0
+        self._headers: Headers = ()
         self._progress(1.0)
+        self._began = perf_counter()
 
     async def receive(self) -> Message:
         """Receive for the application; counts the bytes that it reads."""
         message = await self._receive()
         if not self.counted:
             if message["type"] == "http.request":
-                self.received += len(message.get("body") or b"")
+                self._received += len(message.get("body") or b"")
             elif message["type"] == "http.disconnect":
-                self.disconnected = True
+                self._disconnected = True
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -109,80 +120,95 @@ class _Exchange:
         if self.counted:
             return self._send(message)
         kind = message["type"]
-        if kind == "http.response.body":
-            if self.cells is not None:
-                body = message.get("body")
-                if body:
-                    self.sent += body.nbytes if isinstance(body, memoryview) else len(body)
-                if not message.get("more_body") or self.sent >= self.length:
-                    self._complete(self.cells)
-                    return self._send(message)
-        elif kind == "http.response.start":
-            if self.cells is None:
-                return self._begin(message)
-        elif self.cells is not None:
-            self._extension(kind, message)
+        cells = self._cells
+        if cells is not None and kind == "http.response.body" and not message.get("more_body"):
+            # The last message, by far the most common way to end.
+            self.counted = True
+            self._progress(-1.0)
+            body = message.get("body")
+            sent = self._sent
+            if body:
+                sent += len(body) if body.__class__ is bytes else memoryview(body).nbytes
+            if self._disconnected:
+                cells = self._middleware.find(cells.endpoint, self._method, DISCONNECTED)
+            cells.finish(self._first, perf_counter() - self._began, self._received, sent)
+            return self._send(message)
+        if cells is None and kind == "http.response.start":
+            return self._start(message)
+        if cells is not None:
+            self._pass(cells, kind, message)
         return self._forward(message)
+
+    def _start(self, message: Message) -> Awaitable[None]:
+        """Note the response's start, and complete the response where nothing can follow."""
+        status = message["status"]
+        headers = message.get("headers") or ()
+        if headers.__class__ is not list:
+            # An iterator can be read once: the server gets what we read.
+            headers = list(headers)
+            message = {**message, "headers": headers}
+        self._headers = headers
+        middleware = self._middleware
+        endpoint = middleware.templates.find(self._scope, status)
+        cells = middleware.cells.get((endpoint, self._method, status)) or middleware.find(endpoint, self._method, status)
+        self._cells = cells
+        self._first = perf_counter() - self._began
+        if cells.bodiless or _EMPTY in headers or (headers and headers[0].__class__ is not tuple and not self._length()):
+            self._complete(cells)
+            return self._send(message)
+        return self._forward(message)
+
+    def _pass(self, cells: Cells, kind: str, message: Message) -> None:
+        """Follow a message between the start and the last one, and those by which a server sends files by itself."""
+        last = False
+        if kind == "http.response.body":
+            self._sent += memoryview(message.get("body") or b"").nbytes
+        elif kind == "http.response.zerocopysend":
+            self._sent += message.get("count") or 0
+            last = not message.get("more_body")
+        elif kind == "http.response.pathsend":
+            length = self._length()
+            self._sent += length if length != _UNKNOWN else 0
+            last = True
+        if last or self._sent >= self._length():
+            self._complete(cells)
+        elif self._first is not None:
+            # A stream: its first byte shows before its end, which may be hours away.
+            first, self._first = self._first, None
+            cells.first_byte(first)
+
+    def _length(self) -> int:
+        """Read the response's content-length, which only bodies in several messages need."""
+        for name, value in self._headers:
+            if name.lower() == b"content-length":
+                return int(value) if value.isdigit() and len(value) <= _DIGITS else _UNKNOWN
+        return _UNKNOWN
 
     async def _forward(self, message: Message) -> None:
         """Forward before the response is complete: an OSError says that the client is gone."""
         try:
             await self._send(message)
         except OSError:
-            self.disconnected = True
+            self._disconnected = True
             raise
-
-    def _begin(self, message: Message) -> Awaitable[None]:
-        """Note the response's start, and complete the response where nothing can follow."""
-        status = message["status"]
-        headers = message.get("headers") or ()
-        if type(headers) not in {list, tuple}:
-            # An iterator can be read once: the server gets what we read.
-            headers = list(headers)
-            message = {**message, "headers": headers}
-        middleware = self._middleware
-        cells = self.cells = middleware.cells(middleware.endpoint(self._scope, status), self.method, status)
-        cells.first_byte(perf_counter() - self._began)
-        for name, value in headers:
-            if len(name) == 14 and name.lower() == b"content-length" and value.isdigit() and len(value) <= _DIGITS:  # noqa: PLR2004 - it has 14 letters
-                self.length = int(value)
-                break
-        if status < 200 or status in _NO_BODY or self.length == 0 or self.method == "HEAD":  # noqa: PLR2004 - informational
-            self._complete(cells)
-            return self._send(message)
-        return self._forward(message)
-
-    def _extension(self, kind: str, message: Message) -> None:
-        """Follow the ASGI extensions with which a server sends files by itself."""
-        if kind == "http.response.pathsend":
-            self.sent += self.length if self.length != _UNKNOWN_LENGTH else 0
-        elif kind == "http.response.zerocopysend":
-            self.sent += message.get("count") or 0
-            if message.get("more_body") and self.sent < self.length:
-                return
-        else:
-            return
-        assert self.cells is not None  # noqa: S101 - the response has started
-        self._complete(self.cells)
 
     def _complete(self, cells: Cells) -> None:
         """Count a response that is about to be complete."""
-        if self.disconnected:
-            cells = self._middleware.cells(cells.endpoint, self.method, DISCONNECTED)
         self.counted = True
         self._progress(-1.0)
-        cells.finished(perf_counter() - self._began, self.received, self.sent)
+        if self._disconnected:
+            cells = self._middleware.find(cells.endpoint, self._method, DISCONNECTED)
+        cells.finish(self._first, perf_counter() - self._began, self._received, self._sent)
 
     def end(self, status: int) -> None:
         """Count a request whose response was never completed."""
-        if self.disconnected:
+        if self._disconnected:
             status = DISCONNECTED
         middleware = self._middleware
-        if self.cells is None:
-            self.cells = middleware.cells(middleware.endpoint(self._scope, status), self.method, status)
-            if status == FAILED:
-                # The server or an outer middleware answers now.
-                self.cells.first_byte(perf_counter() - self._began)
-        else:
-            self.cells = middleware.cells(self.cells.endpoint, self.method, status)
-        self._complete(self.cells)
+        if self._cells is not None:
+            self._complete(middleware.find(self._cells.endpoint, self._method, status))
+            return
+        if status == FAILED:
+            # The server, or an outer middleware, answers now; nobody answers one who left.
+            self._first = perf_counter() - self._began
+        self._complete(middleware.find(middleware.templates.find(self._scope, status), self._method, status))

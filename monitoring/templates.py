@@ -32,6 +32,14 @@ class Templates:
 
     def find(self, scope: MutableMapping[str, Any], status: int) -> str:
         """Name the endpoint of a request whose routing is over, given the answer's status."""
+        if "app_root_path" not in scope and (route := scope.get("route")) is not None:
+            # A route of the application itself or of an included router: by far the most common.
+            fastapi = scope.get("fastapi")
+            context = fastapi.get("effective_route_context") if fastapi else None
+            if context is not None and context.original_route is route:
+                route = context
+            if (context is None or context is route) and (path := getattr(route, "path", None)):
+                return path  # type: ignore[no-any-return]
         try:
             template = self._find(scope)
         except Exception:  # noqa: BLE001 - logged; a label must never cost a request

@@ -67,7 +67,8 @@ def _size(thing: object) -> int | None:
 
 def _decorated(function: _F | None, requests: Callable[[], Counter], succeeded: Succeeded) -> _F | Callable[[_F], _F]:
     def decorate(wrapped: _F) -> _F:
-        return _wrap(wrapped, requests, succeeded)
+        tracked: _F = _wrap(wrapped, requests, succeeded)
+        return tracked
 
     return decorate if function is None else decorate(function)
 
