@@ -284,6 +284,8 @@ def test_usr2_hands_the_socket_on_without_a_failed_scrape(master: Master) -> Non
 def test_usr2_rolled_back_leaves_the_first_one_serving(master: Master) -> None:
     (old,) = master.exporters
     master.process.send_signal(signal.SIGUSR2)
+    # The master says its pid after it has started its exporter: either may be seen first.
+    wait_until(lambda: len(master.pids("master")) == 2, "the second master")
     wait_until(lambda: len(master.exporters) == 2, "the second exporter")
     os.kill(master.pids("master")[1], signal.SIGTERM)
     wait_until(lambda: master.exporters == [old], "only the first exporter")
