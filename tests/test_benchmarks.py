@@ -1,0 +1,101 @@
+"""Each benchmark runs at a tiny size and prints what it promises; the figures of such a run mean nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.conftest import ROOT, built_environment
+from tests.faults.processes import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}.py", *arguments],
+        cwd=ROOT,
+        env=built_environment(),
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def require_ratios(output: str, names: Iterable[str]) -> None:
+    for name in names:
+        found = re.search(rf"^  {re.escape(name)} .* = +([\d.]+)   quartiles", output, re.MULTILINE)
+        assert found, f"no ratio for {name!r}: {output}"
+        assert float(found[1]) > 0
+
+
+def test_middleware() -> None:
+    output = run("middleware", "--rounds", "3", "--calls", "20", "--routes", "2", "--variants", "ours", "stock")
+    assert [line.split("  ")[0] for line in output.splitlines()[3:]] == [
+        "no metrics",
+        "all six families, our values",
+        "all six families, stock mmap values",
+    ]
+
+
+def test_scrape() -> None:
+    output = run("scrape", "--sizes", "2x120", "--rounds", "2", "--dead", "6", "--scrapers", "5")
+    shares = ("0% changed", "1% changed", "10% changed", "100% changed", "1% changed, spread", "10% changed, spread")
+    require_ratios(
+        output,
+        [
+            *(f"2x120 warm, {share}" for share in shares),
+            "2x120 cold",
+            "peak MiB of the process, ours / upstream",
+            "5 scrapers at once / one, exporter's CPU",
+            "1% new series / ordinary warm scrape",
+            "warm scrape",
+            "cold scrape",
+        ],
+    )
+    files, of_the_living = re.findall(r"^  files +([\d.]+) / (\d+)", output, re.MULTILINE)[0]
+    assert float(files) == float(of_the_living), "dead writers left files"
+
+
+def test_scrape_takes_parts_and_sizes_in_thousands() -> None:
+    output = run("scrape", "--sizes", "1x1k", "--rounds", "2", "--only", "cold")
+    require_ratios(output, ["1x1000 cold"])
+    assert "warm" not in output
+
+
+def test_latency() -> None:
+    output = run("latency", "--turns", "1", "--seconds", "0.5", "--every", "0.2", "--load", "2x120", "--rate", "50")
+    require_ratios(output, ["p99, scrape at the exporter", "p99, scrape at the app's /metrics"])
+    # Both kinds of phase were scraped: the last column is there.
+    scraped = re.findall(r"^  scrape at .*?((?: +[\d.]+)+)$", output, re.MULTILINE)
+    assert [len(figures.split()) for figures in scraped] == [5, 5]
+
+
+def test_generations() -> None:
+    output = run("generations", "--generations", "2", "3", "--workers", "2", "--rounds", "2")
+    require_ratios(output, ["warm scrape", "cold scrape"])
+    files, before = re.findall(r"^  files +([\d.]+) / (\d+)", output, re.MULTILINE)[0]
+    assert float(files) == float(before), "former workers left files"
+
+
+def test_a_missed_bar_fails_only_where_bars_are_enforced() -> None:
+    code = """
+import sys
+sys.path.insert(0, "benchmarks")
+from _report import Report
+report = Report()
+report.ratio("fast enough", [(1.0, 2.0)], at_most=3)
+report.ratio("too slow", [(1.0, 2.0)], at_least=3)
+assert report.missed == ["too slow"]
+assert report.code(enforced=False) == 0
+sys.exit(report.code(enforced=True))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=built_environment(), capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert b"missed: too slow" in done.stdout
