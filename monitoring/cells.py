@@ -20,9 +20,21 @@ if TYPE_CHECKING:
     Finish = Callable[[float | None, float, int, int], None]
 
 OTHER = "_other"
-"""The method label of whatever is no method of RFC 9110 or PATCH: a client may send any word."""
+"""The method label of whatever is no method of RFC 9110 or PATCH, since a client may send any word; the status of what is none."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
+
+_STATUSES = range(100, 1000)
+
+
+def known_status(status: object) -> int:
+    """Give the status as a number; 0 for what is no status of HTTP, which an application might send in any number."""
+    try:
+        number = int(status)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return number if number in _STATUSES else 0
 
 
 class Methods(dict[str, "tuple[str, Inc]"]):
@@ -42,13 +54,13 @@ class Cells:
 
     def __init__(self, endpoint: str, method: str, status: int) -> None:
         self.endpoint = endpoint
-        self.bodiless = method == "HEAD" or status < 200 or status in {204, 304}  # noqa: PLR2004 - 1xx
+        self.bodiless = method == "HEAD" or 100 <= status < 200 or status in {204, 304}  # noqa: PLR2004 - 1xx
         self.first_byte, self.finish = _writers(endpoint, method, status)
 
 
 def _writers(endpoint: str, method: str, status: int) -> tuple[FirstByte, Finish]:
     """Give the two functions with every cell bound in them, which is the cheapest way for Python to reach so many."""
-    count: Inc = metrics.http_requests.labels(method, endpoint, str(int(status)))._value.inc  # noqa: SLF001 - the cell
+    count: Inc = metrics.http_requests.labels(method, endpoint, str(status) if status else OTHER)._value.inc  # noqa: SLF001 - the cell
     seconds_bounds, seconds_sum, seconds_buckets = _open(metrics.http_request_duration_seconds, method, endpoint)
     _, first_sum, first_buckets = _open(metrics.http_time_to_first_byte_seconds, method, endpoint)
     size_bounds, received_sum, received_buckets = _open(metrics.http_request_size_bytes, method, endpoint)

@@ -7,11 +7,12 @@ client has received in full is counted even if the worker is killed the moment a
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .cells import Cells, Methods
+from .cells import Cells, Methods, known_status
 from .templates import Templates
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ FAILED = 500
 _SEEN = "monitoring.middleware"
 _UNKNOWN = sys.maxsize
 _DIGITS = 18
-_EMPTY = (b"content-length", b"0")
+_TRAILERS = "http.response.trailers"
+_MOST_CELLS = 4096
 
 
 class MetricsMiddleware:
@@ -60,9 +62,13 @@ class MetricsMiddleware:
 
     def find(self, endpoint: str, method: str, status: int) -> Cells:
         """Give the cells of one endpoint, method and status, made at their first use."""
+        status = known_status(status)
         key = (endpoint, method, status)
         found = self.cells.get(key)
         if found is None:
+            if len(self.cells) >= _MOST_CELLS:
+                # An application that makes routes as it goes: begin anew rather than grow.
+                self.cells.clear()
             found = self.cells[key] = Cells(endpoint, method, status)
         return found
 
@@ -84,6 +90,7 @@ class _Exchange:
         "_scope",
         "_send",
         "_sent",
+        "_trailers",
         "counted",
     )
 
@@ -96,7 +103,7 @@ class _Exchange:
         self._method, self._progress = middleware.methods[scope["method"]]
         self._cells: Cells | None = None
         self._first: float | None = None
-        self._disconnected = self.counted = False
+        self._disconnected = self._trailers = self.counted = False
         self._received = self._sent = 0
         self._headers: Headers = ()
         self._progress(1.0)
@@ -121,14 +128,14 @@ class _Exchange:
             return self._send(message)
         kind = message["type"]
         cells = self._cells
-        if cells is not None and kind == "http.response.body" and not message.get("more_body"):
+        if cells is not None and kind == "http.response.body" and not message.get("more_body") and not self._trailers:
             # The last message, by far the most common way to end.
             self.counted = True
             self._progress(-1.0)
             body = message.get("body")
             sent = self._sent
             if body:
-                sent += len(body) if body.__class__ is bytes else memoryview(body).nbytes
+                sent += len(body) if body.__class__ is bytes else _size(body)
             if self._disconnected:
                 cells = self._middleware.find(cells.endpoint, self._method, DISCONNECTED)
             cells.finish(self._first, perf_counter() - self._began, self._received, sent)
@@ -141,9 +148,11 @@ class _Exchange:
 
     def _start(self, message: Message) -> Awaitable[None]:
         """Note the response's start, and complete the response where nothing can follow."""
-        status = message["status"]
+        status = message.get("status", 0)
+        if status.__class__ is not int:
+            status = known_status(status)
         headers = message.get("headers") or ()
-        if headers.__class__ is not list:
+        if headers.__class__ is not list and not isinstance(headers, list | tuple):
             # An iterator can be read once: the server gets what we read.
             headers = list(headers)
             message = {**message, "headers": headers}
@@ -153,23 +162,28 @@ class _Exchange:
         cells = middleware.cells.get((endpoint, self._method, status)) or middleware.find(endpoint, self._method, status)
         self._cells = cells
         self._first = perf_counter() - self._began
-        if cells.bodiless or _EMPTY in headers or (headers and headers[0].__class__ is not tuple and not self._length()):
+        if cells.bodiless or _is_empty(headers):
             self._complete(cells)
             return self._send(message)
+        if message.get("trailers"):
+            self._trailers = _awaits_trailers(self._scope)
         return self._forward(message)
 
     def _pass(self, cells: Cells, kind: str, message: Message) -> None:
         """Follow a message between the start and the last one, and those by which a server sends files by itself."""
         last = False
         if kind == "http.response.body":
-            self._sent += memoryview(message.get("body") or b"").nbytes
+            self._sent += _size(message.get("body") or b"")
+            last = not message.get("more_body")
         elif kind == "http.response.zerocopysend":
-            self._sent += message.get("count") or 0
+            count = message.get("count")
+            self._sent += _rest(message) if count is None else count
             last = not message.get("more_body")
         elif kind == "http.response.pathsend":
-            length = self._length()
-            self._sent += length if length != _UNKNOWN else 0
+            self._sent += _file_size(message.get("path"))
             last = True
+        if self._trailers:
+            last = kind == _TRAILERS and not message.get("more_trailers")
         if last or self._sent >= self._length():
             self._complete(cells)
         elif self._first is not None:
@@ -179,9 +193,12 @@ class _Exchange:
 
     def _length(self) -> int:
         """Read the response's content-length, which only bodies in several messages need."""
-        for name, value in self._headers:
-            if name.lower() == b"content-length":
-                return int(value) if value.isdigit() and len(value) <= _DIGITS else _UNKNOWN
+        try:
+            for name, value in self._headers:
+                if name.lower() == b"content-length":
+                    return int(value) if value.isdigit() and len(value) <= _DIGITS else _UNKNOWN
+        except (TypeError, ValueError, AttributeError):
+            pass  # no pairs of bytes: for the server to refuse
         return _UNKNOWN
 
     async def _forward(self, message: Message) -> None:
@@ -212,3 +229,49 @@ class _Exchange:
             # The server, or an outer middleware, answers now; nobody answers one who left.
             self._first = perf_counter() - self._began
         self._complete(middleware.find(middleware.templates.find(self._scope, status), self._method, status))
+
+
+def _is_empty(headers: Headers) -> bool:
+    """Whether the headers announce a body of no bytes."""
+    try:
+        for name, value in headers:
+            if value == b"0" and name.lower() == b"content-length":
+                return True
+    except (TypeError, ValueError, AttributeError):
+        pass  # no pairs of bytes: for the server to refuse
+    return False
+
+
+def _awaits_trailers(scope: Scope) -> bool:
+    """Whether the server holds the response open for trailers: it can, and the client said that it reads them."""
+    if _TRAILERS not in (scope.get("extensions") or ()):
+        return False
+    return any(name == b"te" and b"trailers" in value.lower() for name, value in scope["headers"])
+
+
+def _size(body: object) -> int:
+    """Give a body's bytes; 0 where it is nothing that a server takes."""
+    try:
+        return memoryview(body).nbytes  # type: ignore[arg-type]
+    except TypeError:
+        return 0
+
+
+def _file_size(file: Any) -> int:  # noqa: ANN401 - whatever the application sent
+    """Give the bytes of a file that the server sends by itself; 0 where nobody can tell."""
+    try:
+        return os.stat(file).st_size  # noqa: PTH116 - a path or a descriptor
+    except (OSError, TypeError, ValueError):
+        return 0
+
+
+def _rest(message: Message) -> int:
+    """Give the bytes from where the server begins to the end of an open file."""
+    file, offset = message.get("file"), message.get("offset")
+    try:
+        descriptor = file if isinstance(file, int) else file.fileno()  # type: ignore[union-attr]
+        if offset is None:
+            offset = os.lseek(descriptor, 0, os.SEEK_CUR)
+    except (OSError, AttributeError, ValueError, TypeError):
+        return 0
+    return max(0, _file_size(descriptor) - offset)
