@@ -1,9 +1,10 @@
 """The app's own ``/metrics``: one merged exposition, whichever worker answers.
 
-It is served only where no stranger can ask: while the service is bound to loopback, or with a token. It never redirects.
-Every worker gives the same answer, since each merges the whole metrics directory; that happens in a thread.
+It is served only where no stranger can ask: while the service is bound to loopback, or with a token. It never redirects. A worker
+passes on what the exporter answers; only where none does it merges by itself, in a thread.
 """
 
+import asyncio
 import ipaddress
 import os
 import socket
@@ -11,10 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from monitoring.exposition import Exposition, Receive, Scope, Send
+from monitoring.asgi import Receive, Scope, Send
+from monitoring.exposition import Answer, Merges, expected, plain, refusal, wanted
+from monitoring.relay import relay
 
 if TYPE_CHECKING:
     from monitoring.multiprocess import MergedCollector
+
+_AT_ONCE = 32
+_QUEUE_SECONDS = 10.0
 
 
 class MetricsEndpoint:
@@ -29,13 +35,13 @@ class MetricsEndpoint:
         self._token = token
         self._missing = missing
         self._local: bool | None = None
-        self._exposition = Exposition(_Merged().render, token)
+        self._scrapes = Scrapes(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one scrape, or raise what stands for a path that does not exist."""
         if not (self._token or self._is_local(scope)):
             raise self._missing()
-        await self._exposition(scope, receive, send)
+        await self._scrapes(scope, receive, send)
 
     def _is_local(self, scope: Scope) -> bool:
         if started_by_gunicorn():
@@ -44,6 +50,68 @@ class MetricsEndpoint:
             return self._local
         server = scope.get("server")
         return server is not None and server[1] is not None and is_loopback(server[0])
+
+
+class Scrapes:
+    """An ASGI application that answers every path with the merged exposition, to whoever has the token where there is one."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self._authorization = expected(token)
+        self._collector: MergedCollector | None = None
+        self._merges = Merges(self._render)
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scrape."""
+        del receive  # a scrape has no body to read
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        refused = refusal(scope["method"], headers, self._authorization)
+        if refused is not None:
+            await _send(refused, scope, send)
+            return
+        try:
+            await asyncio.wait_for(self._places.acquire(), _QUEUE_SECONDS)
+        except TimeoutError:
+            await _send(plain(503, b"too many scrapes at once\n", (b"retry-after", b"1")), scope, send)
+            return
+        try:
+            if await relay(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), scope, headers, send):
+                self._collector = None  # what it keeps is the exporter's to keep
+            else:
+                await _send(await self._merge(headers, scope.get("query_string", b"")), scope, send)
+        finally:
+            self._places.release()
+
+    async def _merge(self, headers: dict[bytes, bytes], query: bytes) -> Answer:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+
+        def arrived(answer: Answer) -> None:
+            if not future.done():  # the scraper may have left
+                future.set_result(answer)
+
+        def done(answer: Answer) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(arrived, answer)
+
+        self._merges.ask(wanted(headers, query), done)
+        return await future
+
+    def _render(self, openmetrics: bool) -> bytes:
+        """Merge; only one thread at a time comes here. A worker that is never asked holds no collector."""
+        collector = self._collector
+        if collector is None:
+            from monitoring.multiprocess import MergedCollector
+
+            collector = self._collector = MergedCollector(None)
+        return collector.render(openmetrics)
+
+
+async def _send(answer: Answer, scope: Scope, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
 
 def is_loopback(address: str) -> bool:
@@ -88,19 +156,3 @@ def listening_addresses() -> list[str]:
                     name = candidate.getsockname()
                     found.add(f"[{name[0]}]:{name[1]}" if isinstance(name, tuple) else "unix:")
     return sorted(found)
-
-
-class _Merged:
-    """The collector of this process, made at the first scrape: a worker that is never asked holds none."""
-
-    def __init__(self) -> None:
-        """Make nothing yet."""
-        self._collector: MergedCollector | None = None
-
-    def render(self, openmetrics: bool) -> bytes:
-        """Merge; only one thread at a time comes here."""
-        if self._collector is None:
-            from monitoring.multiprocess import MergedCollector
-
-            self._collector = MergedCollector(None)
-        return self._collector.render(openmetrics)

@@ -1,85 +1,102 @@
 """Serves the merged metrics from a process of its own: ``python -m monitoring.exporter``.
 
-It reads the metrics directory that PROMETHEUS_MULTIPROC_DIR names and changes nothing in it; while there is none it
-answers 503. It listens on METRICS_BIND, or on a socket that a gunicorn master has bound and handed down, and then ends with
-that master, however the master ends. The master's side of it is :mod:`monitoring.supervision`.
+It reads the metrics directory of a service and neither makes nor clears it; while there is none it answers 503. It listens on
+METRICS_BIND, on a socket of systemd's, or on one that a gunicorn master has bound and handed down, and then ends with that
+master, however the master ends. The master's side of it is :mod:`monitoring.supervision`.
 """
 
-import asyncio
 import ctypes
+import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uvicorn
-
-from monitoring.exposition import PLAIN, Exposition, Receive, Scope, Send, Unavailable
-from monitoring.listening import FD_VARIABLE, bind_socket
-from monitoring.supervision import PARENT_VARIABLE, Exporter
+from monitoring.connection import Request
+from monitoring.exposition import Answer, Merges, Unavailable, expected, plain, refusal, wanted
+from monitoring.listening import FD_VARIABLE, PARENT_VARIABLE, READY_VARIABLE, bind_socket, systemd_sockets
+from monitoring.pidfd import pidfd
+from monitoring.rendezvous import Rendezvous
+from monitoring.server import Server
 
 if TYPE_CHECKING:
     from monitoring.multiprocess import MergedCollector
 
-__all__ = ["Exporter", "ExporterApp", "bind_socket", "main"]
-
 DEFAULT_BIND = "127.0.0.1:9464"
-_LINGER_SECONDS = 2.0
+LEAVE_SECONDS = 6.0
+"""How long an exporter that was told to leave answers whom it had accepted."""
+
+_ORPHAN_SECONDS = 0.6
+_ORPHAN_AT_MOST_SECONDS = 0.8
 _PR_SET_PDEATHSIG = 1
 
 
-class ExporterApp:
-    """``/metrics`` and ``/healthz``, as an ASGI application over one metrics directory."""
+class View:
+    """The merged view of the service's directory, made anew where the directory is."""
 
-    def __init__(self, directory: Path, token: str | None = None) -> None:
-        """Keep the directory, which need not exist yet."""
-        self._directory = directory
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """Keep how the directory is named; it need not exist yet."""
+        self._environ = environ
         self._collector: MergedCollector | None = None
-        self._exposition = Exposition(self._render, token, close=True)
+        self._fd: int | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        path = scope["path"].rstrip("/")
-        if path == "/metrics":
-            await self._exposition(scope, receive, send)
-            return
-        status, body = (200, b"ok\n") if path == "/healthz" else (404, b"there are /metrics and /healthz here\n")
-        headers = [(b"content-type", PLAIN), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    def locate(self) -> Path:
+        """Name the directory."""
+        from monitoring.multiprocess import directory  # while the sockets are open already: it takes its time
 
-    def _render(self, openmetrics: bool) -> bytes:
-        if not self._directory.is_dir():
-            self._collector = None
-            reason = f"there is no metrics directory {self._directory} (yet): the service that fills it has not started"
-            raise Unavailable(reason)
-        if self._collector is None:
-            from monitoring.multiprocess import MergedCollector
+        return directory.find(self._environ)
 
-            self._collector = MergedCollector(None, str(self._directory))
+    def render(self, openmetrics: bool) -> bytes:
+        """Merge once; one thread at a time. Raises Unavailable while there is no directory."""
+        from monitoring.multiprocess import MergedCollector
+        from monitoring.multiprocess.directory import DirectoryError
+
+        path: Path | None = None
+        try:
+            path = self.locate()
+            if self._fd is None or not os.path.samestat(path.stat(), os.fstat(self._fd)):
+                self._renew(path)
+            if self._collector is None:
+                self._collector = MergedCollector(None, str(path))
+        except DirectoryError as error:
+            raise Unavailable(str(error)) from None
+        except (OSError, ValueError):
+            reason = f"there is no metrics directory {path} (yet): the service that fills it has not started"
+            raise Unavailable(reason) from None
         return self._collector.render(openmetrics)
 
+    def _renew(self, path: Path) -> None:
+        """Hold another directory: as long as it is held, no new one can have its inode."""
+        self._collector = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
-class ExporterServer(uvicorn.Server):
-    """A server that answers every connection it has accepted before it ends.
 
-    Each answer closes its connection, so an open one is owed an answer; uvicorn would cut it where the request has not been
-    read yet, and that scrape would fail although another process listens on the same socket.
-    """
+class Application:
+    """``/metrics`` and ``/healthz``."""
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, answer who is connected, for a while, and end."""
-        for server in self.servers:
-            server.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LINGER_SECONDS
-        while self.server_state.connections and loop.time() < deadline and not self.force_exit:  # noqa: ASYNC110 - uvicorn tells nobody
-            await asyncio.sleep(0.01)
-        await super().shutdown(sockets)
+    def __init__(self, merges: Merges, token: str | None) -> None:
+        """Keep who merges, and what a scraper must present."""
+        self._merges = merges
+        self._authorization = expected(token)
+
+    def __call__(self, request: Request, done: Callable[[Answer], None]) -> Answer | None:
+        """Answer at once, or have a merge do it."""
+        path = request.path.rstrip(b"/")
+        if path == b"/healthz":
+            return plain(200, b"ok\n")
+        if path != b"/metrics":
+            return plain(404, b"there are /metrics and /healthz here\n")
+        refused = refusal(request.method, request.headers, None if request.trusted else self._authorization)
+        if refused is None:
+            self._merges.ask(wanted(request.headers, request.query), done)
+        return refused
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
@@ -87,36 +104,43 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     parent = environ.get(PARENT_VARIABLE)
     if parent is not None and not _end_with(int(parent)):
         return 0
-    directory = environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if not directory:
-        return _refuse("PROMETHEUS_MULTIPROC_DIR is not set: it must name the metrics directory of the service")
-    bind = environ.get("METRICS_BIND") or DEFAULT_BIND
     try:
-        listening = bind_socket(bind, environ.get(FD_VARIABLE))
-    except OSError as error:
-        return _refuse(error.strerror or str(error))
-    except ValueError as error:
-        return _refuse(str(error))
-    app = ExporterApp(Path(directory), environ.get("METRICS_TOKEN"))
-    config = uvicorn.Config(
-        app,
-        loop="asyncio",
-        lifespan="off",
-        ws="none",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )
-    with suppress(KeyboardInterrupt):
-        ExporterServer(config).run(sockets=[listening])
+        listening = systemd_sockets(environ) or [bind_socket(environ.get("METRICS_BIND") or DEFAULT_BIND, environ.get(FD_VARIABLE))]
+        view = View(environ)
+        view.locate()
+    except (OSError, ValueError) as error:
+        print(f"monitoring.exporter: {getattr(error, 'strerror', None) or error}", file=sys.stderr)  # noqa: T201 - for whoever started us
+        return 1
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    _serve(listening, view, environ, None if parent is None else int(parent))
     return 0
 
 
-def _refuse(line: str) -> int:
-    print(f"monitoring.exporter: {line}", file=sys.stderr)  # noqa: T201 - the reason, for whoever started us
-    return 1
+def _serve(listening: list[socket.socket], view: View, environ: Mapping[str, str], parent: int | None) -> None:
+    merges = Merges(view.render)
+    server = Server(Application(merges, environ.get("METRICS_TOKEN")))
+    rendezvous = Rendezvous(view.locate, lambda sock: server.listen(sock, trusted=True), server.unlisten)
+    for sock in listening:
+        server.listen(sock)
+    server.leave_on(signal.SIGTERM, LEAVE_SECONDS)
+    if parent is None:
+        server.leave_on(signal.SIGINT, LEAVE_SECONDS)
+    else:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all: the master says when
+        _watch_parent(server, parent)
+    server.on_leave(rendezvous.leave)
+    server.every_second(rendezvous.tend)
+    server.soon(merges.warm)
+    _say_ready(environ.get(READY_VARIABLE))
+    server.run()
+
+
+def _say_ready(descriptor: str | None) -> None:
+    if descriptor is not None:
+        with suppress(OSError, ValueError):
+            os.write(int(descriptor), b"\n")
+            os.close(int(descriptor))
 
 
 def _end_with(parent: int) -> bool:
@@ -127,6 +151,29 @@ def _end_with(parent: int) -> bool:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
     return os.getppid() == parent
+
+
+def _watch_parent(server: Server, parent: int) -> None:
+    """Be gone within a second of the parent's end. SIGTERM does not say that: a living master sends it too, and then there is time."""
+    descriptor: int | None = None
+
+    def look() -> None:
+        if os.getppid() != parent:
+            orphaned()
+
+    def orphaned() -> None:
+        if descriptor is not None:
+            server.unwatch(descriptor)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _ORPHAN_AT_MOST_SECONDS)  # the kernel's own: nothing of ours can be in its way
+        server.leave(_ORPHAN_SECONDS)
+
+    with suppress(ProcessLookupError):  # it has ended: that is seen at the first look
+        descriptor = pidfd(parent)
+    if descriptor is None:
+        server.every_second(look)
+    else:
+        server.watch(descriptor, orphaned)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,21 @@
 import os
 import socket
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 FD_VARIABLE = "NEURECTOMY_METRICS_FD"
 """The variable with which a process hands the listening socket to a program that it executes."""
 
-_BACKLOG = 128
+READY_VARIABLE = "NEURECTOMY_METRICS_READY"
+"""The variable that names the pipe on which an exporter says that it serves."""
+
+PARENT_VARIABLE = "NEURECTOMY_METRICS_PARENT"
+"""The variable that names the process with which an exporter ends."""
+
+_BACKLOG = 1024  # the kernel lowers it to what it allows; scrapes that come while an exporter is replaced wait in it
+_FIRST_SYSTEMD_FD = 3
 
 
 def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
@@ -38,6 +46,14 @@ def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
         line = f"METRICS_BIND={address}: cannot listen there: {error.strerror or error}"
         raise OSError(error.errno, line) from None
     return listening
+
+
+def systemd_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
+    """Take over the sockets of a systemd socket unit, as sd_listen_fds(3) names them; none where there are none for us."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    numbers = range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(environ.get("LISTEN_FDS") or 0))
+    return [taken for number in numbers if (taken := _inherited(str(number))) is not None]
 
 
 def parse(address: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:

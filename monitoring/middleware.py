@@ -18,7 +18,7 @@ from .templates import Templates
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from .exposition import Message, Receive, Scope, Send
+    from .asgi import Message, Receive, Scope, Send
 
     Headers = Sequence[tuple[bytes, bytes]]
 

@@ -34,9 +34,8 @@ def gzip_accepted(accept_encoding: str) -> bool:
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
 
 
-def select(exposition: bytes, names: frozenset[str]) -> bytes:
+def select(exposition: bytes, wanted: frozenset[bytes]) -> bytes:
     """Keep the samples with one of these names, and whole families with one of these names, each with its HELP and TYPE."""
-    wanted = frozenset(name.encode() for name in names)
     kept: list[bytes] = []
     head: list[bytes] = []
     family = b""

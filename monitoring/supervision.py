@@ -7,22 +7,24 @@ and starts it again; the kernel ends the exporter when that thread ends, which i
 
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
-from monitoring.listening import FD_VARIABLE
+from monitoring.listening import FD_VARIABLE, PARENT_VARIABLE, READY_VARIABLE
+from monitoring.pidfd import pidfd
 
-PARENT_VARIABLE = "NEURECTOMY_METRICS_PARENT"
-"""The process with which an exporter ends."""
-
-_LOOK_SECONDS = 0.25
-_PAUSE_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
 _STOP_SECONDS = 8.0
+_PAUSES_SECONDS = (0.0, 0.05, 0.1, 0.25, 0.5)
+_LONG_PAUSE_SECONDS = 1.0
+_HOPELESS = 60
+_HOPELESS_PAUSE_SECONDS = 10.0
 
 _log = logging.getLogger("gunicorn.error")
 
@@ -40,7 +42,9 @@ class Exporter:
         self._token = token
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._wake = -1
+        self._descriptors: set[int] = set()
         self._owner = os.getpid()
 
     @property
@@ -52,7 +56,9 @@ class Exporter:
         """Start the exporter and keep it running; once is enough."""
         if self._thread is None and self._socket is not None:
             self._owner = os.getpid()
-            self._stopped.clear()
+            self._stopped = False
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+            self._descriptors.add(self._wake)
             self._thread = threading.Thread(target=self._supervise, name="exporter", daemon=True)
             self._thread.start()
             _log.info("metrics exporter at %s", self._socket.getsockname())
@@ -61,10 +67,12 @@ class Exporter:
         """End the exporter, and wait until it has answered whoever it had accepted. The socket is closed."""
         if os.getpid() != self._owner:
             return
-        self._stopped.set()
         if self._thread is not None:
+            self._stopped = True
+            os.eventfd_write(self._wake, 1)
             self._thread.join()
             self._thread = None
+            self._close(self._wake)
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -79,6 +87,8 @@ class Exporter:
         if self._process is not None:
             self._process.returncode = 0  # not our child: nothing to wait for
             self._process = None
+        for descriptor in list(self._descriptors):
+            self._close(descriptor)
         self._thread = None
 
     def hand_over(self, environ: MutableMapping[str, str]) -> None:
@@ -88,41 +98,82 @@ class Exporter:
             environ[FD_VARIABLE] = str(self._socket.fileno())
 
     def _supervise(self) -> None:
-        """Start the exporter whenever there is none, until told to stop."""
-        pause = 0.0
-        while not self._stopped.is_set():
+        """Start the exporter whenever there is none, until told to stop; this thread must not end, or the kernel ends the exporter."""
+        failed = 0
+        while not self._stopped:
             try:
-                with _starting:
-                    process = self._process = self._spawn()
-            except OSError as error:
-                _log.error("the metrics exporter cannot be started (again in %g s): %s", _PAUSE_SECONDS, error)
-                self._stopped.wait(_PAUSE_SECONDS)
-                continue
-            started = time.monotonic()
-            while process.poll() is None:  # also once somebody else, like gunicorn's loop, has reaped it
-                if self._stopped.wait(_LOOK_SECONDS):
-                    self._end(process)
-                    return
-            if time.monotonic() - started > _PAUSE_SECONDS:
-                pause = 0.0
-            _log.warning("the metrics exporter (pid %d) has ended; starting another", process.pid)
-            self._stopped.wait(pause)  # one that does not live is not started over and over
-            pause = min(_PAUSE_SECONDS, 2 * pause + _LOOK_SECONDS)
+                served = self._run_once()
+            except Exception as error:  # noqa: BLE001 - no processes, no memory: whatever it is may pass
+                _log.error("the metrics exporter cannot be started: %s", error)
+                served = False
+            # One that has served is followed at once, however often it is killed. One that has not is not started over and over.
+            failed = 0 if served else failed + 1
+            if failed and not self._stopped:
+                select.select([self._wake], [], [], _pause(failed))
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _run_once(self) -> bool:
+        """Start an exporter and wait for its end; tells whether it served."""
+        with _starting:
+            process, ready = self._spawn()
+            self._process = process
+            ended = None
+            with suppress(ProcessLookupError):
+                ended = pidfd(process.pid)
+            self._descriptors.update({ready} if ended is None else {ready, ended})
+        try:
+            served = self._wait(process, ready, ended)
+        finally:
+            self._close(ready)
+            if ended is not None:
+                self._close(ended)
+        if self._stopped:
+            self._end(process)
+        else:
+            _log.warning("the metrics exporter (pid %d) has ended; starting another", process.pid)
+        return served
+
+    def _wait(self, process: subprocess.Popen[bytes], ready: int, ended: int | None) -> bool:
+        """Wait until the exporter ends or is to end; tells whether it has served."""
+        poll = select.poll()
+        for descriptor in (self._wake, ready, ended):
+            if descriptor is not None:
+                poll.register(descriptor, select.POLLIN)
+        served = said = False
+        while not self._stopped:
+            found = dict(poll.poll(None if ended is not None else 1000 * _LOOK_SECONDS))
+            if ready in found and not said:
+                said = True
+                served = bool(os.read(ready, 1))
+                poll.unregister(ready)
+            if ended in found or (ended is None and process.poll() is not None):
+                process.poll()  # reaps it, unless gunicorn's loop has done so
+                break
+        return served
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], int]:
+        """Execute an exporter; give it, and the pipe on which it says that it serves."""
         if self._socket is None:
             raise OSError(0, "its socket is closed")
-        descriptor = self._socket.fileno()
+        listening = self._socket.fileno()
+        ready, say = os.pipe()
         environ = {
             **os.environ,
             "PROMETHEUS_MULTIPROC_DIR": self._directory,
-            FD_VARIABLE: str(descriptor),
+            FD_VARIABLE: str(listening),
+            READY_VARIABLE: str(say),
             PARENT_VARIABLE: str(os.getpid()),
             "METRICS_TOKEN": self._token or "",
             "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),
+            "PYTHONSAFEPATH": "1",  # nothing in the working directory is a module of ours
         }
         command = [sys.executable, "-m", "monitoring.exporter"]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[descriptor], env=environ)
+        try:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[listening, say], env=environ), ready
+        except BaseException:
+            os.close(ready)
+            raise
+        finally:
+            os.close(say)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.terminate()
@@ -131,6 +182,18 @@ class Exporter:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _close(self, descriptor: int) -> None:
+        self._descriptors.discard(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def _pause(failed: int) -> float:
+    """Give the seconds to wait after so many exporters in a row that never served."""
+    if failed > _HOPELESS:
+        return _HOPELESS_PAUSE_SECONDS
+    return _PAUSES_SECONDS[failed] if failed < len(_PAUSES_SECONDS) else _LONG_PAUSE_SECONDS
 
 
 _ROOT = str(Path(__file__).resolve().parent.parent)

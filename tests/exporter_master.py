@@ -11,7 +11,8 @@ import queue
 import signal
 import sys
 
-from monitoring.exporter import Exporter, bind_socket
+from monitoring.listening import bind_socket
+from monitoring.supervision import Exporter
 
 address, directory = sys.argv[1:3]
 signals: queue.SimpleQueue[int] = queue.SimpleQueue()

@@ -1,86 +1,84 @@
 from __future__ import annotations
 
-import asyncio
 import gzip
+import os
+import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.exposition import Exposition, SharedMerge, Unavailable
+from monitoring.exposition import Answer, Merges, Unavailable, Wanted, expected, refusal, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 TEXT = b"# HELP a_total Help.\n# TYPE a_total counter\na_total 1.0\n"
+WHOLE = Wanted(openmetrics=False, zipped=False, names=frozenset())
 
 
 def render(openmetrics: bool) -> bytes:
     return TEXT.replace(b"a_total c", b"a c") + b"# EOF\n" if openmetrics else TEXT
 
 
-async def ask(app: Callable[..., Any], method: str = "GET", query: bytes = b"", **headers: str) -> tuple[int, dict[bytes, bytes], bytes]:
-    sent: list[dict[str, Any]] = []
+def ask(merges: Merges, asked: Wanted = WHOLE) -> queue.SimpleQueue[Answer]:
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    merges.ask(asked, answers.put)
+    return answers
 
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request"}
-
-    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    await app({"type": "http", "method": method, "path": "/metrics", "query_string": query, "headers": named}, receive, send)
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+def answer(asked: Wanted = WHOLE, how: Callable[[bool], bytes] = render) -> Answer:
+    return ask(Merges(how), asked).get(timeout=60)
 
 
 def test_formats_and_their_content_types() -> None:
-    app = Exposition(render)
-    status, headers, body = asyncio.run(ask(app))
-    assert (status, headers[b"content-type"], body) == (200, b"text/plain; version=0.0.4; charset=utf-8", TEXT)
-    assert headers[b"content-length"] == str(len(TEXT)).encode()
-    _, headers, body = asyncio.run(ask(app, accept="application/openmetrics-text"))
-    assert headers[b"content-type"] == b"application/openmetrics-text; version=1.0.0; charset=utf-8"
+    status, headers, body = answer()
+    assert (status, dict(headers)[b"content-type"], body) == (200, b"text/plain; version=0.0.4; charset=utf-8", TEXT)
+    assert dict(headers)[b"content-length"] == str(len(TEXT)).encode()
+    _, headers, body = answer(WHOLE._replace(openmetrics=True))
+    assert dict(headers)[b"content-type"] == b"application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert body == render(openmetrics=True)
 
 
-def test_gzip_where_accepted() -> None:
-    _, headers, body = asyncio.run(ask(Exposition(render), accept_encoding="gzip"))
-    assert headers[b"content-encoding"] == b"gzip"
-    assert headers[b"content-length"] == str(len(body)).encode()
+def test_gzip() -> None:
+    _, headers, body = answer(WHOLE._replace(zipped=True))
+    assert dict(headers)[b"content-encoding"] == b"gzip"
+    assert dict(headers)[b"content-length"] == str(len(body)).encode()
     assert gzip.decompress(body) == TEXT
 
 
-def test_head_has_the_headers_of_get_and_no_body() -> None:
-    app = Exposition(render)
-    status, headers, body = asyncio.run(ask(app, "HEAD"))
-    assert (status, body) == (200, b"")
-    assert headers == asyncio.run(ask(app))[1]
+def test_names() -> None:
+    assert answer(WHOLE._replace(names=frozenset({b"b", b"a_total"}))).body == TEXT
+    assert answer(WHOLE._replace(names=frozenset({b"b"}))).body == b""
 
 
-def test_other_methods_are_not_allowed() -> None:
-    status, headers, _ = asyncio.run(ask(Exposition(render), "POST"))
-    assert (status, headers[b"allow"]) == (405, b"GET, HEAD")
+def test_what_a_request_asks_for() -> None:
+    assert wanted({}, b"") == WHOLE
+    headers = {b"accept": b"application/openmetrics-text", b"accept-encoding": b"gzip"}
+    assert wanted(headers, b"x=1&name[]=b&name%5B%5D=a_total") == Wanted(openmetrics=True, zipped=True, names=frozenset({b"a_total", b"b"}))
+    assert wanted({}, b"name[]=\xff\xfe&name[]=%ff&name[]=").names  # nothing that can be sent raises
 
 
-def test_names_filter() -> None:
-    assert asyncio.run(ask(Exposition(render), query=b"name[]=b&name%5B%5D=a_total"))[2] == TEXT
-    assert asyncio.run(ask(Exposition(render), query=b"name[]=b"))[2] == b""
-
-
-@pytest.mark.parametrize("presented", ["", "Bearer", "Bearer wrong", "Basic s3cret", "Bearer s3cre", "Bearer s3crett", "Bearer \xff"])
-def test_a_token_is_needed_where_there_is_one(presented: str) -> None:
-    app = Exposition(render, "s3cret")
-    status, headers, body = asyncio.run(ask(app, authorization=presented))
-    assert (status, headers[b"www-authenticate"]) == (401, b'Bearer realm="metrics"')
-    assert b"a_total" not in body
+@pytest.mark.parametrize(
+    "presented", [b"", b"Bearer", b"Bearer wrong", b"Basic s3cret", b"Bearer s3cre", b"Bearer s3crett", b"Bearer \xff"]
+)
+def test_a_token_is_needed_where_there_is_one(presented: bytes) -> None:
+    refused = refusal("GET", {b"authorization": presented}, expected("s3cret"))
+    assert refused is not None
+    assert (refused.status, dict(refused.headers)[b"www-authenticate"]) == (401, b'Bearer realm="metrics"')
+    assert refused.body == b"the bearer token METRICS_TOKEN is needed\n"
 
 
 def test_the_token_opens() -> None:
-    app = Exposition(render, "s3cret")
-    for presented in ("Bearer s3cret", "bearer s3cret"):
-        assert asyncio.run(ask(app, authorization=presented))[0] == 200
-    assert asyncio.run(ask(app))[0] == 401
+    for presented in (b"Bearer s3cret", b"bearer s3cret"):
+        assert refusal("GET", {b"authorization": presented}, expected("s3cret")) is None
+    assert refusal("HEAD", {}, expected("")) is None
+
+
+def test_other_methods_are_not_allowed() -> None:
+    refused = refusal("POST", {}, None)
+    assert refused is not None
+    assert (refused.status, dict(refused.headers)[b"allow"]) == (405, b"GET, HEAD")
 
 
 def test_what_is_unavailable_says_why(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,9 +88,9 @@ def test_what_is_unavailable_says_why(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_openmetrics: bool) -> bytes:
         raise RuntimeError("inner secret")
 
-    status, _, body = asyncio.run(ask(Exposition(nothing)))
-    assert (status, body) == (503, b"no directory yet\n")
-    status, _, body = asyncio.run(ask(Exposition(broken)))
+    status, headers, body = answer(how=nothing)
+    assert (status, dict(headers)[b"retry-after"], body) == (503, b"1", b"no directory yet\n")
+    status, _, body = answer(how=broken)
     assert status == 500
     assert b"secret" not in body
     assert "inner secret" in caplog.text
@@ -107,18 +105,15 @@ def test_a_merge_that_fails_does_not_fail_the_next() -> None:
             return outcome
         raise outcome
 
-    app = Exposition(sometimes)
-
-    async def twice() -> list[int]:
-        return [(await ask(app))[0], (await ask(app))[0]]
-
-    assert asyncio.run(twice()) == [500, 200]
+    merges = Merges(sometimes)
+    assert [ask(merges).get(timeout=60).status for _ in range(2)] == [500, 200]
 
 
 class Slow:
     """A render that waits to be let go, and knows how many ran at once."""
 
     def __init__(self) -> None:
+        self.begun: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.started = 0
         self.most = 0
         self.running = 0
@@ -131,62 +126,42 @@ class Slow:
             self.running += 1
             self.most = max(self.most, self.running)
             mine = self.started
+        self.begun.put(mine)
         assert self.go.acquire(timeout=60)
         with self._lock:
             self.running -= 1
         return b"%d %d" % (mine, openmetrics)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - a thread changes it
-            await asyncio.sleep(0.001)
-
-
 def test_scrapes_that_wait_share_one_merge_which_began_after_they_came() -> None:
-    async def run() -> None:
-        slow = Slow()
-        merges = SharedMerge(slow)
-        first = asyncio.create_task(merges.body(openmetrics=False))
-        await until(lambda: slow.started == 1)
-        waiting = [asyncio.create_task(merges.body(openmetrics=False)) for _ in range(10)]
-        other = asyncio.create_task(merges.body(openmetrics=True))
-        await asyncio.sleep(0.05)
-        assert slow.started == 1  # one merge in flight
-        for _ in range(3):
-            slow.go.release()
-        assert await first == b"1 0"
-        assert set(await asyncio.gather(*waiting)) == {b"2 0"}
-        assert await other == b"3 1"
-        assert (slow.started, slow.most) == (3, 1)
-
-    asyncio.run(run())
-
-
-def test_a_scraper_that_gives_up_disturbs_nobody() -> None:
-    async def run() -> None:
-        slow = Slow()
-        merges = SharedMerge(slow)
-        impatient = asyncio.create_task(merges.body(openmetrics=False))
-        patient = asyncio.create_task(merges.body(openmetrics=False))
-        await until(lambda: slow.started == 1)
-        impatient.cancel()
+    slow = Slow()
+    merges = Merges(slow)
+    first = ask(merges)
+    slow.begun.get(timeout=60)
+    waiting = [ask(merges) for _ in range(50)]
+    zipped = [ask(merges, WHOLE._replace(zipped=True)) for _ in range(2)]
+    other = ask(merges, WHOLE._replace(openmetrics=True))
+    for _ in range(3):
         slow.go.release()
+    assert first.get(timeout=60).body == b"1 0"
+    answers = [each.get(timeout=60) for each in waiting]
+    assert {each.body for each in answers} == {b"2 0"}
+    assert len({id(each.body) for each in answers}) == 1  # not one copy each
+    compressed = [each.get(timeout=60).body for each in zipped]
+    assert gzip.decompress(compressed[0]) == b"2 0"
+    assert compressed[0] is compressed[1]
+    assert other.get(timeout=60).body == b"3 1"
+    assert (slow.started, slow.most) == (3, 1)
+
+
+def test_a_forked_child_merges_with_a_thread_of_its_own() -> None:
+    slow = Slow()
+    merges = Merges(slow)
+    first = ask(merges)
+    slow.begun.get(timeout=60)
+    # Not fork in this process, whose threads are pytest's too: what a child finds is another pid and no thread.
+    merges._owner = os.getpid() + 1
+    second = ask(merges)
+    for _ in range(2):
         slow.go.release()
-        assert await patient == b"1 0"
-        with pytest.raises(asyncio.CancelledError):
-            await impatient
-        assert await merges.body(openmetrics=False) == b"2 0"
-
-    asyncio.run(run())
-
-
-def test_the_event_loop_runs_while_a_merge_does() -> None:
-    async def run() -> None:
-        slow = Slow()
-        scrape = asyncio.create_task(ask(Exposition(slow)))
-        await until(lambda: slow.started == 1)
-        slow.go.release()  # reached only because the loop is free
-        assert (await scrape)[0] == 200
-
-    asyncio.run(run())
+    assert {first.get(timeout=60).body, second.get(timeout=60).body} == {b"1 0", b"2 0"}

@@ -81,21 +81,21 @@ b_seconds_sum 0.5
 
 def test_a_family_by_its_name_comes_whole() -> None:
     whole = b"".join(TEXT.splitlines(keepends=True)[4:10]) + b"# EOF\n"
-    assert select(TEXT, frozenset({"b_seconds"})) == whole
+    assert select(TEXT, frozenset({b"b_seconds"})) == whole
 
 
 def test_samples_by_their_names_come_with_their_head() -> None:
-    lines = select(TEXT, frozenset({"b_seconds_count", "a_total"})).splitlines()
+    lines = select(TEXT, frozenset({b"b_seconds_count", b"a_total"})).splitlines()
     assert lines == [*TEXT.splitlines()[:6], b"b_seconds_count 1.0", b"# EOF"]
 
 
 def test_a_family_without_series_keeps_its_head() -> None:
-    assert select(TEXT, frozenset({"empty_total"})) == b"# HELP empty_total No series yet.\n# TYPE empty_total counter\n# EOF\n"
+    assert select(TEXT, frozenset({b"empty_total"})) == b"# HELP empty_total No series yet.\n# TYPE empty_total counter\n# EOF\n"
 
 
 def test_an_unknown_name_gives_nothing_but_the_end() -> None:
-    assert select(TEXT, frozenset({"b_total"})) == b"# EOF\n"
+    assert select(TEXT, frozenset({b"b_total"})) == b"# EOF\n"
 
 
 def test_every_name_gives_everything() -> None:
-    assert select(TEXT, frozenset({"a_total", "b_seconds", "empty_total"})) == TEXT
+    assert select(TEXT, frozenset({b"a_total", b"b_seconds", b"empty_total"})) == TEXT

@@ -22,7 +22,7 @@ _HOST, _PORT = DEFAULT.split(":")
 
 def bound_address(environ: Mapping[str, str]) -> str:
     """Name the served address, as stable text: `host:port`, `unix:path`, or several of them with commas."""
-    return _from_command_line(sys.argv, environ) or _from_sockets() or _from_environment(environ)
+    return _from_command_line(sys.argv, environ) or _from_sockets() or address_in(environ)
 
 
 def _from_command_line(arguments: Sequence[str], environ: Mapping[str, str]) -> str:
@@ -86,7 +86,7 @@ def _name(candidate: socket.socket) -> str:
     return ""
 
 
-def _from_environment(environ: Mapping[str, str]) -> str:
+def address_in(environ: Mapping[str, str]) -> str:
     """BIND, or PORT on all addresses, or the default: what gunicorn_conf.py would serve."""
     if bind := environ.get("BIND"):
         return bind

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .address import bound_address
+from .address import address_in, bound_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,12 +48,25 @@ def choose(bind: str | None = None, environ: Mapping[str, str] | None = None) ->
     elif given := environ.get(_RUNTIME, "").partition(":")[0]:
         path = _given(given, f"{_RUNTIME}={given}")
     else:
-        address = bound_address(environ) if bind is None else bind
-        digest = hashlib.sha256(address.encode()).hexdigest()[:12]
-        base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-        path = _own(base / f"{_NAME}-{os.geteuid()}-{digest}", f"set {VARIABLE} to another one")
+        path = _own(_default(bound_address(environ) if bind is None else bind), f"set {VARIABLE} to another one")
     probe_locks(path)
     return path
+
+
+def find(environ: Mapping[str, str] | None = None) -> Path:
+    """Name the directory that `choose()` gives a service with this environment; for who only reads: nothing is made, and it may not exist.
+
+    Raises DirectoryError where nothing says which (without a directory given, BIND or PORT has to), or where somebody else made it.
+    """
+    environ = os.environ if environ is None else environ
+    given = environ.get(VARIABLE) or environ.get(_RUNTIME, "").partition(":")[0]
+    if given:
+        path = Path(os.path.abspath(given))
+        return _not_theirs(path / f"{_NAME}-{os.geteuid()}") if _shared_by_all(path) else path
+    if not (environ.get("BIND") or environ.get("PORT")):
+        message = f"{VARIABLE} is not set: it must name the metrics directory of the service (or BIND its address, as the service has it)"
+        raise DirectoryError(message)
+    return _not_theirs(_default(",".join(sorted(part.strip() for part in address_in(environ).split(",")))))
 
 
 def probe_locks(path: Path) -> None:
@@ -97,10 +110,33 @@ def _given(text: str, said: str) -> Path:
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         message = f"{said}: the directory is not writable for user {os.geteuid()}; change its owner or mode, or give another one"
         raise DirectoryError(message)
-    if mode & stat.S_IWOTH and not path.is_mount():
-        # Anybody may rename and replace entries here. A mount point is the volume of one pod, whatever its mode.
+    if _shared_by_all(path):
         return _own(path / f"{_NAME}-{os.geteuid()}", "or give a directory that only this user may write")
     return path
+
+
+def _shared_by_all(path: Path) -> bool:
+    """Whether anybody may rename and replace entries here. A mount point is the volume of one pod, whatever its mode."""
+    try:
+        return bool(path.lstat().st_mode & stat.S_IWOTH) and stat.S_ISDIR(path.lstat().st_mode) and not path.is_mount()
+    except OSError:
+        return False
+
+
+def _not_theirs(path: Path) -> Path:
+    """Refuse a directory that another user has put where ours is to be."""
+    with contextlib.suppress(OSError):
+        if (found := path.lstat()).st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+            message = f"metrics directory {path}: it is no directory of user {os.geteuid()}; remove it, or give another one in {VARIABLE}"
+            raise DirectoryError(message)
+    return path
+
+
+def _default(address: str) -> Path:
+    """Name the directory of an instance that nobody gave one."""
+    digest = hashlib.sha256(address.encode()).hexdigest()[:12]
+    base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    return base / f"{_NAME}-{os.geteuid()}-{digest}"
 
 
 def _own(path: Path, advice: str) -> Path:

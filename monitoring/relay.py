@@ -1,0 +1,104 @@
+"""A worker's way to the exporter: it passes a scrape on, and the answer's bytes through, and neither merges nor compresses.
+
+Where no exporter answers (none there, refused, dead, stuck) the worker is told so within bounded time and nothing has been sent.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+from monitoring import rendezvous
+from monitoring.asgi import Scope, Send
+from monitoring.exposition import Headers
+
+_REACH_SECONDS = 1.0
+"""An exporter takes a request in at once, also while it merges: one that does not is stuck."""
+
+_MERGE_SECONDS = 8.0
+"""Less than the 10 s after which a Prometheus gives up: the worker has to merge in the rest."""
+
+_READ_SECONDS = 10.0
+_ANSWER_SECONDS = 60.0
+_WHOLE_BYTES = 1 << 20
+"""An answer up to this size is read whole before it is begun, so that an exporter's death costs nobody a scrape."""
+
+_CHUNK_BYTES = 1 << 16
+_PASSED = (b"accept", b"accept-encoding")
+_KEPT = frozenset({b"content-type", b"content-length", b"content-encoding", b"vary", b"retry-after"})
+
+
+class CutError(Exception):
+    """The exporter ended while its answer was passed through: the scraper sees it cut, and scrapes again."""
+
+
+async def relay(directory: str, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> bool:
+    """Answer a scrape with what the exporter of a metrics directory answers; False where none does, and nothing is sent then."""
+    writer = None
+    try:
+        try:
+            async with asyncio.timeout(_REACH_SECONDS):
+                reader, writer = await _connect(directory)
+                writer.write(_request(scope, headers))
+                status, head = await _head(reader)
+            async with asyncio.timeout(_MERGE_SECONDS):
+                while status < 200:  # noqa: PLR2004 - it has taken the request in
+                    status, head = await _head(reader)
+            length = 0 if scope["method"] == "HEAD" else int(dict(head)[b"content-length"])
+            whole = b""
+            if length <= _WHOLE_BYTES:
+                async with asyncio.timeout(_READ_SECONDS):
+                    whole = await reader.readexactly(length)
+        except (OSError, TimeoutError, ValueError, KeyError, EOFError, asyncio.LimitOverrunError):
+            return False
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        if length <= _WHOLE_BYTES:
+            await send({"type": "http.response.body", "body": whole})
+        else:
+            await _pass(reader, length, send)
+    finally:
+        if writer is not None:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+    return True
+
+
+async def _connect(directory: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    while True:
+        try:
+            client = rendezvous.connect(directory)
+        except BlockingIOError:  # its queue is full
+            await asyncio.sleep(0.02)
+            continue
+        return await asyncio.open_unix_connection(sock=client, limit=_CHUNK_BYTES)
+
+
+def _request(scope: Scope, headers: Mapping[bytes, bytes]) -> bytes:
+    query = scope.get("query_string", b"")
+    target = b"/metrics?" + query if query else b"/metrics"
+    lines = [scope["method"].encode() + b" " + target + b" HTTP/1.1", b"host: exporter"]
+    lines += [name + b": " + headers[name] for name in _PASSED if name in headers]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, Headers]:
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[:-2]
+    pairs = (line.split(b": ", 1) for line in lines)
+    return int(first.split(b" ")[1]), [(name, value) for name, value in pairs if name in _KEPT]
+
+
+async def _pass(reader: asyncio.StreamReader, length: int, send: Send) -> None:
+    """Pass a large body through in pieces."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while length:
+                async with asyncio.timeout(_READ_SECONDS):
+                    piece = await reader.read(min(length, _CHUNK_BYTES))
+                if not piece:
+                    break
+                length -= len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": bool(length)})
+    except (OSError, TimeoutError) as error:
+        raise CutError from error
+    if length:
+        raise CutError
