@@ -43,7 +43,7 @@ class Size:
 
     def rounds(self, wanted: int | None) -> int:
         """Fewer where a scrape by upstream takes seconds."""
-        return wanted or max(4, min(30, 2_000_000 // (self.workers * self.series)))
+        return wanted or max(7, min(40, 3_200_000 // (self.workers * self.series)))
 
 
 def size(text: str) -> Size:
@@ -57,7 +57,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--sizes", type=size, nargs="+", default=[size(text) for text in ("1x100", "4x1k", "16x1k", "16x10k", "64x10k")])
     options.add_argument("--changed", type=float, nargs="+", default=[0, 1, 10, 100], help="percent of values changed between scrapes")
-    options.add_argument("--rounds", type=int, help="default: 30, fewer at large sizes")
+    options.add_argument("--rounds", type=int, help="default: 40, fewer at large sizes")
     options.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     options.add_argument("--dead", type=int, default=1000, help="writers that lived and were killed before the 4 that live")
     options.add_argument("--scrapers", type=int, default=50)
