@@ -4,7 +4,8 @@ The kernel frees such a lock when the last reference to its open file goes, on a
 hook. A lock that must outlive its descriptor is kept by a mapping of the file (`hold`), which no code can close by number and no
 forked child inherits.
 
-Byte layout of `lease.lock`: slot n is byte n; `CLEAN + n` says that slot n has been cleaned; the rest are single bytes.
+Byte layout of `lease.lock`: slot n is byte n; `CLEAN + n` says that slot n has been cleaned; then single bytes. All below `START`
+belongs to the living. A role (election.py) is the byte `ROLES` + a 40-bit hash of its name, far above: holding one keeps no run alive.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ RUN = 2 * SLOTS
 FAMILIES = RUN + 1
 #: Taken shared while a slot is taken, exclusively while a run is joined or cleared. Everything below it belongs to the living.
 START = RUN + 2
+ROLES = 1 << 42
 
 #: One lock for what must not be half done when a process forks: a lease between lock and close, a new key in a value file. It is
 #: reentrant because a signal handler may write a metric while its own thread is here.

@@ -17,7 +17,7 @@ import prometheus_client
 from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
-from . import locks
+from . import kit, locks
 from .families import Family
 from .store import store
 from .values import Value
@@ -42,6 +42,7 @@ def patch(directory: Path) -> None:
         _wrap_together(kind)
     _wrap_info()
     _wrap_enum()
+    kit.prepare()
     store.on_lease.append(_write_pending)
     for metric in existing:
         _rebind(metric)

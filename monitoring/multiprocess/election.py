@@ -1,0 +1,105 @@
+"""One process of the instance for each role: whoever holds the role's byte of the lock file, which the kernel frees on any death.
+
+There is no term and no message: candidates ask again every few seconds, so a role is taken over that long after its holder's end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import weakref
+
+from . import kit, locks
+from .store import store
+
+_log = logging.getLogger(__name__)
+_elections: weakref.WeakSet[Election] = weakref.WeakSet()
+
+
+class Election:
+    """The candidacy of this process for `role`, any string; processes that say the same string compete.
+
+    Only a process that holds a slot can be elected, and it stays so until `release()` or its end; a forked child begins as a
+    candidate. `multiproc_elected{role}` shows whether somebody is. Make it after `install()`. Ask from a background thread, not on
+    an event loop: each question is a few system calls, and may wait for a lock that another thread holds meanwhile. Never raises.
+    """
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        digest = hashlib.blake2b(role.encode(), digest_size=5).digest()
+        self._byte = locks.ROLES + int.from_bytes(digest, "big")
+        self._shown = kit.elected(role)
+        self._told: bool | None = None
+        self._logged = False
+        self._address: int | None = None
+        _elections.add(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the role."""
+        return self._address is not None
+
+    def try_hold(self) -> bool:
+        """Take the role if nobody holds it; whether this process holds it now. Does not wait for the holder."""
+        with locks.mutex:
+            if self._address is None and store.slot is not None:
+                try:
+                    self._take()
+                except OSError as error:
+                    self._report(error)
+                self._tell()
+            return self.held
+
+    def release(self) -> None:
+        """Give the role up, for the next candidate that asks; nothing where it is not held."""
+        with locks.mutex:
+            if self._address is not None:
+                locks.drop(self._address)
+                self._address = None
+                self._tell()
+
+    def vacant(self) -> bool:
+        """Whether nobody, this process included, holds the role at the moment."""
+        if store.directory is None:
+            return True
+        try:
+            fd = locks.open_lock_file(store.directory, write=False)
+        except OSError:
+            return True
+        try:
+            return locks.holder(fd, self._byte) is None
+        finally:
+            os.close(fd)
+
+    def _take(self) -> None:
+        assert store.directory is not None
+        fd = locks.open_lock_file(store.directory)
+        try:
+            if locks.try_lock(fd, self._byte):
+                self._address = locks.hold(fd)
+        finally:
+            os.close(fd)
+
+    def _tell(self) -> None:
+        """Show it. Whoever was not elected shows 0, so that the series stays when the holder dies."""
+        if self._told is not self.held:
+            self._told = self.held
+            self._shown.set(float(any(other.held for other in list(_elections) if other.role == self.role)))
+
+    def _report(self, error: OSError) -> None:
+        if not self._logged:
+            self._logged = True
+            _log.warning("cannot stand for the role %r in %s: %s; tried again", self.role, store.directory, error)
+
+    def _forget(self) -> None:
+        """In a forked child: the role stayed with the parent, and so did the mapping."""
+        self._address = self._told = None
+
+
+def _forget_all() -> None:
+    for election in list(_elections):
+        election._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
