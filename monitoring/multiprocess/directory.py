@@ -78,10 +78,21 @@ def probe_locks(path: Path) -> None:
     start = _PROBE_START + random.getrandbits(_PROBE_BITS)
     wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
     advice = f"set {VARIABLE} to a directory on a local file system, such as one in /dev/shm"
-    try:
+
+    def probed() -> int:
         with _probe_file(path) as name, _opened(name) as holder, _opened(name) as witness:
             fcntl.fcntl(holder, fcntl.F_OFD_SETLK, wanted)
-            kind = _FLOCK.unpack(fcntl.fcntl(witness, fcntl.F_OFD_GETLK, wanted))[0]
+            return int(_FLOCK.unpack(fcntl.fcntl(witness, fcntl.F_OFD_GETLK, wanted))[0])
+
+    try:
+        try:
+            kind = probed()
+        except FileNotFoundError:
+            # A process that starts the run beside us has swept our file; by now its lock file is there.
+            kind = probed()
+    except PermissionError as error:
+        message = f"metrics directory {path}: {error.filename} is another user's; remove what that one left, or set {VARIABLE} anew"
+        raise DirectoryError(message) from error
     except OSError as error:
         message = f"metrics directory {path}: locking a file in it failed ({error.strerror}); {advice}"
         raise DirectoryError(message) from error

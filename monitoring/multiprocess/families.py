@@ -11,7 +11,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import locks
+from . import files, locks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,19 +41,25 @@ class Family:
 
 
 def read(directory: Path) -> dict[str, Family]:
-    """The declarations of the directory by family name; none where the file is missing or damaged."""
+    """The declarations of the directory by family name; none where the file is missing or damaged.
+
+    OSError where this process lacks descriptors or memory.
+    """
+    content = files.read_regular(directory / FAMILIES_FILE)
+    if isinstance(content, str):
+        return {}
     try:
-        entries: Any = json.loads((directory / FAMILIES_FILE).read_bytes())
+        entries: Any = json.loads(content[0])
         return {name: _parse(name, entry) for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 
 def publish(directory: Path, declared: dict[str, Family]) -> None:
-    """Make these declarations the current ones; others stay. OSError (ENOSPC) where they cannot be written."""
+    """Make these declarations the current ones; others stay. OSError (ENOSPC, TimeoutError) where they cannot be written."""
     fd = locks.open_lock_file(directory)
     try:
-        locks.lock(fd, locks.FAMILIES)
+        locks.lock(fd, locks.FAMILIES, patience=locks.WRITER_PATIENCE)
         current = read(directory)
         merged = dict(current)
         for name, family in declared.items():

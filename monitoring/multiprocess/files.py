@@ -24,6 +24,8 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 _INT = struct.Struct("i")
 _DOUBLES = struct.Struct("dd")
 _HEADER = 8
+#: What a process lacks at a moment says nothing about the file.
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -116,9 +118,8 @@ class ValueFile:
         try:
             info = os.fstat(fd)
             self._inode = (info.st_dev, info.st_ino)
-            self._capacity = info.st_size
-            os.posix_fallocate(fd, 0, self._capacity)
-            self._map(fd)
+            os.posix_fallocate(fd, 0, info.st_size)
+            self._map(fd, info.st_size)
         finally:
             os.close(fd)
         result = scan(data)
@@ -196,37 +197,45 @@ class ValueFile:
                     f"{self.path} was replaced by somebody else while this process wrote it",
                 )
             os.posix_fallocate(fd, 0, capacity)
-            self._capacity = capacity
-            self._map(fd)
+            self._map(fd, capacity)
         finally:
             os.close(fd)
 
-    def _map(self, fd: int) -> None:
-        address = _libc.mmap(None, self._capacity, _PROT_READ_WRITE, _MAP_SHARED, fd, 0)
+    def _map(self, fd: int, capacity: int) -> None:
+        address = _libc.mmap(None, capacity, _PROT_READ_WRITE, _MAP_SHARED, fd, 0)
         if address in (None, _MAP_FAILED):
             number = ctypes.get_errno()
             raise OSError(number, f"mapping {self.path} failed: {os.strerror(number)}")
         # A child must never write into its parent's file, not even by mistake.
-        _libc.madvise(address, self._capacity, _MADV_DONTFORK)
-        self._bytes = _memoryview_at(address, self._capacity, _PYBUF_WRITE)
+        _libc.madvise(address, capacity, _MADV_DONTFORK)
+        # Only now: a limit of the address space refuses the mapping, and then the one before is all that there is.
+        self._capacity = capacity
+        self._bytes = _memoryview_at(address, capacity, _PYBUF_WRITE)
         self._doubles = self._bytes.cast("d")
         self._views.append(self._doubles)
 
 
 def read_regular(path: Path | str) -> tuple[bytes, int] | str:
-    """The bytes and inode of a regular file, or the reason why there are none: missing, not_regular, unreadable."""
+    """The bytes and inode of a regular file, or the reason why there are none: missing, not_regular, unreadable.
+
+    OSError where this process lacks descriptors or memory: the file may be as good as ever, and nobody may replace it.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return "missing"
     except OSError as error:
+        if error.errno in LACKING:
+            raise
         return "not_regular" if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR) else "unreadable"
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             return "not_regular"
         return _read_all(fd, info.st_size), info.st_ino
-    except OSError:
+    except OSError as error:
+        if error.errno in LACKING:
+            raise
         return "unreadable"
     finally:
         os.close(fd)

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import locks, run
+from . import files, locks, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +36,11 @@ def take(directory: Path) -> Lease:
     with locks.mutex:
         fd = locks.open_lock_file(directory)
         try:
-            locks.lock(fd, locks.START, shared=True)
+            locks.lock(fd, locks.START, shared=True, patience=locks.WRITER_PATIENCE)
             while run.read(directory).clearing:
                 locks.unlock(fd, locks.START)
                 run.finish_clearing(directory)
-                locks.lock(fd, locks.START, shared=True)
+                locks.lock(fd, locks.START, shared=True, patience=locks.WRITER_PATIENCE)
             slot = next((n for n in range(locks.SLOTS) if locks.try_lock(fd, n)), None)
             if slot is None:
                 message = f"all {locks.SLOTS} slots of {directory} are taken"
@@ -55,10 +55,15 @@ def take(directory: Path) -> Lease:
 
 
 def living_slots(directory: Path) -> tuple[set[int], set[int]]:
-    """The slots that are held, and those of them that are clean. The lock file is opened anew: a kept descriptor may have been closed."""
+    """The slots that are held, and those of them that are clean. The lock file is opened anew: a kept descriptor may have been closed.
+
+    None where there is no lock file that this user may read; OSError where this process lacks descriptors or memory.
+    """
     try:
         fd = locks.open_lock_file(directory, write=False)
-    except OSError:
+    except OSError as error:
+        if error.errno in files.LACKING:
+            raise
         return set(), set()
     try:
         held = locks.held_bytes(fd, 0, locks.SLOTS)

@@ -35,6 +35,9 @@ ROLES = 1 << 42
 #: reentrant because a signal handler may write a metric while its own thread is here.
 mutex = threading.RLock()
 
+#: Seconds that a process which serves waits for a byte of another: its requests stand still meanwhile.
+WRITER_PATIENCE = 3.0
+
 _FLOCK = struct.Struct("hhqqi4x")
 _PROT_READ, _MAP_SHARED, _MADV_DONTFORK = 1, 1, 10
 _MAP_FAILED = ctypes.c_void_p(-1).value

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import locks
+from . import files, locks
 
 RUN_FILE = "run.json"
 _READY, _CLEARING = "ready", "clearing"
@@ -46,16 +46,19 @@ class Run:
 
 
 def read(directory: Path) -> Run:
-    """The current run; a missing or damaged file reads as generation 0."""
+    """The current run; a missing or damaged file reads as generation 0. OSError where this process lacks descriptors or memory."""
+    content = files.read_regular(directory / RUN_FILE)
+    if isinstance(content, str):
+        return Run()
     try:
-        data: Any = json.loads((directory / RUN_FILE).read_bytes().rstrip(b"\0 \n"))
+        data: Any = json.loads(content[0].rstrip(b"\0 \n"))
         supervisor = data["supervisor"]
         return Run(
             int(data["generation"]),
             str(data["state"]),
             Supervisor(**supervisor) if supervisor else None,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Run()
 
 

@@ -26,6 +26,8 @@ DROPPED = "multiproc_dropped_observations"
 REASONS = ("no_space", "no_slot")
 #: How long a refusal is believed before the disk is asked again, in seconds.
 RETRY_AFTER = 1.0
+#: As long as that where a stopped process holds a lock byte: waiting for it again and again would stop this process too.
+_RETRY_AFTER_TIMEOUT = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +46,9 @@ class Store:
         self._busy = False
         self._put_off: list[tuple[Any, ...]] = []
         self._refused_until = 0.0
-        self._unpublished = False
+        self._silent_until = 0.0
+        #: What this process declared and did not say yet. Only that: saying the rest again would undo a newer deploy's word.
+        self._unpublished: dict[str, families.Family] = {}
         self._logged: set[str] = set()
         self._dropped: dict[str, Value] = {}
         self._dropped_in_memory: dict[str, float] = dict.fromkeys(REASONS, 0.0)
@@ -57,26 +61,21 @@ class Store:
     def declare(self, family: families.Family) -> None:
         """Note a family; published with the lease, or at once where one is held."""
         with locks.mutex:
-            self.declared[family.name] = family
-            self._unpublished = True
+            self.declared[family.name] = self._unpublished[family.name] = family
             if self._lease and not self._busy:
-                self._publish()
+                with self._working():
+                    self._publish()
+                self._catch_up()
 
     def acquire(self) -> bool:
         """Take the lease unless held; False (logged once, retried at later writes) where that fails."""
         with locks.mutex:
-            if self._lease:
-                return True
-            if self.directory is None or time.monotonic() < self._refused_until:
-                return False
-            try:
-                self._lease = lease.take(self.directory)
-            except OSError as error:
-                self._refuse(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
-                return False
-            self._publish()
-            self._attach_all()
-            return True
+            if self._lease or self._busy:
+                return self._lease is not None
+            with self._working():
+                held = self._acquired()
+            self._catch_up()
+            return held
 
     def created(self, value: Value) -> None:
         """A new value: attached at once where a lease is held and its series shows before the first write."""
@@ -88,6 +87,7 @@ class Store:
             if value.eager and self._lease and not self._busy:
                 with self._working():
                     self._attach(value.group)
+                self._catch_up()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -104,6 +104,7 @@ class Store:
                 if group and self._lease and not self._busy:
                     with self._working():
                         self._attach(group)
+                    self._catch_up()
 
     def write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
         """Do `operation` once `value` is attached; refuse and count it where it cannot be."""
@@ -111,12 +112,7 @@ class Store:
             if self._busy:
                 self._put_off.append((value, operation, *arguments))
                 return
-            with self._working():
-                attached = value.attached or (self._acquired() and self._attach(value.group))
-            if attached:
-                operation(*arguments)
-            else:
-                self._drop(value)
+            self._write(value, operation, *arguments)
             self._catch_up()
 
     def forget(self) -> None:
@@ -126,19 +122,40 @@ class Store:
         self._files, self._lease, self._dropped = {}, None, {}
         self._dropped_in_memory = dict.fromkeys(REASONS, 0.0)
         self._busy, self._collecting, self._put_off, self._refused_until = False, None, [], 0.0
-        self._unpublished = bool(self.declared)
+        self._silent_until = 0.0
+
+    def _write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
+        with self._working():
+            attached = value.attached or (self._acquired() and self._attach(value.group))
+        if attached:
+            operation(*arguments)
+        else:
+            self._drop(value)
 
     def _acquired(self) -> bool:
-        return self._lease is not None or self.acquire()
+        if self._lease:
+            return True
+        if self.directory is None or time.monotonic() < self._refused_until:
+            return False
+        try:
+            self._lease = lease.take(self.directory)
+        except OSError as error:
+            self._refused_until = _later(error)
+            self._say(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
+            return False
+        self._publish()
+        self._attach_all()
+        return True
 
     def _publish(self) -> None:
-        if not self._unpublished or self.directory is None:
+        if not self._unpublished or self.directory is None or time.monotonic() < self._silent_until:
             return
         try:
-            families.publish(self.directory, self.declared)
-            self._unpublished = False
+            families.publish(self.directory, self._unpublished)
+            self._unpublished = {}
         except OSError as error:
-            self._refuse(f"family declarations could not be written to {self.directory}: {error}")
+            self._silent_until = _later(error)
+            self._say(f"family declarations could not be written to {self.directory}: {error}")
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -151,7 +168,7 @@ class Store:
     def _catch_up(self) -> None:
         """Do what was put off, once nothing is half done any more."""
         while self._put_off and not self._busy:
-            self.write(*self._put_off.pop(0))
+            self._write(*self._put_off.pop(0))
 
     def _attach(self, group: list[Value]) -> bool:
         """Attach a group of values; False where there is no room. The lease is held."""
@@ -161,7 +178,8 @@ class Store:
             for prefix in {value.prefix for value in group}:
                 self._attach_to(prefix, [value for value in group if value.prefix == prefix])
         except OSError as error:
-            self._refuse(f"no room for new series in {self.directory}: {error}; existing series go on")
+            self._refused_until = _later(error)
+            self._say(f"no room for new series in {self.directory}: {error}; existing series go on")
             return False
         self._publish()
         return True
@@ -197,10 +215,8 @@ class Store:
                 )
         for write in self.on_lease:
             write()
-        self._catch_up()
 
-    def _refuse(self, message: str) -> None:
-        self._refused_until = time.monotonic() + RETRY_AFTER
+    def _say(self, message: str) -> None:
         if message not in self._logged and len(self._logged) < 100:  # noqa: PLR2004 - enough to see what is wrong
             self._logged.add(message)
             _log.warning("%s", message)
@@ -214,6 +230,10 @@ class Store:
             counter.inc(1.0)
         else:
             self._dropped_in_memory[reason] += 1.0
+
+
+def _later(error: OSError) -> float:
+    return time.monotonic() + (_RETRY_AFTER_TIMEOUT if isinstance(error, TimeoutError) else RETRY_AFTER)
 
 
 _DROPPED_HELP = "Observations refused because the metrics directory had no room for their series or no slot for their process."

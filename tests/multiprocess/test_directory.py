@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.multiprocess import directory
+from monitoring.multiprocess import directory, locks
 from monitoring.multiprocess.directory import VARIABLE, DirectoryError, choose, probe_locks
 from tests.conftest import built_environment
 
@@ -200,3 +200,29 @@ def test_nothing_imports_prometheus_client() -> None:
         "assert not [name for name in sys.modules if name.startswith('prometheus_client')]"
     )
     subprocess.run([sys.executable, "-c", program], env=built_environment(), check=True)
+
+
+def test_a_probe_that_a_starting_neighbour_sweeps_is_made_again(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tempfile.mkstemp
+
+    def swept(**arguments: Any) -> tuple[int, str]:
+        descriptor, name = make(**arguments)
+        os.close(locks.open_lock_file(metrics_directory))  # what a master does that starts at this moment
+        Path(name).unlink()
+        return descriptor, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", swept)
+    directory.probe_locks(metrics_directory)
+
+
+@root_only
+def test_what_another_user_left_is_named(metrics_directory: Path, environment: dict[str, str]) -> None:
+    os.close(locks.open_lock_file(metrics_directory))
+    metrics_directory.chmod(0o777)
+    program = (
+        f"import fcntl, os; from monitoring.multiprocess import directory; from pathlib import Path; os.setuid({NOBODY})\n"
+        f"try: directory.probe_locks(Path({str(metrics_directory)!r}))\n"
+        "except directory.DirectoryError as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
+    assert f"{metrics_directory / 'lease.lock'} is another user's; remove what that one left" in said
