@@ -20,6 +20,13 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# What tests and their tools may inherit; every other variable goes before anything of ours is imported, in-process tests included.
+_INHERITED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "USER", "CI", "PROOF_REPEATS"})
+_TOOLS = ("PYTEST_", "PYTHON", "COV_", "COVERAGE_", "HYPOTHESIS_")
+for _name in list(os.environ):
+    if _name not in _INHERITED and not _name.startswith(_TOOLS):
+        del os.environ[_name]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Below the kernel's ephemeral range: a port from bind(0) may be taken by any outgoing connection

@@ -33,18 +33,15 @@ import resource
 from prometheus_client import Counter
 c = Counter("c", "help", ["l"])
 c.labels("first").inc()
+# Room for Python's own objects, and none for a mapping.
+holes = [[(n, float(n)) for n in range(200_000)], [bytes(n % 4000 + 600) for n in range(8000)]]
+for kind in holes: kind[:] = kind[::200]
 in_use = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGESIZE")
-resource.setrlimit(resource.RLIMIT_AS, (in_use + (64 << 20), resource.RLIM_INFINITY))
-kept = []
-try:
-    while True: kept.append(bytearray(1 << 14))
-except MemoryError:
-    del kept[-20:]
+resource.setrlimit(resource.RLIMIT_AS, (in_use, resource.RLIM_INFINITY))
 made = [c.labels(f"{n} {'x' * 500}") for n in range(40)]
 for child in made: child.inc()
 c.labels("first").inc()
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-del kept
 time.sleep(1.1)  # as long as a refusal is believed
 for child in made: child.inc()
 """
