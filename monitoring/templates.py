@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
+    _Key = tuple[str | bytes, ...]
+
 UNMATCHED = "_unmatched"
 """No route: a 404, or an answer of a middleware that came before routing."""
 
@@ -20,6 +22,7 @@ REDIRECT = "_redirect"
 
 _log = logging.getLogger(__name__)
 _MOST_KEPT = 1024
+_LONGEST_KEPT = 512
 _MISSING = object()
 
 
@@ -27,20 +30,20 @@ class Templates:
     """Finds templates, and keeps those that had to be searched for."""
 
     def __init__(self) -> None:
-        self._prefixes: dict[str, str | None] = {}
-        self._leaves: dict[tuple[str, str, str], str | None] = {}
+        self._prefixes: dict[_Key, str | None] = {}
+        self._leaves: dict[_Key, str | None] = {}
 
     def find(self, scope: MutableMapping[str, Any], status: int) -> str:
         """Name the endpoint of a request whose routing is over, given the answer's status."""
-        if "app_root_path" not in scope and (route := scope.get("route")) is not None:
-            # A route of the application itself or of an included router: by far the most common.
-            fastapi = scope.get("fastapi")
-            context = fastapi.get("effective_route_context") if fastapi else None
-            if context is not None and context.original_route is route:
-                route = context
-            if (context is None or context is route) and (path := getattr(route, "path", None)):
-                return path  # type: ignore[no-any-return]
         try:
+            if "app_root_path" not in scope and (route := scope.get("route")) is not None:
+                # A route of the application itself or of an included router: by far the most common.
+                fastapi = scope.get("fastapi")
+                context = fastapi.get("effective_route_context") if fastapi else None
+                if context is not None and context.original_route is route:
+                    route = context
+                if (context is None or context is route) and (path := getattr(route, "path", None)) and path.__class__ is str:
+                    return path
             template = self._find(scope)
         except Exception:  # noqa: BLE001 - logged; a label must never cost a request
             _log.exception("cannot tell the route of a request; it is counted as endpoint %s", UNMATCHED)
@@ -58,23 +61,34 @@ class Templates:
             if scope.get("endpoint") is None or hasattr(scope["endpoint"], "routes"):
                 # Nothing matched, or a mounted router in which nothing matched.
                 return _frontend(scope)
-            key = (scope.get("root_path", ""), scope["path"], scope["method"])
+            key = (scope.get("root_path", ""), _host(scope), scope["path"], scope["method"])
             return _keep(self._leaves, key, lambda: _walk(_routes(scope), _probe(scope)))
         root = scope.get("root_path", "")
-        prefix = _keep(self._prefixes, root, lambda: _prefix(_routes(scope), _probe(scope), root))
+        prefix = _keep(self._prefixes, (root, _host(scope)), lambda: _prefix(_routes(scope), _probe(scope), root))
         # Without one, a mounted application changed root_path by itself: its own template is all that can be known.
         return leaf if prefix is None else prefix + leaf
 
 
-def _keep(kept: dict[Any, str | None], key: object, search: Any) -> str | None:  # noqa: ANN401 - a plain function
+def _keep(kept: dict[_Key, str | None], key: _Key, search: Any) -> str | None:  # noqa: ANN401 - a plain function
     found: Any = kept.get(key, _MISSING)
     if found is _MISSING:
         found = search()
+        if sum(map(len, key)) > _LONGEST_KEPT:
+            # A client chose it; nobody asks for it a second time.
+            return found  # type: ignore[no-any-return]
         if len(kept) >= _MOST_KEPT:
             # Prefixes or paths with parameters: begin anew rather than grow.
             kept.clear()
         kept[key] = found
     return found  # type: ignore[no-any-return]
+
+
+def _host(scope: MutableMapping[str, Any]) -> bytes:
+    """Give the host that the client asked for: routers may choose by it."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return value  # type: ignore[no-any-return]
+    return b""
 
 
 def _leaf(scope: MutableMapping[str, Any], *, mounted: bool) -> str | None:
@@ -90,7 +104,8 @@ def _leaf(scope: MutableMapping[str, Any], *, mounted: bool) -> str | None:
             route = context.starlette_route or context
     if route is None or (mounted and hasattr(route, "routes")):
         return None
-    return getattr(route, "path", None) or None
+    path = getattr(route, "path", None)
+    return path if path and isinstance(path, str) else None
 
 
 def _frontend(scope: MutableMapping[str, Any]) -> str | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-    Succeeded = Callable[[float, tuple[Any, ...], dict[str, Any], Any], None]
+    Succeeded = Callable[[float, int | None, Any], None]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -43,9 +43,8 @@ def track_decompression(function: _F | None = None, /) -> _F | Callable[[_F], _F
     return _decorated(function, lambda: metrics.sigmalang_decompression_requests, _decompressed)
 
 
-def _compressed(seconds: float, args: tuple[Any, ...], kwargs: dict[str, Any], result: object) -> None:
+def _compressed(seconds: float, before: int | None, result: object) -> None:
     metrics.sigmalang_compression_duration_seconds.observe(seconds)
-    before = next((size for size in map(_size, (*args, *kwargs.values())) if size is not None), None)
     after = _size(result)
     if before is None or after is None:
         return
@@ -55,13 +54,21 @@ def _compressed(seconds: float, args: tuple[Any, ...], kwargs: dict[str, Any], r
         metrics.sigmalang_compression_ratio.observe(before / after)
 
 
-def _decompressed(seconds: float, _args: tuple[Any, ...], _kwargs: dict[str, Any], _result: object) -> None:
+def _decompressed(seconds: float, _before: int | None, _result: object) -> None:
     metrics.sigmalang_decompression_duration_seconds.observe(seconds)
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    """Give the size of the first bytes argument, before the function may use it up."""
+    return next((size for size in map(_size, (*args, *kwargs.values())) if size is not None), None)
 
 
 def _size(thing: object) -> int | None:
     if isinstance(thing, memoryview):
-        return thing.nbytes
+        try:
+            return thing.nbytes
+        except ValueError:
+            return None  # released
     return len(thing) if isinstance(thing, bytes | bytearray) else None
 
 
@@ -74,14 +81,15 @@ def _decorated(function: _F | None, requests: Callable[[], Counter], succeeded: 
 
 
 def _wrap(function: Any, requests: Callable[[], Counter], succeeded: Succeeded) -> Any:  # noqa: ANN401 - the same kind of function
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
 
         @functools.wraps(function)
         async def tracked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
             with _outcome(requests()):
+                before = _given(args, kwargs)
                 began = time.perf_counter()
                 result = await function(*args, **kwargs)
-                succeeded(time.perf_counter() - began, args, kwargs, result)
+                succeeded(time.perf_counter() - began, before, result)
                 return result
 
     else:
@@ -89,9 +97,10 @@ def _wrap(function: Any, requests: Callable[[], Counter], succeeded: Succeeded) 
         @functools.wraps(function)
         def tracked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
             with _outcome(requests()):
+                before = _given(args, kwargs)
                 began = time.perf_counter()
                 result = function(*args, **kwargs)
-                succeeded(time.perf_counter() - began, args, kwargs, result)
+                succeeded(time.perf_counter() - began, before, result)
                 return result
 
     return tracked
