@@ -50,6 +50,7 @@ def burst(report: Report, path: Path, writers: Fleet, scrapers: int) -> tuple[in
             asyncio.run(_scrape(port, scrapers))
             writers.change(10)
             merges.append(_count(exporter))
+            assert merges[-1], "no merge was counted: the exporter renders in another way than MergedCollector.render"
             resident.append(_mebibytes(exporter.pid, "VmRSS"))
         together = (_seconds(exporter.pid) - before) / _BURSTS
         peak = _mebibytes(exporter.pid, "VmHWM")

@@ -91,7 +91,7 @@ def scrape(served: Service, kind: str) -> bytes:
 
 def show(report: Report, times: dict[str, list[list[float]]], scrapes: dict[str, list[float]]) -> None:
     """Print each kind's percentiles, and the ratios."""
-    print(f"  {'':<30} {'p50 ms':>8} {'p99 ms':>8} {'pooled':>8} {'worst':>8} {'a scrape, ms':>13}")
+    print(f"  {'':<30} {'p50 ms':>8} {'p99 ms':>8} {'pooled':>8} {'worst':>8} {'a scrape, ms':>13}   scrapes")
     for kind, phases in times.items():
         pooled = [one for taken in phases for one in taken]
         figures = [
@@ -100,7 +100,7 @@ def show(report: Report, times: dict[str, list[list[float]]], scrapes: dict[str,
             p99(pooled),
             max(pooled),
         ]
-        took = f"{statistics.median(scrapes[kind]) * 1000:>13.1f}" if scrapes[kind] else ""
+        took = f"{statistics.median(scrapes[kind]) * 1000:>13.1f} {len(scrapes[kind]):>9}" if scrapes[kind] else ""
         print(f"  {kind:<30} {' '.join(f'{figure * 1000:>8.2f}' for figure in figures)} {took}")
     print()
     for kind in (EXPORTER, APP):

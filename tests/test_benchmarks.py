@@ -72,9 +72,9 @@ def test_scrape_takes_parts_and_sizes_in_thousands() -> None:
 def test_latency() -> None:
     output = run("latency", "--turns", "1", "--seconds", "0.5", "--every", "0.2", "--load", "2x120", "--rate", "50")
     require_ratios(output, ["p99, scrape at the exporter", "p99, scrape at the app's /metrics"])
-    # Both kinds of phase were scraped: the last column is there.
+    # Both kinds of phase were scraped: the last columns are there.
     scraped = re.findall(r"^  scrape at .*?((?: +[\d.]+)+)$", output, re.MULTILINE)
-    assert [len(figures.split()) for figures in scraped] == [5, 5]
+    assert [len(figures.split()) for figures in scraped] == [6, 6]
 
 
 def test_generations() -> None:
