@@ -130,6 +130,8 @@ class Server:
             self._keep_time()
         for connection in list(self._connections):
             self._drop(connection, abort=True)
+        self._selector.close()
+        self._wake_reader.close()  # the other end stays: a merge may still have something to say
 
     def _keep_time(self) -> None:
         now = time.monotonic()
@@ -151,7 +153,7 @@ class Server:
         return max(0.0, min((due for due, _ in self._ticks), default=1e6) - time.monotonic())
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: it is awake
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full: it is awake; broken: it has ended
             self._wake_writer.send(b"\0")
 
     def _woken(self) -> None:
@@ -261,12 +263,15 @@ class Server:
 
     def _relieve(self) -> None:
         """Cut the slowest readers where all the different answers that are held for them have grown too many."""
-        held = {id(writing.answer): len(writing.answer.body) for writing in self._connections if writing.answer is not None}
-        while len(held) > 4 and sum(held.values()) > self._limits.held_bytes:  # noqa: PLR2004 - large ones may be few
-            oldest = next(writing.answer for writing in self._connections if writing.answer is not None)
-            for writing in [writing for writing in self._connections if writing.answer is oldest]:
-                self._drop(writing, abort=True)
-            del held[id(oldest)]
+        writing = [(connection, connection.answer.body) for connection in self._connections if connection.answer is not None]
+        held = {id(body): len(body) for _, body in writing}
+        for oldest in list(held):
+            if len(held) <= 4 or sum(held.values()) <= self._limits.held_bytes:  # noqa: PLR2004 - large ones may be few
+                return
+            for connection, body in writing:
+                if id(body) == oldest:
+                    self._drop(connection, abort=True)
+            del held[oldest]
 
     def _sweep(self, now: float) -> None:
         for connection in list(self._connections):
