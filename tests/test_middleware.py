@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.asgi import Message
 
+HTTP_SECONDS = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0]
 TRAILERS = {"extensions": {"http.response.trailers": {}}}
 TE = ((b"te", b"trailers"),)
 
@@ -231,6 +232,19 @@ def test_durations_to_the_first_and_to_the_last_byte() -> None:
     assert last <= whole
     assert observed("first byte") == observed("duration") == {("GET", UNMATCHED): 1}
     assert bucket_of(metrics.http_request_duration_seconds, "GET") not in {"0.01", "0.05", "0.1"}
+
+
+def test_each_duration_goes_to_a_bucket_of_its_own() -> None:
+    async def slow(_scope: Any, _receive: Any, send: Any) -> None:
+        await send(start())
+        time.sleep(0.6)  # noqa: ASYNC251 - two buckets on
+        await send(body(b"all"))
+
+    drive(MetricsMiddleware(slow))
+    bounds = [*HTTP_SECONDS, float("inf")]
+    for which, family in (("first byte", metrics.http_time_to_first_byte_seconds), ("duration", metrics.http_request_duration_seconds)):
+        seconds = summed(which)[("GET", UNMATCHED)]
+        assert float(bucket_of(family, "GET")) == next(bound for bound in bounds if seconds <= bound), which
 
 
 def test_a_fast_answer_is_in_the_first_bucket_of_both() -> None:

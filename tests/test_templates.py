@@ -219,7 +219,10 @@ def by_host() -> Starlette:
     api = FastAPI()
     api.get("/users/{user}")(lambda user: user)
     api.mount("/x", opaque)
-    site = Router([Mount("/{page}", opaque), Route("/", ok)])
+    deep = FastAPI()
+    deep.get("/z")(lambda: "z")
+    api.mount("/same", deep)
+    site = Router([Mount("/{page}", deep), Route("/", ok)])
     return Starlette(
         routes=[
             Host("api.example.org", api),
@@ -235,8 +238,9 @@ BY_HOST = [
     ("api.example.org", "/users/1", "/users/{user}", 200),
     ("testserver", "/users/1", "/users/{other}", 200),
     ("api.example.org", "/x/1", "/x", 200),
-    ("acme.example.org", "/x/1", "/{page}", 200),
-    ("other.example.org", "/x/1", "/{page}", 200),
+    ("api.example.org", "/same/z", "/same/z", 200),
+    ("acme.example.org", "/same/z", "/{page}/z", 200),
+    ("other.example.org", "/x/z", "/{page}/z", 200),
     ("testserver", "/x/1", "/{elsewhere}", 200),
     ("opaque.example.net", "/x/1", "/", 200),
     ("acme.example.org", "/", "/", 200),
