@@ -16,11 +16,12 @@ _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _installed: Path | None = None
 
 
-def install(path: str | os.PathLike[str] | None = None) -> None:
+def install(path: str | os.PathLike[str] | None = None, *, sample_seconds: float = 2.0) -> None:
     """Make prometheus_client keep its metrics in slots of the metrics directory, for this process and those it forks.
 
-    `path` is the directory; by default the one that `directory.choose()` names. Idempotent. Takes no slot. Raises DirectoryError
-    (a ValueError) with one line where the directory cannot be used. Elsewhere than on Linux it only warns: upstream's behaviour stays.
+    `path` is the directory; by default the one that `directory.choose()` names. `set_function` gauges, custom collectors and
+    `process_*` are sampled every `sample_seconds`. Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where
+    the directory cannot be used. Elsewhere than on Linux it only warns: upstream's behaviour stays.
     """
     global _installed  # noqa: PLW0603 - one per process, by design
     if _installed is not None:
@@ -44,7 +45,7 @@ def install(path: str | os.PathLike[str] | None = None) -> None:
         message = f"metrics directory {chosen} cannot be used: {error}"
         raise directories.DirectoryError(message) from error
     store.directory = chosen
-    stock.patch(chosen)
+    stock.patch(chosen, sample_seconds)
     _installed = chosen
 
 

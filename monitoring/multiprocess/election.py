@@ -10,7 +10,7 @@ import logging
 import os
 import weakref
 
-from . import kit, locks
+from . import locks, presence
 from .store import store
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Election:
         self.role = role
         digest = hashlib.blake2b(role.encode(), digest_size=5).digest()
         self._byte = locks.ROLES + int.from_bytes(digest, "big")
-        self._shown = kit.elected(role)
+        self._shown = presence.elected(role)
         self._told: bool | None = None
         self._logged = False
         self._address: int | None = None

@@ -17,8 +17,10 @@ import prometheus_client
 from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
-from . import kit, locks
+from . import functions, locks, presence
 from .families import Family
+from .process import ProcessMetrics
+from .sampler import sampler
 from .store import store
 from .values import Value
 from .view import MergedCollector
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 _pending: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def patch(directory: Path) -> None:
+def patch(directory: Path, sample_seconds: float) -> None:
     """Patch once per process; metrics that exist already are rebound with what they have counted so far."""
     existing = [thing for thing in gc.get_objects() if isinstance(thing, metrics.MetricWrapperBase)]
     _end_upstream_files(directory)
@@ -42,8 +44,11 @@ def patch(directory: Path) -> None:
         _wrap_together(kind)
     _wrap_info()
     _wrap_enum()
-    kit.prepare()
+    presence.prepare()
     store.on_lease.append(_write_pending)
+    functions.patch()
+    sampler.own.append(ProcessMetrics().sample)
+    sampler.prepare(sample_seconds)
     for metric in existing:
         _rebind(metric)
     MergedRegistry.view = MergedCollector(None, str(directory))
@@ -125,20 +130,26 @@ def _wrap_info() -> None:
 
 
 def _wrap_enum() -> None:
-    original_init, original_state = metrics.Enum._metric_init, metrics.Enum.state
+    original_new, original_init, original_state = metrics.Enum.__init__, metrics.Enum._metric_init, metrics.Enum.state
+
+    @functools.wraps(original_new)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
+        original_new(self, *args, **kwargs)
+        # Only now does it know its states. The first one is the default of a process that never sets one: older than anything set.
+        if self._is_observable():
+            _remember(self, at=1.0)
 
     @functools.wraps(original_init)
     def _metric_init(self: Any) -> None:
         original_init(self)
         self._cells = {}
-        # The first state is the default of a process that never sets one: older than anything that is set.
-        _remember(self, at=1.0)
 
     @functools.wraps(original_state)
     def state(self: Any, state: str) -> None:
         original_state(self, state)
         _remember(self)
 
+    metrics.Enum.__init__ = __init__  # type: ignore[method-assign]
     metrics.Enum._metric_init, metrics.Enum.state = _metric_init, state  # type: ignore[method-assign]
 
 
@@ -198,6 +209,9 @@ def _rebind(metric: Any) -> None:
         if described and kept:
             metric._value = kept
             _remember(metric)
+        elif isinstance(metric, metrics.Enum):
+            _remember(metric, at=1.0)
+        functions.adopt(metric)
     if not metric._labelvalues:
         store.declare(_family(metric))
 

@@ -1,4 +1,4 @@
-"""The kit's own families that each process writes: `multiproc_workers_started_total` and `multiproc_elected{role}`.
+"""What each process says of itself: `multiproc_workers_started_total` and `multiproc_elected{role}`.
 
 They are ordinary values of this process's slot, merged as any other.
 """

@@ -1,0 +1,93 @@
+"""`Gauge.set_function()` under many processes: each process that holds a slot samples its own function, off its event loop.
+
+The sample goes into the process's slot and is merged by the gauge's own mode. A function that raises, or has not returned for
+`OVERDUE_SECONDS`, takes the series of this process out until it answers again: no stale value stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import metrics
+
+from . import locks
+from .sampler import Job, sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_gauges: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def patch() -> None:
+    """Sample what `set_function` is given from now on. Once, from `install()`."""
+
+    def set_function(self: Any, f: Callable[[], float]) -> None:
+        """Call the function every few seconds in each worker for the gauge's value; all other methods of the gauge become no-ops.
+
+        It may be called in any thread. It takes no slot: sampling begins when the process takes one.
+        """
+        self._raise_if_not_observable()
+        watch(self, f)
+
+    metrics.Gauge.set_function = set_function  # type: ignore[method-assign]
+    sampler.sources.append(_jobs)
+
+
+def watch(gauge: Any, f: Callable[[], float]) -> None:
+    """Give `gauge` its values from `f`."""
+    reference = weakref.ref(gauge)
+
+    def call() -> None:
+        value = float(f())
+        sampled = reference()
+        if sampled is not None and sampled._sampled is job:
+            sampled._value.set(value, timestamp=time.time())
+
+    def end() -> None:
+        sampled = reference()
+        if sampled is not None and sampled._sampled is job:
+            _take_out(sampled)
+
+    job = Job(f"the function of gauge {gauge._name}{gauge._labelvalues or ''}", call, end)
+    with locks.mutex:
+        gauge._sampled = job
+        gauge.set = gauge.inc = gauge.dec = _nothing
+        _gauges.add(gauge)
+    sampler.wake()
+
+
+def adopt(gauge: Any) -> None:
+    """A gauge that was given its function before `install()`: upstream keeps it in a method of the gauge's own."""
+    samples = vars(gauge).pop("_child_samples", None)
+    function = getattr(samples, "__func__", None)
+    if function is not None:
+        watch(gauge, dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))["f"].cell_contents)
+
+
+def forget(gauge: Any) -> None:
+    """The gauge was removed: its function is not called any more."""
+    with locks.mutex:
+        _gauges.discard(gauge)
+        gauge._sampled = None
+
+
+def _jobs() -> list[Job]:
+    with locks.mutex:
+        return [gauge._sampled for gauge in _gauges]
+
+
+def _take_out(gauge: Any) -> None:
+    """Give this process no say: nothing in a sum, and no sample otherwise (-0.0 is what a removed series holds)."""
+    if gauge._multiprocess_mode.removeprefix("live") == "sum":
+        gauge._value.set(0.0)
+        return
+    with contextlib.suppress(IndexError, ValueError):  # it has not been written yet
+        gauge._value._view[gauge._value._i] = -0.0
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """What `set`, `inc` and `dec` do to a gauge with a function."""

@@ -1,0 +1,305 @@
+"""Gauges with a function and the metrics of each process: sampled in every worker, by a thread that is in nobody's way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from monitoring.multiprocess import MergedCollector
+from tests.faults.processes import wait_until
+
+from .programs import Programs
+from .workers import samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INSTALL = "multiprocess.install(sample_seconds=0.1)\nfrom prometheus_client import Counter, Enum, Gauge, Info, REGISTRY\n"
+STAY = "\nprint('up', flush=True); sys.stdin.read()\n"
+
+
+def series(view: MergedCollector, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    return {labels: value for (found, labels), value in samples(view).items() if found == name}
+
+
+def test_a_function_is_sampled_in_every_worker(metrics_directory: Path, environment: dict[str, str]) -> None:
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+Gauge("early", "help", multiprocess_mode="livesum").set_function(lambda: {n})
+queues = Gauge("queue", "help", ["name"], multiprocess_mode="livesum")
+print(sorted(os.listdir(os.environ["PROMETHEUS_MULTIPROC_DIR"])), flush=True)
+multiprocess.acquire()
+box = [{n}]
+child = queues.labels("a"); child.set_function(lambda: box[0])
+child.set(1000); child.inc(1000)
+queues.labels("slot").set_function(lambda: {n})
+print("up", flush=True)
+for line in sys.stdin: box[0] = float(line)
+"""
+    )
+    with Programs(metrics_directory, environment) as programs:
+        first, second = programs.start(program.format(n=1)), programs.start(program.format(n=20))
+        first.wait_for("up")
+        second.wait_for("up")
+        wait_until(lambda: series(view, "queue").get((("name", "a"),)) == 21, "both workers' samples are summed")
+        assert series(view, "early") == {(): 21}
+        first.tell("5")
+        wait_until(lambda: series(view, "queue").get((("name", "a"),)) == 25, "the next sample is shown")
+        second.kill()
+        assert series(view, "queue") == {(("name", "a"),): 5, (("name", "slot"),): 1}
+
+
+def test_the_first_sample_does_not_wait_for_the_next_tick(metrics_directory: Path, environment: dict[str, str]) -> None:
+    program = """
+multiprocess.install(sample_seconds=3600)
+from prometheus_client import Gauge, generate_latest
+multiprocess.acquire()
+time.sleep(0.3)
+Gauge("late", "help", multiprocess_mode="livesum").set_function(lambda: 7)
+while b"late 7.0" not in generate_latest(): time.sleep(0.01)
+print("shown", flush=True)
+"""
+    with Programs(metrics_directory, environment) as programs:
+        programs.start(program).wait_for("shown")
+
+
+def test_functions_that_raise_hang_or_talk_nonsense(metrics_directory: Path, environment: dict[str, str]) -> None:
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+from monitoring.multiprocess import sampler
+sampler.OVERDUE_SECONDS = 1.0
+multiprocess.acquire()
+stopped = threading.Event()
+answers = {"ok": lambda: 1.0, "raises": lambda: 1.0, "hangs": lambda: 1.0, "nonsense": lambda: 1.0}
+def function(name): return lambda: answers[name]()
+for mode in ("liveall", "livemax", "livesum", "mostrecent"):
+    gauge = Gauge(f"g_{mode}", "help", ["name"], multiprocess_mode=mode)
+    for name in answers: gauge.labels(name).set_function(function(name))
+print("up", flush=True)
+sys.stdin.readline()
+beats = 0
+def beat():
+    global beats
+    beats += 1
+    return beats
+def leave(): raise SystemExit("leave")
+answers.update(ok=beat, raises=lambda: 1 / 0, hangs=stopped.wait, nonsense=lambda: "nonsense")
+sys.stdin.readline()
+stopped.set()
+answers.update(raises=leave, nonsense=lambda: 3.0, hangs=lambda: 3.0)
+sys.stdin.read()
+"""
+    )
+    with Programs(metrics_directory, environment) as programs:
+        worker = programs.start(program)
+        worker.wait_for("up")
+
+        def shown(mode: str) -> dict[str, float]:
+            return {dict(labels)["name"]: value for labels, value in series(view, f"g_{mode}").items()}
+
+        modes = ("liveall", "livemax", "mostrecent")
+        wait_until(lambda: all(shown(mode).keys() == {"ok", "raises", "hangs", "nonsense"} for mode in modes), "all answer")
+        worker.tell()
+        wait_until(lambda: all(shown(mode).keys() == {"ok"} for mode in modes), "what does not answer has no sample")
+        wait_until(lambda: {**shown("livesum"), "ok": 0.0} == {"ok": 0, "raises": 0, "hangs": 0, "nonsense": 0}, "nor a part of a sum")
+        before = shown("livemax")["ok"]
+        wait_until(lambda: shown("livemax")["ok"] > before, "a sound function is called all the time")
+        worker.tell()
+        wait_until(lambda: all(shown(mode).keys() == {"ok", "hangs", "nonsense"} for mode in modes), "those that answer again are back")
+        text = "\n".join(worker.lines)
+        assert text.count("ZeroDivisionError") == 16 / 4
+        assert text.count("SystemExit") == 4
+        assert text.count("has not returned") == 4
+
+
+def test_forks_with_and_without_the_thread(metrics_directory: Path, environment: dict[str, str]) -> None:
+    """Preload, and children of a worker: each samples once it has a slot, and no fork waits or copies a half-done sample."""
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+mine = 1
+gauge = Gauge("g", "help", multiprocess_mode="livesum")
+gauge.set_function(lambda: mine)
+def child(number):
+    global mine
+    pid = os.fork()
+    if not pid:
+        mine = number
+        multiprocess.acquire()
+        print("child", number, flush=True)
+        sys.stdin.read()
+        os._exit(0)
+child(10)
+assert not [thread for thread in threading.enumerate() if thread.name == "metrics-sampler"], "a thread without a slot"
+multiprocess.acquire()
+child(100)
+for number in range(200):
+    pid = os.fork()
+    if not pid: os._exit(len(threading.enumerate()) - 1)
+    assert os.waitpid(pid, 0)[1] == 0
+print("up", [thread.name for thread in threading.enumerate()][1:], flush=True)
+sys.stdin.read()
+"""
+    )
+    with Programs(metrics_directory, environment) as programs:
+        worker = programs.start(program, "-W", "error")
+        worker.wait_for("child 10")
+        worker.wait_for("child 100")
+        worker.wait_for("up ['metrics-sampler']")
+        wait_until(lambda: series(view, "g") == {(): 111}, "parent and children are summed")
+
+
+def test_it_keeps_no_process_from_ending(metrics_directory: Path, environment: dict[str, str]) -> None:
+    program = (
+        INSTALL
+        + """
+Gauge("g", "help").set_function(lambda: threading.Event().wait())
+multiprocess.acquire()
+time.sleep(0.5)
+print("bye", flush=True)
+"""
+    )
+    with Programs(metrics_directory, environment) as programs:
+        for _ in range(5):
+            worker = programs.start(program, "-W", "error", "-X", "dev")
+            assert worker.wait() == 0, worker.lines
+            wait_until(lambda worker=worker: "bye" in worker.lines, "its last word")
+            assert worker.lines == ["bye"], worker.lines
+
+
+def test_a_function_set_before_install(metrics_directory: Path, environment: dict[str, str]) -> None:
+    view = MergedCollector(None, str(metrics_directory))
+    program = """
+from prometheus_client import Gauge
+Gauge("g", "help", multiprocess_mode="livesum").set_function(lambda: 4)
+multiprocess.install(sample_seconds=0.1); multiprocess.acquire()
+"""
+    with Programs(metrics_directory, environment) as programs:
+        programs.start(program + STAY).wait_for("up")
+        wait_until(lambda: series(view, "g") == {(): 4}, "it is sampled")
+
+
+def test_process_metrics_continue_in_the_slot(metrics_directory: Path, environment: dict[str, str]) -> None:
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+import gc
+multiprocess.acquire()
+for _ in range(10): gc.collect()
+end = time.process_time() + 0.3
+while time.process_time() < end: pass
+"""
+    )
+    zero = (("worker", "s0"),)
+    with Programs(metrics_directory, environment) as programs:
+        keeper = programs.start("multiprocess.install()" + STAY)  # joins the run, takes no slot, and keeps it from being cleared
+        keeper.wait_for("up")
+        seconds = collections = 0.0
+        for number in range(3):
+            worker = programs.start(program + STAY)
+            worker.wait_for("up")
+            started, known = seconds, collections
+
+            def moved(started: float = started, known: float = known) -> bool:
+                shown = samples(view)
+                full = shown.get(("python_gc_collections_total", (("generation", "2"), *zero)), 0.0)
+                return shown.get(("process_cpu_seconds_total", zero), 0.0) >= started + 0.3 and full >= known + 10
+
+            wait_until(moved, f"holder {number} adds its own to what the former left")
+            shown = samples(view)
+            seconds = shown["process_cpu_seconds_total", zero]
+            collections = shown["python_gc_collections_total", (("generation", "2"), *zero)]
+            assert shown["process_resident_memory_bytes", zero] > 1e6
+            assert shown["process_open_fds", zero] >= 3
+            assert len(series(view, "python_info")) == 1
+            worker.kill()
+            assert not series(view, "process_resident_memory_bytes")
+            assert not series(view, "python_info")
+            assert series(view, "process_cpu_seconds_total") == {zero: seconds} or number < 3
+        assert collections < 3 * 30  # each holder adds what it did, not what it found
+
+
+def test_process_metrics_of_a_forked_child_are_its_own(metrics_directory: Path, environment: dict[str, str]) -> None:
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+import gc
+for _ in range(500): gc.collect()
+multiprocess.acquire()
+time.sleep(0.5)
+if not os.fork():
+    multiprocess.acquire()
+    print("child", flush=True)
+    sys.stdin.read()
+"""
+    )
+    with Programs(metrics_directory, environment) as programs:
+        worker = programs.start(program + STAY)
+        worker.wait_for("child")
+        at = "python_gc_collections_total"
+        wait_until(lambda: len(series(view, "process_open_fds")) == 2, "both are sampled")
+        found = {dict(labels)["worker"]: value for labels, value in series(view, at).items() if ("generation", "2") in labels}
+        assert found["s0"] >= 500
+        assert found["s1"] < 100
+        cpu = series(view, "process_cpu_seconds_total")
+        assert cpu[(("worker", "s1"),)] < cpu[(("worker", "s0"),)]
+
+
+def test_standard_collectors_that_were_taken_out_stay_out(metrics_directory: Path, environment: dict[str, str]) -> None:
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+from prometheus_client import GC_COLLECTOR
+REGISTRY.unregister(GC_COLLECTOR)
+multiprocess.acquire()
+"""
+    )
+    with Programs(metrics_directory, environment) as programs:
+        programs.start(program + STAY).wait_for("up")
+        wait_until(lambda: series(view, "process_open_fds"), "the process is sampled")
+        assert not series(view, "python_gc_collections_total")
+
+
+def test_info_and_enum_of_several_workers(metrics_directory: Path, environment: dict[str, str]) -> None:
+    """One Info and one state of each label set: what was said last, also by a worker that is gone."""
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+info = Info("build", "help"); state = Enum("phase", "help", ["part"], states=["a", "b", "c"])
+info.info({{"version": "{n}", "only_{n}": "x"}})
+multiprocess.acquire()
+state.labels("p").state("{state}")
+print("up", flush=True); sys.stdin.readline()
+state.labels("p").state("c"); info.info({{"version": "last"}})
+print("again", flush=True); sys.stdin.read()
+"""
+    )
+
+    def phase() -> dict[str, float]:
+        return {dict(labels)["phase"]: value for labels, value in series(view, "phase").items()}
+
+    with Programs(metrics_directory, environment) as programs:
+        first = programs.start(program.format(n=1, state="a"))
+        first.wait_for("up")
+        second = programs.start(program.format(n=2, state="b"))
+        second.wait_for("up")
+        assert series(view, "build_info") == {(("only_2", "x"), ("version", "2")): 1}
+        assert phase() == {"a": 0, "b": 1, "c": 0}
+        first.tell()
+        first.wait_for("again")
+        assert series(view, "build_info") == {(("version", "last"),): 1}
+        assert phase() == {"a": 0, "b": 0, "c": 1}
+        first.kill()
+        assert series(view, "build_info") == {(("version", "last"),): 1}
+        third = programs.start(program.format(n=3, state="a"))
+        third.wait_for("up")
+        assert series(view, "build_info") == {(("only_3", "x"), ("version", "3")): 1}
+        assert phase() == {"a": 1, "b": 0, "c": 0}
