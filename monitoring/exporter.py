@@ -30,8 +30,8 @@ DEFAULT_BIND = "127.0.0.1:9464"
 LEAVE_SECONDS = 6.0
 """How long an exporter that was told to leave answers whom it had accepted."""
 
-_ORPHAN_SECONDS = 0.6
-_ORPHAN_AT_MOST_SECONDS = 0.8
+_ORPHAN_SECONDS = 0.4
+_ORPHAN_AT_MOST_SECONDS = 0.7
 _PR_SET_PDEATHSIG = 1
 
 

@@ -49,11 +49,19 @@ def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
 
 
 def systemd_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """Take over the sockets of a systemd socket unit, as sd_listen_fds(3) names them; none where there are none for us."""
+    """Take over the sockets of a systemd socket unit, as sd_listen_fds(3) names them; none where there are none for us.
+
+    Raises ValueError where one of them listens on nothing that can be accepted from.
+    """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     numbers = range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(environ.get("LISTEN_FDS") or 0))
-    return [taken for number in numbers if (taken := _inherited(str(number))) is not None]
+    taken = [_inherited(str(number)) for number in numbers]
+    if None in taken:
+        bad = numbers[taken.index(None)]
+        line = f"LISTEN_FDS={len(taken)}: descriptor {bad} is no listening stream socket; use ListenStream= and Accept=no"
+        raise ValueError(line)
+    return [sock for sock in taken if sock is not None]
 
 
 def parse(address: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:

@@ -48,7 +48,7 @@ async def relay(directory: str, scope: Scope, headers: Mapping[bytes, bytes], se
             if length <= _WHOLE_BYTES:
                 async with asyncio.timeout(_READ_SECONDS):
                     whole = await reader.readexactly(length)
-        except (OSError, TimeoutError, ValueError, KeyError, EOFError, asyncio.LimitOverrunError):
+        except (OSError, TimeoutError, ValueError, LookupError, EOFError, asyncio.LimitOverrunError):
             return False
         await send({"type": "http.response.start", "status": status, "headers": head})
         if length <= _WHOLE_BYTES:

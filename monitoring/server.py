@@ -148,9 +148,11 @@ class Server:
     def _patience(self) -> float:
         if self._soon:
             return 0.0
-        if self._connections or self._leave_by is not None:
-            return _SWEEP_SECONDS
-        return max(0.0, min((due for due, _ in self._ticks), default=1e6) - time.monotonic())
+        now = time.monotonic()
+        due = [due for due, _ in self._ticks] if self._leave_by is None else [self._leave_by]
+        if self._connections:
+            due.append(now + _SWEEP_SECONDS)
+        return max(0.0, min(due, default=now + 1.0) - now)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full: it is awake; broken: it has ended

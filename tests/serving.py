@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import subprocess
 import sys
 import time
@@ -90,3 +91,14 @@ def spawn(arguments: list[str], environment: dict[str, str], output: IO[bytes]) 
         stderr=output,
         start_new_session=True,
     )
+
+
+def refused(port: int) -> bool:
+    """Tell whether nobody listens on a port of 127.0.0.1."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

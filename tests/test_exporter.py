@@ -2,25 +2,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.faults.processes import MARKER, command_line, end_marked, is_alive, marked, parent, wait_until
-from tests.serving import Served, ask, serving, spawn
+from tests.faults.processes import wait_until
+from tests.serving import ask, refused, serving, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 ALONE = ["-m", "monitoring.exporter"]
 
@@ -79,10 +77,118 @@ def test_it_waits_for_the_directory_and_never_makes_it(alone: dict[str, str], me
         assert b"things_total" in served.ask("GET", "/metrics").body
 
 
+def test_it_follows_the_directory_when_it_is_made_anew(alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path) -> None:
+    pod = metrics_directory / "pod"
+    alone["PROMETHEUS_MULTIPROC_DIR"] = str(pod)
+    with serving(ALONE, port, "/healthz", alone, tmp_path / "log") as served:
+        for _ in range(3):
+            pod.mkdir(0o700)
+            write_metrics(alone, pod)
+            assert b'\nthings_total{kind="a"} 3.0\n' in served.ask("GET", "/metrics").body
+            wait_until((pod / "exporter.sock").exists, "the socket for workers")
+            shutil.rmtree(pod)
+            assert served.ask("GET", "/metrics").status == 503
+    assert list(metrics_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["world-writable", "runtime", "bind"])
+def test_it_finds_the_directory_that_the_service_chooses(
+    how: str, alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path
+) -> None:
+    """By the same variables, and without making what the service makes."""
+    if how == "world-writable":
+        metrics_directory.chmod(0o1777)
+    else:
+        del alone["PROMETHEUS_MULTIPROC_DIR"]
+    alone |= {"runtime": {"RUNTIME_DIRECTORY": f"{metrics_directory}:/elsewhere"}, "bind": {"BIND": f"127.0.0.1:{port}"}}.get(how, {})
+    program = "import monitoring.multiprocess as m, os; m.install(); print(os.environ['PROMETHEUS_MULTIPROC_DIR'])\n"
+    program += "from prometheus_client import Counter; Counter('things', 'Things.').inc(3)"
+    with serving(ALONE, port, "/healthz", alone, tmp_path / "log") as served:
+        assert served.ask("GET", "/metrics").status == (200 if how == "runtime" else 503)
+        assert [entry.name for entry in metrics_directory.iterdir() if entry.name != "exporter.sock"] == []
+        command = [sys.executable, "-c", program]
+        found = Path(subprocess.run(command, env=alone, cwd=ROOT, check=True, timeout=60, capture_output=True, text=True).stdout.strip())
+        try:
+            assert b"\nthings_total 3.0\n" in served.ask("GET", "/metrics").body
+        finally:
+            if how == "bind":
+                shutil.rmtree(found)
+
+
+def test_another_users_directory_in_place_of_ours_is_not_read(alone: dict[str, str], metrics_directory: Path) -> None:
+    metrics_directory.chmod(0o1777)
+    ours = metrics_directory / f"multiproc-metrics-{os.geteuid()}"
+    ours.symlink_to("/")
+    ended = run(alone)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"monitoring.exporter: metrics directory {ours}: it is no directory of user")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_it_takes_over_the_sockets_of_systemd(alone: dict[str, str]) -> None:
+    """As sd_listen_fds(3) hands them down: from descriptor 3 on, in the process that is named."""
+    del alone["METRICS_BIND"]
+    program = (
+        "import os, sys\n"
+        "first, second = int(sys.argv[1]), int(sys.argv[2])\n"
+        "first, second = os.dup(first), os.dup(second)\n"
+        "os.dup2(first, 13); os.dup2(second, 14); os.dup2(13, 3); os.dup2(14, 4)\n"
+        "os.set_inheritable(3, True); os.set_inheritable(4, True)\n"
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2'}\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'monitoring.exporter'])\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        handed = [one.fileno(), two.fileno()]
+        command = [sys.executable, "-c", program, *map(str, handed)]
+        process = subprocess.Popen(command, env=alone, cwd=ROOT, pass_fds=handed)
+        try:
+            for listening in (one, two):
+                assert ask(listening.getsockname()[1], "GET", "/healthz").body == b"ok\n"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def test_many_scrapers_at_once_are_all_answered_and_memory_does_not_grow(
+    alone: dict[str, str], port: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """50 at a time, again and again; what a merge costs is in test_exposition: they share it."""
+    program = (
+        "import monitoring.multiprocess as m; m.install()\n"
+        "from prometheus_client import Counter; c = Counter('things', 'Things.', ['kind'])\n"
+        "for number in range(5000): c.labels(f'{number:0100d}').inc()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env=alone, cwd=ROOT, check=True, timeout=60)
+    with serving(ALONE, port, "/healthz", alone, tmp_path / "log") as served, ThreadPoolExecutor(50) as pool:
+
+        def burst() -> None:
+            answers = list(pool.map(lambda _: served.ask("GET", "/metrics"), range(50)))
+            assert {answer.status for answer in answers} == {200}
+            assert len({answer.body for answer in answers}) == 1
+
+        for _ in range(3):
+            burst()
+        before = resident_bytes(served.process.pid)
+        for _ in range(6):
+            burst()
+        grown = resident_bytes(served.process.pid) - before
+        size = len(served.ask("GET", "/metrics").body)
+    record_property("memory_growth_bytes", grown)
+    print(f"{grown} bytes more after 300 scrapes of {size} bytes")
+    assert grown < 20 * size
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_it_needs_the_token_where_there_is_one(alone: dict[str, str], port: int, tmp_path: Path) -> None:
     alone["METRICS_TOKEN"] = "s3cret"
     with serving(ALONE, port, "/healthz", alone, tmp_path / "log") as served:
+        wrong = served.ask("GET", "/metrics", headers={"Authorization": "Bearer wrong"})
+        assert (wrong.status, wrong.body) == (401, b"the bearer token METRICS_TOKEN is needed\n")
         assert served.ask("GET", "/metrics").status == 401
+        assert served.ask("GET", "/healthz").status == 200
         assert served.ask("GET", "/metrics", headers={"Authorization": "Bearer s3cret"}).status == 200
 
 
@@ -139,154 +245,6 @@ def test_a_connection_without_a_request_yet_is_answered_after_sigterm(alone: dic
         served.process.wait(60)
 
 
-def refused(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-class Master(Served):
-    """A running tests/exporter_master.py."""
-
-    @property
-    def exporters(self) -> list[int]:
-        return [pid for pid in marked(self.marker) if command_line(pid)[1:3] == ["-m", "monitoring.exporter"]]
-
-    def pids(self, role: str) -> list[int]:
-        return [int(pid) for pid in re.findall(rf"^{role} (\d+)$", self.log.read_text(), re.MULTILINE)]
-
-
-@pytest.fixture
-def master(alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path) -> Iterator[Master]:
-    program = [str(Path(__file__).with_name("exporter_master.py")), alone.pop("METRICS_BIND"), str(metrics_directory)]
-    marker = uuid.uuid4().hex
-    log = tmp_path / "master.log"
-    with log.open("wb") as output:
-        process = spawn(program, {**alone, MARKER: marker}, output)
-    master = Master(process, port, log, marker)
-    try:
-        wait_until(lambda: process.poll() is not None or answers(port), "the exporter answers")
-        assert process.poll() is None, log.read_text()
-        yield master
-    finally:
-        end_marked(marker)
-        process.wait()
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return ask(port, "GET", "/metrics").status == 200
-    return False
-
-
-def test_it_is_executed_and_the_master_never_accepts(master: Master) -> None:
-    (exporter,) = master.exporters
-    assert parent(exporter) == master.process.pid
-    os.kill(exporter, signal.SIGSTOP)
-    try:
-        with socket.create_connection(("127.0.0.1", master.port), timeout=1) as client:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            with pytest.raises(TimeoutError):
-                client.recv(1)
-    finally:
-        os.kill(exporter, signal.SIGCONT)
-
-
-def test_it_is_started_again_and_no_scrape_fails_meanwhile(master: Master) -> None:
-    for _ in range(3):
-        (killed,) = master.exporters
-        os.kill(killed, signal.SIGKILL)
-        wait_until(lambda killed=killed: not is_alive(killed), "the exporter ended")
-        assert ask(master.port, "GET", "/metrics").status == 200  # waited in the queue of the master's socket
-        wait_until(lambda killed=killed: [pid for pid in master.exporters if pid != killed], "another exporter")
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
-def test_it_ends_with_the_master_whatever_ends_that(master: Master, number: signal.Signals) -> None:
-    (exporter,) = master.exporters
-    master.process.send_signal(number)
-    master.process.wait(60)
-    wait_until(lambda: not is_alive(exporter), "the exporter ended")
-    wait_until(lambda: refused(master.port), "the socket is closed")
-    assert marked(master.marker) == []
-
-
 def test_one_that_starts_after_the_master_has_gone_ends_at_once(alone: dict[str, str]) -> None:
     ended = run({**alone, "NEURECTOMY_METRICS_PARENT": "1"})
     assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_workers_let_go_of_the_socket(master: Master) -> None:
-    master.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: master.pids("worker"), "a worker")
-    (worker,) = master.pids("worker")
-    (exporter,) = master.exporters
-    assert listening(worker) == set()
-    assert len(listening(exporter)) == 1
-    assert listening(exporter) <= listening(master.process.pid)
-    master.process.kill()
-    wait_until(lambda: refused(master.port), "nobody holds the socket although the worker lives")
-    assert is_alive(worker)
-
-
-def listening(pid: int) -> set[str]:
-    """Name the TCP sockets that a process listens on, by inode."""
-    waiting = {fields[9] for fields in map(str.split, Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]) if fields[3] == "0A"}
-    held = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            held.add(str(entry.readlink()).removeprefix("socket:[").removesuffix("]"))
-    return held & waiting
-
-
-def test_usr2_hands_the_socket_on_without_a_failed_scrape(master: Master) -> None:
-    stop = threading.Event()
-    failures: list[str] = []
-    scrapes = 0
-
-    def scrape() -> None:
-        nonlocal scrapes
-        while not stop.is_set():
-            try:
-                answer = ask(master.port, "GET", "/metrics")
-                if answer.status != 200:
-                    failures.append(str(answer))
-            except OSError as error:
-                failures.append(repr(error))
-            scrapes += 1
-
-    (old,) = master.exporters
-    scraper = threading.Thread(target=scrape)
-    scraper.start()
-    try:
-        master.process.send_signal(signal.SIGUSR2)
-        wait_until(lambda: len(master.pids("master")) == 2, "the second master")
-        wait_until(lambda: len(master.exporters) == 2, "the second exporter")
-        (new,) = set(master.exporters) - {old}
-        time.sleep(0.2)  # let both accept
-        before = scrapes
-        master.process.send_signal(signal.SIGTERM)
-        master.process.wait(60)
-        wait_until(lambda: not is_alive(old), "the old exporter ended")
-        wait_until(lambda: scrapes > before + 20, "more scrapes")
-    finally:
-        stop.set()
-        scraper.join()
-    assert failures == []
-    assert master.exporters == [new]
-    assert parent(new) == master.pids("master")[1]
-
-
-def test_usr2_rolled_back_leaves_the_first_one_serving(master: Master) -> None:
-    (old,) = master.exporters
-    master.process.send_signal(signal.SIGUSR2)
-    # The master says its pid after it has started its exporter: either may be seen first.
-    wait_until(lambda: len(master.pids("master")) == 2, "the second master")
-    wait_until(lambda: len(master.exporters) == 2, "the second exporter")
-    os.kill(master.pids("master")[1], signal.SIGTERM)
-    wait_until(lambda: master.exporters == [old], "only the first exporter")
-    assert ask(master.port, "GET", "/metrics").status == 200
