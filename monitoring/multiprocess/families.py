@@ -9,11 +9,13 @@ import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from . import files, locks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FAMILIES_FILE = "families.json"
@@ -40,19 +42,23 @@ class Family:
         return ("gauge", "mostrecent") if self.type in ("info", "stateset") else (self.type, self.mode)
 
 
-def read(directory: Path) -> dict[str, Family]:
+def read(directory: Path) -> Mapping[str, Family]:
     """The declarations of the directory by family name; none where the file is missing or damaged.
 
     OSError where this process lacks descriptors or memory.
     """
     content = files.read_regular(directory / FAMILIES_FILE)
-    if isinstance(content, str):
-        return {}
+    return {} if isinstance(content, str) else parse(content[0]) or {}
+
+
+@lru_cache(maxsize=2)
+def parse(content: bytes) -> Mapping[str, Family] | None:
+    """The declarations that a file's bytes say, or None where they are damaged."""
     try:
-        entries: Any = json.loads(content[0])
+        entries: Any = json.loads(content)
         return {name: _parse(name, entry) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return {}
+        return None
 
 
 def publish(directory: Path, declared: dict[str, Family]) -> None:
@@ -75,12 +81,19 @@ def publish(directory: Path, declared: dict[str, Family]) -> None:
 def _replace(directory: Path, merged: dict[str, Family]) -> None:
     temporary = directory / "families.tmp"
     try:
-        temporary.write_text(json.dumps({name: asdict(family) for name, family in sorted(merged.items())}))
+        entries = ",\n".join(f"{json.dumps(name)}: {_entry(family)}" for name, family in sorted(merged.items()))
+        temporary.write_text(f"{{{entries}}}\n")
         temporary.replace(directory / FAMILIES_FILE)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+@lru_cache(maxsize=1 << 14)
+def _entry(family: Family) -> str:
+    """Kept, since a process that declares families one by one writes all of them each time."""
+    return json.dumps(asdict(family))
 
 
 def _parse(name: str, entry: dict[str, Any]) -> Family:

@@ -1,134 +1,284 @@
-"""What a view knows of each value file: the samples read last, kept where the file turns bad or vanishes.
+"""What a view knows of each value file: its samples read last, kept where the file turns bad or vanishes.
 
-One file is one `Source`. Its contribution to a counter never falls within a run, however the file is damaged, lost or salvaged.
+One file is one `Source`. Its layout is parsed once: keys are append-only within one file, so a later look reads only doubles, and
+parses what was appended. A file's contribution to a counter never falls within a run, however the file is damaged, lost or salvaged.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import files
+from . import mapped
+from .files import LACKING
 
-_GAUGE_MODES = frozenset(
-    {
-        "all",
-        "min",
-        "max",
-        "sum",
-        "mostrecent",
-        "liveall",
-        "livemin",
-        "livemax",
-        "livesum",
-        "livemostrecent",
-    }
-)
+if TYPE_CHECKING:
+    from .keys import Keys
+    from .vectors import PlainVectors
+
+_GAUGE_MODES = frozenset({"all", "min", "max", "sum", "mostrecent", "liveall", "livemin", "livemax", "livesum", "livemostrecent"})
 _CUMULATIVE = frozenset({"counter", "histogram", "summary"})
+_HEADER = struct.Struct("ii")
 
 
-class Key(NamedTuple):
-    """A parsed key: family, sample name, labels as sorted pairs, help."""
+class Stand(NamedTuple):
+    """Which file stands at a path: its inode, the bytes in use, and how often its holder has rewritten it without removed series."""
 
-    family: str
-    name: str
-    labels: tuple[tuple[str, str], ...]
-    help: str
+    inode: int
+    used: int
+    rewrites: int
 
 
-@dataclass
 class Source:
-    """A file's place in the directory and its last good samples: key -> (value, timestamp)."""
+    """A file's place in the directory and its last good samples: `values[i]` (and `moments[i]`) of the key `keys[i]`."""
 
-    path: str
-    type: str
-    mode: str
-    identifier: str
-    samples: dict[Key, tuple[float, float]] = field(default_factory=dict)
-    trouble: str = ""
-    _carried: dict[Key, float] = field(default_factory=dict)
-    _survivors: frozenset[Key] = frozenset()
-    _inode: int = 0
-    _known: bool = False
+    def __init__(self, path: str, kind: str, mode: str, identifier: str, vectors: PlainVectors) -> None:
+        self.path = path
+        self.type = kind
+        self.mode = mode
+        self.identifier = identifier
+        number = identifier[1:]
+        #: The slot that the file belongs to; None for files that are not ours.
+        self.slot = int(number) if identifier[:1] == "s" and number.isascii() and number.isdecimal() else None
+        #: Whether its values end with their writer.
+        self.live = mode.startswith("live")
+        #: What is wrong with the file now; "" while it is good.
+        self.trouble = ""
+        #: Bytes that the file takes.
+        self.size = 0
+        #: Amounts of a counter, histogram or summary that the file has lost: they still count.
+        self.carried: dict[int, float] = {}
+        #: What the view derived from `keys`, which it resets to None when they change.
+        self.placed: Any = None
+        self._vectors = vectors
+        self._cumulative = kind in _CUMULATIVE
+        self._recent = mode.endswith("mostrecent")
+        self._survivors: frozenset[int] = frozenset()
+        self._known = False
+        self._stand = Stand(0, 0, 0)
+        self._inode = 0
+        self._mapping: mapped.Mapping
+        self._words: Any = None
+        self._empty()
 
-    @property
-    def slot(self) -> int | None:
-        """The slot that the file belongs to; None for files that are not ours."""
-        number = self.identifier[1:]
-        return int(number) if self.identifier[:1] == "s" and number.isdecimal() else None
+    def refresh(self, keys: Keys) -> None:
+        """Look at the file again; on trouble keep the last good samples and say in `trouble` what it is."""
+        found = mapped.inode_and_size(self.path)
+        if isinstance(found, str):
+            self.lost(found)
+            return
+        inode, self.size = found
+        if self._words is not None and not self.trouble and inode == self._stand.inode:
+            used, rewrites = self._header()
+            stand = Stand(inode, used, rewrites)
+            if used == self._stand.used <= self.size and self._read(self._places, self._keywords):
+                return
+            if self._stand.used < used <= self.size and used % 8 == 0 and self._read(self._places, self._keywords):
+                self._continue(stand, keys)
+                return
+        self._look_anew(keys)
 
-    @property
-    def live(self) -> bool:
-        """Whether its values end with their writer."""
-        return self.mode.startswith("live")
-
-    def refresh(self, parsed: dict[bytes, Key | None]) -> None:
-        """Read the file again; on trouble keep the last good samples and say in `trouble` what it is."""
-        content = files.read_regular(self.path)
+    def _continue(self, stand: Stand, keys: Keys) -> None:
+        """Read what was appended."""
+        content = self._open(self._stand.used, stand)
         if isinstance(content, str):
             self.lost(content)
             return
-        data, inode = content
-        result = files.scan(data)
-        fresh: dict[Key, tuple[float, float]] = {}
-        for record in result.records:
-            if record.key not in parsed:
-                parsed[record.key] = _parse(record.key)
-            key = parsed[record.key]
-            if key is None:
-                self.lost("corrupt")
-                return
-            fresh[key] = (record.value, record.timestamp)
-        if result.damage:
-            self.lost(result.damage)
-            self._survivors = frozenset(fresh)
+        records = _scan(content, self._stand.used, stand.used, keys)
+        if records.damage:
+            self.lost(records.damage)
+            self._survivors = frozenset([*self.keys, *records.keys])
             return
-        if self._known and self.type in _CUMULATIVE and (self.trouble or inode != self._inode):
-            self._carry(fresh, inode)
-        self.trouble, self._inode, self._known, self._survivors = "", inode, True, frozenset()
-        carried = self._carried
-        if carried:
-            for key, extra in carried.items():
-                value, timestamp = fresh.get(key, (0.0, 0.0))
-                fresh[key] = (value + extra, timestamp)
-        self.samples = fresh
+        self._append(records)
+        self._stand = stand
+
+    def _look_anew(self, keys: Keys) -> None:
+        """Read a file from its beginning: the first time, or as it is another one than before, or was damaged."""
+        content = self._open(0, None)
+        if isinstance(content, str):
+            self.lost(content)
+            return
+        if len(content) < _HEADER.size:
+            self.lost("empty" if not content else "truncated")
+            return
+        used, rewrites = _HEADER.unpack_from(content)
+        used = used or _HEADER.size
+        if used < _HEADER.size or used % 8:
+            self.lost("corrupt")
+            return
+        records = _scan(content[_HEADER.size :], _HEADER.size, used, keys)
+        if records.damage:
+            self.lost(records.damage)
+            self._survivors = frozenset(records.keys)
+            return
+        self._begin(records, Stand(self._inode, used, rewrites))
+
+    def _open(self, start: int, stand: Stand | None) -> bytes | str:
+        """The bytes in use from `start` on, with the file mapped behind them; or why there are none.
+
+        Bytes are read and not taken from the mapping: parsing is not done on what may change.
+        """
+        fd = mapped.opened(self.path)
+        if isinstance(fd, str):
+            return fd
+        try:
+            info = os.fstat(fd)
+            if stand is not None and info.st_ino != stand.inode:
+                return "missing"  # replaced at this very moment; the next look is at the new one
+            self._inode, self.size = info.st_ino, info.st_size
+            if start == 0:
+                head = os.pread(fd, _HEADER.size, 0)
+                end = _HEADER.unpack(head)[0] if len(head) == _HEADER.size else 0
+            else:
+                end = stand.used if stand else 0
+            content = _read_all(fd, start, max(min(end, info.st_size), _HEADER.size))
+            if info.st_size >= _HEADER.size and not (self._words is not None and start and self._mapping.size >= end):
+                self._words = None
+                self._mapping = mapped.Mapping(fd, info.st_size)
+                self._words = self._vectors.words(self._mapping.memory)
+        except OSError as error:
+            if error.errno in LACKING:
+                raise
+            return "unreadable"
+        finally:
+            os.close(fd)
+        return content
+
+    def _header(self) -> tuple[int, int]:
+        word = int(self._words[0])
+        return _HEADER.unpack(word.to_bytes(8, sys.byteorder, signed=True))
 
     def lost(self, reason: str) -> None:
         """The file cannot be read: what it said last stays, except for gauges of a file that is gone."""
         self.trouble = reason
-        if reason == "missing" and self.type not in _CUMULATIVE:
-            self.samples = {}
+        self._survivors = frozenset()
+        if reason == "missing" and not self._cumulative:
+            self._empty()
 
-    def _carry(self, fresh: dict[Key, tuple[float, float]], inode: int) -> None:
+    def renumber(self, numbers: dict[int, int]) -> None:
+        """Follow a table of keys that was made anew."""
+        self.keys = [numbers[number] for number in self.keys]
+        self.carried = {numbers[number]: amount for number, amount in self.carried.items()}
+        self._survivors = frozenset(numbers[number] for number in self._survivors if number in numbers)
+        self.placed = None
+
+    def _begin(self, records: _Records, stand: Stand) -> None:
+        """Take the file for another one than before: the first, one that replaced it, or the same one repaired."""
+        former = self._amounts() if self._known and self._cumulative else {}
+        damaged = bool(self.trouble)
+        replaced = stand.inode != self._stand.inode
+        rewritten = replaced and not damaged and stand.rewrites > self._stand.rewrites
+        self._empty()
+        self._append(records)
+        if former and not rewritten and (damaged or replaced or stand.used < self._stand.used):
+            self._carry(former, began_again=damaged and replaced)
+        self.trouble, self._stand, self._known, self._survivors = "", stand, True, frozenset()
+
+    def _empty(self) -> None:
+        self.keys: list[int] = []
+        self._places = self._keywords = self._vectors.indexes([])
+        self.values = self.moments = self._vectors.numbers([])
+        self.placed = None
+
+    def _append(self, records: _Records) -> None:
+        """Keep where the records stand, and read them."""
+        if records.keys:
+            vectors = self._vectors
+            places = vectors.records(records.starts, records.lengths)
+            self._read(places, None)
+            if self.keys:
+                places = vectors.joined(self._places, places)
+                keywords = vectors.joined(self._keywords, self._keywords_read)
+            else:
+                keywords = self._keywords_read
+            self._places, self._keywords = places, keywords
+            self.keys += records.keys
+            self._read(places, keywords)
+
+    def _read(self, places: Any, expected: Any) -> bool:
+        """Read values through the mapping; False where the keys do no longer stand where they stood."""
+        if not len(places):
+            return True
+        found = self._vectors.read(self._words, places, expected, moments=self._recent)
+        if found is None:
+            return False
+        values, self.moments, self._keywords_read = found
+        self.values = values if self.slot is not None else self._vectors.valued(values)
+        return True
+
+    def _amounts(self) -> dict[int, float]:
+        amounts = dict(zip(self.keys, map(float, self.values), strict=True))
+        for key, amount in self.carried.items():
+            amounts[key] = amounts.get(key, 0.0) + amount
+        return amounts
+
+    def _carry(self, former: dict[int, float], *, began_again: bool) -> None:
         """Another file stands here, or the same one repaired: what it lacks of the last good samples is added from now on."""
-        for key, (last, _) in self.samples.items():
-            carried = self._carried.get(key, 0.0)
-            missing = last - carried - fresh.get(key, (0.0, 0.0))[0]
-            if missing <= 0.0:
-                continue  # nothing was lost, or the file was put back as it had been
-            began_at_zero = self.trouble and inode != self._inode and key not in self._survivors
-            self._carried[key] = last if began_at_zero else carried + missing
+        fresh = dict(zip(self.keys, map(float, self.values), strict=True))
+        for key, last in former.items():
+            carried = self.carried.get(key, 0.0)
+            missing = last - carried - fresh.get(key, 0.0)
+            if missing > 0.0:  # else nothing was lost, or the file was put back as it had been
+                self.carried[key] = last if began_again and key not in self._survivors else carried + missing
+        self.placed = None
 
 
-def source(path: str) -> Source | None:
+def source(path: str, vectors: PlainVectors) -> Source | None:
     """The source of a file named as upstream names them, or None for any other name."""
-    parts = Path(path).name.removesuffix(".db").split("_")
+    parts = os.path.basename(path).removesuffix(".db").split("_")
     if parts[0] == "gauge" and len(parts) == 3 and parts[1] in _GAUGE_MODES:  # noqa: PLR2004 - type, mode, identifier
-        return Source(path, "gauge", parts[1], parts[2])
+        return Source(path, "gauge", parts[1], parts[2], vectors)
     if parts[0] in _CUMULATIVE and len(parts) >= 2:  # noqa: PLR2004 - type, identifier
-        return Source(path, parts[0], "", "_".join(parts[1:]))
+        return Source(path, parts[0], "", "_".join(parts[1:]), vectors)
     return None
 
 
-def _parse(raw: bytes) -> Key | None:
-    try:
-        content: Any = json.loads(raw)
-        family, name, labels, text = content
-        pairs = tuple(sorted(labels.items()))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
-    if not family or not name or not all(isinstance(item, str) for item in (family, name, text, *(v for pair in pairs for v in pair))):
-        return None
-    return Key(family, name, pairs, text)
+class _Records(NamedTuple):
+    """What a scan found: of each record the key's number, where it begins, the key's length; and what ended the scan too early."""
+
+    keys: list[int]
+    starts: list[int]
+    lengths: list[int]
+    damage: str
+
+
+def _scan(data: bytes, start: int, used: int, keys: Keys) -> _Records:
+    """The records of a file from byte `start` on, where `data` begins, up to the first damage."""
+    records = _Records([], [], [], "")
+    numbers, starts, sizes = records.keys, records.starts, records.lengths
+    size = len(data)
+    lengths = memoryview(data)[: size - size % 4].cast("i")
+    ids, end, position = keys.ids, used - start, 0
+    while position < end:
+        if position + 4 > size:
+            return records._replace(damage="truncated")
+        length = lengths[position >> 2]
+        following = position + 28 + length - (length + 4) % 8
+        if length <= 0 or following > end:
+            return records._replace(damage="corrupt")
+        if following > size:
+            return records._replace(damage="truncated")
+        key = data[position + 4 : position + 4 + length]
+        number = ids.get(key)
+        if number is None:
+            try:
+                number = keys.add(key)
+            except ValueError:
+                return records._replace(damage="corrupt")
+        numbers.append(number)
+        starts.append(start + position)
+        sizes.append(length)
+        position = following
+    return records
+
+
+def _read_all(fd: int, start: int, end: int) -> bytes:
+    content = os.pread(fd, end - start, start)
+    while start + len(content) < end:
+        more = os.pread(fd, end - start - len(content), start + len(content))
+        if not more:
+            break
+        content += more
+    return content

@@ -1,0 +1,323 @@
+"""Where each sample of the merged view stands: families in order of name, a line for each sample, a cell of one vector for each line.
+
+A key is placed once; a new series appends. The rules of merging are prometheus_client's own; on top of them a family's newest
+declaration decides which samples count, and old histogram bounds go to the smallest current bound that is not below them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.utils import floatToGoString
+
+from . import render
+from .vectors import is_no_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .families import Family
+    from .keys import Key, Keys
+    from .reader import Source
+    from .vectors import PlainVectors
+
+    Labels = tuple[tuple[str, str], ...]
+    Kind = tuple[str, str]
+
+#: Why a sample is left out; its cell is the reason's place here, counted from -1 downwards.
+REASONS = ("bucket", "mode", "name", "type")
+_BUCKET, _MODE, _NAME, _TYPE = (-1 - place for place in range(len(REASONS)))
+
+
+class FamilyLines:
+    """One family of the view and its lines, in the order in which they came."""
+
+    def __init__(self, name: str, stored_as: Kind, text: str, declared: Family | None) -> None:
+        self.name = name
+        self.stored_as = stored_as
+        self.type = declared.type if declared else stored_as[0]
+        self.help = text
+        self.declared = declared
+        self.described = self.type in ("info", "stateset")
+        self.bounds = sorted(map(float, declared.buckets)) if declared else []
+        self.heads = {style: render.head(name, self.type, text, openmetrics=style) for style in (False, True)}
+        self.cells: list[int] = []
+        self.lines: list[str] = []
+        self.by_sample: dict[tuple[str, Labels], int] = {}
+        #: Histograms: the cell of the first bucket of each label set, and its bounds.
+        self.blocks: dict[Labels, tuple[int, list[float]]] = {}
+        #: Info and Enum: the cells of each label set of the metric itself.
+        self.groups: dict[Labels, list[int]] = {}
+        self._text: str | None = ""
+
+    def replace(self, place: int, line: str) -> None:
+        """Put another line in this place."""
+        self.lines[place] = line
+        self._text = None
+
+    def text(self, *, openmetrics: bool) -> str:
+        """Everything the family exposes; nothing where it is not declared and has no value."""
+        if self._text is None:
+            self._text = "".join(self.lines)
+        return self.heads[openmetrics] + self._text if self._text or self.declared else ""
+
+
+class Placed:
+    """Where the samples of one source go: its cells, which samples have one (None: all), and how many have none, by reason."""
+
+    def __init__(self, layout: Layout, vectors: PlainVectors) -> None:
+        self.layout = layout
+        self.count = 0
+        self.cells: Any = vectors.indexes([])
+        self.use: Any = None
+        self.repeats = False
+        self.mixed: Counter[str] = Counter()
+
+
+class Layout:
+    """The lines of every family, and the places of every source's samples in them."""
+
+    def __init__(self, keys: Keys, declared: Mapping[str, Family], vectors: PlainVectors) -> None:
+        self.families: dict[str, FamilyLines] = {}
+        #: A bound appeared within a block: everything is to be laid out anew.
+        self.stale = False
+        self._keys = keys
+        self._vectors = vectors
+        self._owners: list[tuple[FamilyLines, int]] = []
+        self._samples: list[tuple[str, Labels]] = []
+        self._prefixes: list[str] = []
+        self._cells: dict[tuple[Kind, str], _Cells] = {}
+        self._order: list[FamilyLines] = []
+        self._rows: dict[tuple[str, int], list[int]] = {}
+        self._matrices: dict[tuple[str, int], tuple[int, Any]] = {}
+        self._declared: dict[str, Family] = {}
+        self.declare(declared)
+
+    @property
+    def size(self) -> int:
+        """The number of lines, and of cells."""
+        return len(self._owners)
+
+    def declare(self, declared: Mapping[str, Family]) -> None:
+        """Take in declarations; one that changed, or came after its samples, makes the layout stale."""
+        for name, family in declared.items():
+            if self._declared.get(name) == family:
+                continue
+            if name in self.families:
+                self.stale = True
+                return
+            self._declared[name] = family
+            self._new_family(name, family.stored_as, family.help, family)
+        self.stale = self.stale or not self._declared.keys() <= declared.keys()
+
+    def place(self, sources: list[Source]) -> None:
+        """Give every sample of the sources its place; only keys that came since the last time are looked at."""
+        grown = [source for source in sources if self._placed(source).count < len(source.keys)]
+        self._learn([(source, source.keys[self._placed(source).count :]) for source in grown if source.type == "histogram"])
+        for source in grown:
+            self._place(source, self._placed(source))
+
+    def _placed(self, source: Source) -> Placed:
+        placed: Placed | None = source.placed
+        if placed is None or placed.layout is not self:
+            placed = source.placed = Placed(self, self._vectors)
+        return placed
+
+    def _place(self, source: Source, placed: Placed) -> None:
+        cells = self._cells_of(source)
+        numbers = [cells[key] for key in source.keys[placed.count :]]
+        vector = self._vectors.indexes(numbers)
+        placed.cells = self._vectors.joined(placed.cells, vector) if placed.count else vector
+        placed.count = len(source.keys)
+        if min(numbers) < 0:
+            placed.mixed.update(REASONS[-1 - cell] for cell in numbers if cell < 0)
+        placed.use = self._vectors.where(placed.cells) if placed.mixed else None
+        given = placed.cells if placed.use is None else self._vectors.take(placed.cells, placed.use)
+        placed.repeats = self._vectors.repeats(given)
+
+    def carried(self, source: Source) -> tuple[list[int], list[float]]:
+        """Cells and amounts of what a source has lost and still counts."""
+        cells = self._cells_of(source)
+        self._learn([(source, list(source.carried))])
+        pairs = [(cells[key], amount) for key, amount in source.carried.items()]
+        return [cell for cell, _ in pairs if cell >= 0], [amount for cell, amount in pairs if cell >= 0]
+
+    def finish(self, totals: Any, stamps: Any) -> None:
+        """From merged cells to what is shown: buckets become cumulative, an Info or Enum keeps only what was said last."""
+        for at, starts in self._rows.items():
+            count, rows = self._matrices.get(at, (0, None))
+            if count != len(starts):
+                rows = self._vectors.rows(starts, at[1])
+                self._matrices[at] = (len(starts), rows)
+            self._vectors.cumulate(totals, rows)
+        for family in self._order:
+            for cells in family.groups.values():
+                newest = max(stamps[cell] for cell in cells)
+                for cell in cells:
+                    if stamps[cell] < newest:
+                        totals[cell] = -0.0
+
+    def write(self, cells: list[int], numbers: list[float]) -> None:
+        """Render the lines whose number changed."""
+        owners, prefixes, number = self._owners, self._prefixes, render.number
+        for cell, value in zip(cells, numbers, strict=True):
+            family, place = owners[cell]
+            family.replace(place, "" if value == 0.0 and is_no_value(value) else f"{prefixes[cell]}{number(value)}\n")
+
+    def texts(self, *, openmetrics: bool) -> Iterator[tuple[str, str]]:
+        """Name and exposition of each family, in order of name."""
+        for family in self._order:
+            yield family.name, family.text(openmetrics=openmetrics)
+
+    def metrics(self, shown: Any) -> Iterator[Metric]:
+        """The families as prometheus_client's objects, with the numbers shown."""
+        for family in self._order:
+            metric = Metric(family.name, family.help, family.type)
+            for cell in family.cells:
+                value = float(shown[cell])
+                if not is_no_value(value):
+                    name, labels = self._samples[cell]
+                    metric.add_sample(name, dict(labels), value)
+            if metric.samples or family.declared:
+                yield metric
+
+    def place_key(self, number: int, kind: Kind, identifier: str) -> int:
+        """The cell of one key in a file of this kind, or why it has none."""
+        key = self._keys.parsed[number]
+        family = self._family_of(key, kind)
+        if key is None or family is None:
+            return _NAME
+        if family.stored_as != kind:
+            return _TYPE if family.stored_as[0] != kind[0] else _MODE
+        if kind[0] == "histogram":
+            return self._place_in_histogram(family, key)
+        labels = key.labels
+        if kind[0] == "gauge":
+            labels = tuple(pair for pair in labels if pair[0] != "pid")
+            if kind[1].removeprefix("live") == "all":
+                labels = (*labels, ("pid", identifier))
+        cell = self._line(family, key.name, labels)
+        if family.described and family.declared:
+            own = set(family.declared.labels)
+            cells = family.groups.setdefault(tuple(pair for pair in labels if pair[0] in own), [])
+            if cell not in cells:
+                cells.append(cell)
+        return cell
+
+    def _learn(self, fresh: list[tuple[Source, list[int]]]) -> None:
+        """Lay out label sets of histograms that nobody declared: all their bounds, of all files, have to be known first."""
+        found: dict[tuple[str, Labels], set[float]] = {}
+        for source, numbers in fresh:
+            kind, cells = (source.type, source.mode), self._cells_of(source)
+            for number in numbers:
+                key = None if number in cells else self._keys.parsed[number]
+                family = self._family_of(key, kind)
+                if key is None or family is None or family.declared or family.stored_as != kind:
+                    continue
+                bound = _bound(key)
+                if bound is not None:
+                    found.setdefault((family.name, _without(key.labels, "le")), set()).add(bound)
+        for (name, labels), bounds in found.items():
+            family = self.families[name]
+            if labels not in family.blocks:
+                self._new_block(family, labels, sorted(bounds))
+
+    def _cells_of(self, source: Source) -> _Cells:
+        kind = (source.type, source.mode)
+        # Only these modes show each file by itself.
+        at = (kind, source.identifier if source.mode.removeprefix("live") == "all" else "")
+        found = self._cells.get(at)
+        if found is None:
+            found = self._cells[at] = _Cells(self, self._keys, kind, source.identifier)
+        return found
+
+    def _family_of(self, key: Key | None, kind: Kind) -> FamilyLines | None:
+        if key is None:
+            return None
+        family = self.families.get(key.family)
+        return family or self._new_family(key.family, kind, key.help, None)
+
+    def _new_family(self, name: str, stored_as: Kind, text: str, declared: Family | None) -> FamilyLines | None:
+        try:
+            Metric(name, text, declared.type if declared else stored_as[0])
+            family = FamilyLines(name, stored_as, text, declared)
+        except ValueError:
+            return None
+        self.families[name] = family
+        self._order = sorted(self.families.values(), key=lambda each: each.name)
+        return family
+
+    def _place_in_histogram(self, family: FamilyLines, key: Key) -> int:
+        if not any(label == "le" for label, _ in key.labels):
+            block = family.blocks.get(key.labels)
+            if block is None and family.bounds and key.name == f"{family.name}_sum":
+                self._new_block(family, key.labels, family.bounds)
+            return self._line(family, key.name, key.labels)
+        bound = _bound(key)
+        if bound is None:
+            return _BUCKET
+        labels = _without(key.labels, "le")
+        if labels not in family.blocks:
+            self._new_block(family, labels, family.bounds or [bound])
+        start, bounds = family.blocks[labels]
+        at = bisect_left(bounds, bound)
+        if not family.declared and (at == len(bounds) or bounds[at] != bound):
+            self.stale = True
+            return _BUCKET
+        return start + min(at, len(bounds) - 1)
+
+    def _new_block(self, family: FamilyLines, labels: Labels, bounds: list[float]) -> None:
+        """The lines of one label set of a histogram, together: buckets, count, sum."""
+        start = self.size
+        family.blocks[labels] = (start, bounds)
+        for bound in bounds:
+            self._add(family, f"{family.name}_bucket", (*labels, ("le", floatToGoString(bound))))  # type: ignore[no-untyped-call]
+        # The count stands behind the buckets, always: it is their last sum.
+        family.by_sample[f"{family.name}_count", labels] = self._add(family, f"{family.name}_count", labels)
+        self._line(family, f"{family.name}_sum", labels)
+        self._rows.setdefault((family.name, len(bounds)), []).append(start)
+
+    def _line(self, family: FamilyLines, name: str, labels: Labels) -> int:
+        cell = family.by_sample.get((name, labels))
+        if cell is None:
+            cell = family.by_sample[name, labels] = self._add(family, name, labels)
+        return cell
+
+    def _add(self, family: FamilyLines, name: str, labels: Labels) -> int:
+        cell = self.size
+        self._owners.append((family, len(family.lines)))
+        self._samples.append((name, labels))
+        self._prefixes.append(render.prefix(name, labels))
+        family.lines.append("")
+        family.cells.append(cell)
+        return cell
+
+
+class _Cells(dict[int, int]):
+    """The cell of each key in files of one kind, found at its first use."""
+
+    def __init__(self, layout: Layout, keys: Keys, kind: Kind, identifier: str) -> None:
+        self._layout = layout
+        self._keys = keys
+        self._kind = kind
+        self._identifier = identifier
+
+    def __missing__(self, number: int) -> int:
+        cell = self[number] = self._layout.place_key(number, self._kind, self._identifier)
+        return cell
+
+
+def _bound(key: Key) -> float | None:
+    try:
+        bound = next(float(text) for label, text in key.labels if label == "le")
+    except (StopIteration, ValueError):
+        return None
+    return None if isnan(bound) else bound
+
+
+def _without(labels: Labels, name: str) -> Labels:
+    return tuple(pair for pair in labels if pair[0] != name)

@@ -1,0 +1,138 @@
+"""Value files mapped for reading, so that a scrape touches the doubles that it needs and copies nothing else.
+
+A mapped file that somebody truncates from outside answers a read with SIGBUS, which would end the process. Here it does not: the
+guard puts zeros in place of the lost pages, and the reader sees that its keys are gone, as in any other damaged file. The guard
+answers for our own mappings only; every other SIGBUS goes to whoever handled it before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import stat
+import sys
+import threading
+from typing import Any
+
+from .files import LACKING
+
+_PROT_READ, _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 1, 1, 2, 0x10, 0x20
+_SA_SIGINFO, _SA_ONSTACK = 4, 0x08000000
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_PAGE = os.sysconf("SC_PAGESIZE")
+_PYBUF_READ = 0x100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_memoryview_at = ctypes.pythonapi.PyMemoryView_FromMemory
+_memoryview_at.restype = ctypes.py_object
+_memoryview_at.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
+
+
+class Mapping:
+    """The first `size` bytes of a file, readable through `memory` for as long as this object lives; nobody may keep a view longer."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        _guard()
+        self._length = size + -size % _PAGE
+        self.size = size
+        address = _libc.mmap(None, self._length, _PROT_READ, _MAP_SHARED, fd, 0)
+        if address in (None, _MAP_FAILED):
+            number = ctypes.get_errno()
+            raise OSError(number, f"a value file cannot be mapped: {os.strerror(number)}")
+        self._address: int = address
+        _mapped[address] = address + self._length
+        self.memory: memoryview[int] = _memoryview_at(address, size, _PYBUF_READ)
+
+    def __del__(self) -> None:
+        if _mapped.pop(getattr(self, "_address", 0), None):
+            _libc.munmap(self._address, self._length)
+
+
+def inode_and_size(path: str) -> tuple[int, int] | str:
+    """Which regular file stands at a path, and its size; or why none does: missing, not_regular, unreadable."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return "unreadable"
+    return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else "not_regular"
+
+
+def opened(path: str) -> int | str:
+    """A descriptor of the regular file at a path, or why there is none: missing, not_regular, unreadable.
+
+    OSError where this process lacks descriptors or memory, which says nothing about the file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        if error.errno in LACKING:
+            raise
+        return "not_regular" if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR) else "unreadable"
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return "not_regular"
+    return fd
+
+
+class _SignalInfo(ctypes.Structure):
+    """The part of siginfo_t that tells where the fault was (sigaction(2))."""
+
+    _fields_ = (("number", ctypes.c_int), ("error", ctypes.c_int), ("code", ctypes.c_int), ("_", ctypes.c_int), ("address", ctypes.c_size_t))
+
+
+class _Action(ctypes.Structure):
+    """glibc's and musl's struct sigaction on 64-bit Linux."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ubyte * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+#: Begin and end of each living mapping. Only ever changed by single operations on a dict.
+_mapped: dict[int, int] = {}
+_installing = threading.Lock()
+_former = _Action()
+_handler: Any = None
+
+
+def _on_bus_error(_number: int, info: Any, _context: Any) -> None:
+    """Runs in the thread that read beyond a file's end, at that very read, which is repeated afterwards."""
+    address = info.contents.address
+    for begin, end in list(_mapped.items()):
+        if begin <= address < end:
+            page = address - address % _PAGE
+            # The rest of the file is gone as well.
+            _libc.mmap(page, end - page, _PROT_READ, _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED, -1, 0)
+            return
+    # Not ours: the read is repeated under the former handler.
+    _libc.sigaction(signal.SIGBUS, ctypes.byref(_former), None)
+
+
+def _guard() -> None:
+    """Install the handler, once per process; children that fork inherit it."""
+    global _handler  # noqa: PLW0603 - it must live as long as the process
+    if _handler is not None or sys.maxsize < 1 << 32:
+        return
+    with _installing:
+        if _handler is not None:
+            return
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(_SignalInfo), ctypes.c_void_p)
+        handler = kind(_on_bus_error)
+        action = _Action(ctypes.cast(handler, ctypes.c_void_p).value, flags=_SA_SIGINFO | _SA_ONSTACK)
+        if _libc.sigaction(signal.SIGBUS, ctypes.byref(action), ctypes.byref(_former)) == 0:
+            _handler = handler
+
+
+os.register_at_fork(before=_installing.acquire, after_in_parent=_installing.release, after_in_child=_installing.release)

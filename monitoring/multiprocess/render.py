@@ -1,0 +1,58 @@
+"""The text of an exposition, byte for byte as prometheus_client writes it: heads of families, the fixed part of each line, numbers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import inf
+from typing import TYPE_CHECKING
+
+from prometheus_client.openmetrics import exposition as upstream
+from prometheus_client.utils import floatToGoString
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: From here on Go, and so every client, writes an exponent.
+_EXPONENT = 1e6
+#: The classic format's words for OpenMetrics's types.
+_CLASSIC = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
+_SUFFIX = {"counter": "_total", "info": "_info"}
+EOF_LINE = "# EOF\n"
+
+
+def head(name: str, kind: str, text: str, *, openmetrics: bool) -> str:
+    """HELP and TYPE of a family."""
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    if openmetrics:
+        text = text.replace('"', r"\"")
+    else:
+        name, kind = name + _SUFFIX.get(kind, ""), _CLASSIC.get(kind, kind)
+    name = _metric_name(name)
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
+def prefix(name: str, labels: Iterable[tuple[str, str]]) -> str:
+    """A sample's line up to its value."""
+    pairs = ",".join([f'{_label_name(label)}="{_escaped(value)}"' for label, value in sorted(labels)])
+    return f"{_metric_name(name)}{{{pairs}}} " if pairs else f"{_metric_name(name)} "
+
+
+def number(value: float) -> str:
+    """A value as Go writes it."""
+    return repr(value) if -inf < value < _EXPONENT else floatToGoString(value)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _escaped(value: str) -> str:
+    if "\\" in value or "\n" in value or '"' in value:
+        return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _metric_name(name: str) -> str:
+    return upstream.escape_metric_name(name)
+
+
+@lru_cache(maxsize=4096)
+def _label_name(name: str) -> str:
+    return upstream.escape_label_name(name)
