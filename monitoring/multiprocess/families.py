@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FAMILIES_FILE = "families.json"
+#: Bytes and what they say. One assignment, so threads and forks see a whole pair.
+_parsed: tuple[bytes, Mapping[str, Family]] = (b"", {})
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Family:
     mode: str = ""
     labels: tuple[str, ...] = ()
     buckets: tuple[str, ...] = ()
-    generation: int = 1
+    generation: int = field(default=1, compare=False)
 
     @property
     def stored_as(self) -> tuple[str, str]:
@@ -51,14 +53,18 @@ def read(directory: Path) -> Mapping[str, Family]:
     return {} if isinstance(content, str) else parse(content[0]) or {}
 
 
-@lru_cache(maxsize=2)
 def parse(content: bytes) -> Mapping[str, Family] | None:
     """The declarations that a file's bytes say, or None where they are damaged."""
+    global _parsed  # noqa: PLW0603 - what was parsed last
+    if _parsed[0] == content:
+        return _parsed[1]
     try:
         entries: Any = json.loads(content)
-        return {name: _parse(name, entry) for name, entry in entries.items()}
+        found = {name: _parse(name, entry) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    _parsed = (content, found)
+    return found
 
 
 def publish(directory: Path, declared: dict[str, Family]) -> None:
@@ -67,23 +73,26 @@ def publish(directory: Path, declared: dict[str, Family]) -> None:
     try:
         locks.lock(fd, locks.FAMILIES, patience=locks.WRITER_PATIENCE)
         current = read(directory)
-        merged = dict(current)
+        changed: dict[str, Family] = {}
         for name, family in declared.items():
             former = current.get(name)
-            if former is None or replace(former, generation=family.generation) != family:
-                merged[name] = replace(family, generation=former.generation + 1 if former else 1)
-        if merged != current:
-            _replace(directory, merged)
+            if former != family:
+                changed[name] = replace(family, generation=former.generation + 1 if former else 1)
+        if changed:
+            _replace(directory, {**current, **changed})
     finally:
         os.close(fd)
 
 
 def _replace(directory: Path, merged: dict[str, Family]) -> None:
+    global _parsed  # noqa: PLW0603 - a process that declares families one by one reads its own words each time
     temporary = directory / "families.tmp"
     try:
         entries = ",\n".join(f"{json.dumps(name)}: {_entry(family)}" for name, family in sorted(merged.items()))
-        temporary.write_text(f"{{{entries}}}\n")
+        content = f"{{{entries}}}\n".encode()
+        temporary.write_bytes(content)
         temporary.replace(directory / FAMILIES_FILE)
+        _parsed = (content, merged)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()

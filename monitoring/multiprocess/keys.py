@@ -40,11 +40,13 @@ class Keys:
                 raise ValueError(raw[:100]) from None
             family, name, labels, text = content
             pairs = tuple(sorted(labels.items()))
-        if not all(isinstance(item, str) for item in (family, name, text, *labels.values())) or not family or not name:
+        if not (family and name and family.__class__ is name.__class__ is text.__class__ is str):
             raise ValueError(raw[:100])
         try:
             "".join((family, name, text, *labels, *labels.values())).encode()
             key = Key(family, name, pairs, text)
+        except TypeError:
+            raise ValueError(raw[:100]) from None
         except UnicodeEncodeError:
             key = None
         number = self.ids[raw] = len(self.parsed)

@@ -52,18 +52,14 @@ class FamilyLines:
         self.blocks: dict[Labels, tuple[int, list[float]]] = {}
         #: Info and Enum: the cells of each label set of the metric itself.
         self.groups: dict[Labels, list[int]] = {}
-        self._text: str | None = ""
-
-    def replace(self, place: int, line: str) -> None:
-        """Put another line in this place."""
-        self.lines[place] = line
-        self._text = None
+        #: All lines; None where one has changed.
+        self.joined: str | None = ""
 
     def text(self, *, openmetrics: bool) -> str:
         """Everything the family exposes; nothing where it is not declared and has no value."""
-        if self._text is None:
-            self._text = "".join(self.lines)
-        return self.heads[openmetrics] + self._text if self._text or self.declared else ""
+        if self.joined is None:
+            self.joined = "".join(self.lines)
+        return self.heads[openmetrics] + self.joined if self.joined or self.declared else ""
 
 
 class Placed:
@@ -117,7 +113,13 @@ class Layout:
     def place(self, sources: list[Source]) -> None:
         """Give every sample of the sources its place; only keys that came since the last time are looked at."""
         grown = [source for source in sources if self._placed(source).count < len(source.keys)]
-        self._learn([(source, source.keys[self._placed(source).count :]) for source in grown if source.type == "histogram"])
+        fresh: dict[Kind, dict[int, None]] = {}
+        for source in grown:
+            if source.type == "histogram":
+                more = source.keys[self._placed(source).count :]
+                cells = self._cells_of(source)
+                fresh.setdefault((source.type, source.mode), {}).update((number, None) for number in more if number not in cells)
+        self._learn(fresh)
         for source in grown:
             self._place(source, self._placed(source))
 
@@ -142,7 +144,7 @@ class Layout:
     def carried(self, source: Source) -> tuple[list[int], list[float]]:
         """Cells and amounts of what a source has lost and still counts."""
         cells = self._cells_of(source)
-        self._learn([(source, list(source.carried))])
+        self._learn({(source.type, source.mode): dict.fromkeys(number for number in source.carried if number not in cells)})
         pairs = [(cells[key], amount) for key, amount in source.carried.items()]
         return [cell for cell, _ in pairs if cell >= 0], [amount for cell, amount in pairs if cell >= 0]
 
@@ -163,10 +165,15 @@ class Layout:
 
     def write(self, cells: list[int], numbers: list[float]) -> None:
         """Render the lines whose number changed."""
-        owners, prefixes, number = self._owners, self._prefixes, render.number
+        owners, prefixes, low, high = self._owners, self._prefixes, -render.EXPONENT, render.EXPONENT
         for cell, value in zip(cells, numbers, strict=True):
             family, place = owners[cell]
-            family.replace(place, "" if value == 0.0 and is_no_value(value) else f"{prefixes[cell]}{number(value)}\n")
+            if low < value < high:
+                line = f"{prefixes[cell]}{value!r}\n" if value or not is_no_value(value) else ""
+            else:
+                line = f"{prefixes[cell]}{render.number(value)}\n"
+            family.lines[place] = line
+            family.joined = None
 
     def texts(self, *, openmetrics: bool) -> Iterator[tuple[str, str]]:
         """Name and exposition of each family, in order of name."""
@@ -208,13 +215,12 @@ class Layout:
                 cells.append(cell)
         return cell
 
-    def _learn(self, fresh: list[tuple[Source, list[int]]]) -> None:
+    def _learn(self, fresh: dict[Kind, dict[int, None]]) -> None:
         """Lay out label sets of histograms that nobody declared: all their bounds, of all files, have to be known first."""
         found: dict[tuple[str, Labels], set[float]] = {}
-        for source, numbers in fresh:
-            kind, cells = (source.type, source.mode), self._cells_of(source)
+        for kind, numbers in fresh.items():
             for number in numbers:
-                key = None if number in cells else self._keys.parsed[number]
+                key = self._keys.parsed[number]
                 family = self._family_of(key, kind)
                 if key is None or family is None or family.declared or family.stored_as != kind:
                     continue

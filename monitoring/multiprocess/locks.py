@@ -29,13 +29,10 @@ RUN = 2 * SLOTS
 FAMILIES = RUN + 1
 #: Taken shared while a slot is taken, exclusively while a run is joined or cleared. Everything below it belongs to the living.
 START = RUN + 2
-<<<<<<< HEAD
 ROLES = 1 << 42
-=======
 #: A view that writes how long its merges took holds one of these: it is nobody of the run.
 VIEWS = START + 64
 MOST_VIEWS = 1024
->>>>>>> f0b4e49 (Merged view that remembers: keys parsed once, files mapped, places found once, only changed lines rendered)
 
 #: One lock for what must not be half done when a process forks: a lease between lock and close, a new key in a value file. It is
 #: reentrant because a signal handler may write a metric while its own thread is here.

@@ -73,9 +73,9 @@ class Source:
         if self._words is not None and not self.trouble and inode == self._stand.inode:
             used, rewrites = self._header()
             stand = Stand(inode, used, rewrites)
-            if used == self._stand.used <= self.size and self._read(self._places, self._keywords):
+            if used == self._stand.used <= self.size and self._read():
                 return
-            if self._stand.used < used <= self.size and used % 8 == 0 and self._read(self._places, self._keywords):
+            if self._stand.used < used <= self.size and used % 8 == 0 and self._read():
                 self._continue(stand, keys)
                 return
         self._look_anew(keys)
@@ -184,28 +184,27 @@ class Source:
 
     def _append(self, records: _Records) -> None:
         """Keep where the records stand, and read them."""
-        if records.keys:
-            vectors = self._vectors
-            places = vectors.records(records.starts, records.lengths)
-            self._read(places, None)
-            if self.keys:
-                places = vectors.joined(self._places, places)
-                keywords = vectors.joined(self._keywords, self._keywords_read)
-            else:
-                keywords = self._keywords_read
-            self._places, self._keywords = places, keywords
-            self.keys += records.keys
-            self._read(places, keywords)
+        if not records.keys:
+            return
+        vectors = self._vectors
+        places = vectors.places(records.start, records.lengths)
+        _, keywords = vectors.read(self._words, places, None) or (None, None)
+        if self.keys:
+            places, keywords = vectors.joined(self._places, places), vectors.joined(self._keywords, keywords)
+        self._places, self._keywords = places, keywords
+        self.keys += records.keys
+        self._read()
 
-    def _read(self, places: Any, expected: Any) -> bool:
+    def _read(self) -> bool:
         """Read values through the mapping; False where the keys do no longer stand where they stood."""
-        if not len(places):
+        if not self.keys:
             return True
-        found = self._vectors.read(self._words, places, expected, moments=self._recent)
+        found = self._vectors.read(self._words, self._places, self._keywords)
         if found is None:
             return False
-        values, self.moments, self._keywords_read = found
-        self.values = values if self.slot is not None else self._vectors.valued(values)
+        self.values = found[0] if self.slot is not None else self._vectors.valued(found[0])
+        if self._recent:
+            self.moments = self._vectors.moments(self._words, self._places)
         return True
 
     def _amounts(self) -> dict[int, float]:
@@ -236,42 +235,37 @@ def source(path: str, vectors: PlainVectors) -> Source | None:
 
 
 class _Records(NamedTuple):
-    """What a scan found: of each record the key's number, where it begins, the key's length; and what ended the scan too early."""
+    """What a scan found: where the first record begins, of each its key's number and length; and what ended the scan too early."""
 
+    start: int
     keys: list[int]
-    starts: list[int]
     lengths: list[int]
     damage: str
 
 
 def _scan(data: bytes, start: int, used: int, keys: Keys) -> _Records:
     """The records of a file from byte `start` on, where `data` begins, up to the first damage."""
-    records = _Records([], [], [], "")
-    numbers, starts, sizes = records.keys, records.starts, records.lengths
-    size = len(data)
+    records = _Records(start, [], [], "")
+    found, add, sizes = keys.ids.get, records.keys.append, records.lengths.append
+    size, end, position = len(data), used - start, 0
+    whole = min(size, end)
     lengths = memoryview(data)[: size - size % 4].cast("i")
-    ids, end, position = keys.ids, used - start, 0
-    while position < end:
-        if position + 4 > size:
-            return records._replace(damage="truncated")
+    while position < whole - 3:
         length = lengths[position >> 2]
         following = position + 28 + length - (length + 4) % 8
-        if length <= 0 or following > end:
-            return records._replace(damage="corrupt")
-        if following > size:
-            return records._replace(damage="truncated")
+        if length <= 0 or following > whole:
+            return records._replace(damage="corrupt" if length <= 0 or following > end else "truncated")
         key = data[position + 4 : position + 4 + length]
-        number = ids.get(key)
+        number = found(key)
         if number is None:
             try:
                 number = keys.add(key)
             except ValueError:
                 return records._replace(damage="corrupt")
-        numbers.append(number)
-        starts.append(start + position)
-        sizes.append(length)
+        add(number)
+        sizes(length)
         position = following
-    return records
+    return records if position >= end else records._replace(damage="truncated")
 
 
 def _read_all(fd: int, start: int, end: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import inf
 from typing import TYPE_CHECKING
 
 from prometheus_client.openmetrics import exposition as upstream
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: From here on Go, and so every client, writes an exponent.
-_EXPONENT = 1e6
+EXPONENT = 1e6
 #: The classic format's words for OpenMetrics's types.
 _CLASSIC = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
 _SUFFIX = {"counter": "_total", "info": "_info"}
@@ -33,26 +32,23 @@ def head(name: str, kind: str, text: str, *, openmetrics: bool) -> str:
 
 def prefix(name: str, labels: Iterable[tuple[str, str]]) -> str:
     """A sample's line up to its value."""
-    pairs = ",".join([f'{_label_name(label)}="{_escaped(value)}"' for label, value in sorted(labels)])
+    pairs = ",".join(map(_pair, sorted(labels)))
     return f"{_metric_name(name)}{{{pairs}}} " if pairs else f"{_metric_name(name)} "
 
 
 def number(value: float) -> str:
     """A value as Go writes it."""
-    return repr(value) if -inf < value < _EXPONENT else floatToGoString(value)  # type: ignore[no-untyped-call,no-any-return]
+    return repr(value) if -EXPONENT < value < EXPONENT else floatToGoString(value)  # type: ignore[no-untyped-call,no-any-return]
 
 
-def _escaped(value: str) -> str:
+@lru_cache(maxsize=1 << 14)
+def _pair(pair: tuple[str, str]) -> str:
+    label, value = pair
     if "\\" in value or "\n" in value or '"' in value:
-        return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return value
+        value = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return f'{upstream.escape_label_name(label)}="{value}"'
 
 
 @lru_cache(maxsize=4096)
 def _metric_name(name: str) -> str:
     return upstream.escape_metric_name(name)
-
-
-@lru_cache(maxsize=4096)
-def _label_name(name: str) -> str:
-    return upstream.escape_label_name(name)

@@ -49,31 +49,34 @@ class PlainVectors:
         """Both vectors, one after the other."""
         return first + second
 
-    def records(self, starts: Sequence[int], lengths: Sequence[int]) -> Any:
-        """For records at these bytes, with keys of these lengths: which words to read of each.
+    def places(self, start: int, lengths: Sequence[int]) -> Any:
+        """For records one after the other from byte `start` on, with keys of these lengths: which words to read of each.
 
-        That is the word with which it begins, the word before its value (both belong to the key), the value, and its timestamp.
+        That is the word before its value, which ends the key, and the value.
         """
         places = []
-        for start, length in zip(starts, lengths, strict=True):
-            value = (start + 12 + length - (length + 4) % 8) >> 3
-            places += (start >> 3, value - 1, value, value + 1)
+        for length in lengths:
+            start += 28 + length - (length + 4) % 8
+            places += ((start >> 3) - 3, (start >> 3) - 2)
         return places
 
     def words(self, memory: memoryview[int]) -> Any:
         """Memory as 64-bit words."""
         return memory[: len(memory) - len(memory) % 8].cast("q")
 
-    def read(self, words: Any, places: Any, expected: Any, *, moments: bool) -> tuple[Any, Any, Any] | None:
-        """The values of the records at `places`, their timestamps if `moments`, and the words of their keys.
+    def read(self, words: Any, places: Any, expected: Any) -> tuple[Any, Any] | None:
+        """The values of the records at `places`, and the words that end their keys.
 
         None where those are not the expected ones: the file is another one than it was. `expected` None expects nothing.
         """
-        keys = [words[place] for number in range(0, len(places), 4) for place in places[number : number + 2]]
+        keys = [words[place] for place in places[::2]]
         if expected is not None and keys != expected:
             return None
-        values = [_float(words[place]) for place in places[2::4]]
-        return values, [_float(words[place]) for place in places[3::4]] if moments else [], keys
+        return [_float(words[place]) for place in places[1::2]], keys
+
+    def moments(self, words: Any, places: Any) -> Any:
+        """The timestamps of the records at `places`."""
+        return [_float(words[place + 1]) for place in places[1::2]]
 
     def take(self, vector: Any, at: Any) -> Any:
         """The entries at these positions."""
@@ -176,27 +179,28 @@ class NumpyVectors(PlainVectors):
     def joined(self, first: Any, second: Any) -> Any:
         return self._np.concatenate((first, second))
 
-    def records(self, starts: Sequence[int], lengths: Sequence[int]) -> Any:
-        begin, length = self.indexes(starts), self.indexes(lengths)
-        value = (begin + 12 + length - (length + 4) % 8) >> 3
-        return self._np.stack((begin >> 3, value - 1, value, value + 1), axis=1).ravel()
+    def places(self, start: int, lengths: Sequence[int]) -> Any:
+        length = self.indexes(lengths)
+        ends = start + self._np.cumsum(28 + length - (length + 4) % 8)
+        return self._np.stack(((ends >> 3) - 3, (ends >> 3) - 2), axis=1).ravel()
 
     def words(self, memory: memoryview[int]) -> Any:
         return self._np.frombuffer(memory, dtype=self._np.int64, count=len(memory) // 8)
 
-    def read(self, words: Any, places: Any, expected: Any, *, moments: bool) -> tuple[Any, Any, Any] | None:
+    def read(self, words: Any, places: Any, expected: Any) -> tuple[Any, Any] | None:
         # One pass over the file; clipping is several times as fast as checking positions that are known to be within.
         if len(self._scratch) < len(places):
             self._scratch = self._np.empty(len(places) + len(places) // 4, dtype=self._np.int64)
         found = self._scratch[: len(places)]
         words.take(places, out=found, mode="clip")
-        table = found.reshape(-1, 4)
         if expected is None:
-            expected = table[:, :2].copy()
-        elif not (table[:, :2] == expected).all():
+            expected = found[::2].copy()
+        elif not (found[::2] == expected).all():
             return None
-        values, stamps = (table[:, column].copy().view(self._np.float64) for column in (2, 3))
-        return values, stamps, expected
+        return found[1::2].copy().view(self._np.float64), expected
+
+    def moments(self, words: Any, places: Any) -> Any:
+        return words.take(places[1::2] + 1).view(self._np.float64)
 
     def take(self, vector: Any, at: Any) -> Any:
         return vector.take(at)

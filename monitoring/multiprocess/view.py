@@ -7,6 +7,7 @@ where that changed meanwhile.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -77,6 +78,15 @@ class MergedCollector:
     def _merge(self) -> inventory.Inventory:
         """Bring `_shown` and the lines up to date with the directory; gives the families that stand in no value file."""
         began = time.perf_counter()
+        collecting = gc.isenabled()
+        gc.disable()  # nothing here is garbage in cycles, and much is new: collections cost up to a third of a cold merge
+        try:
+            return self._merged(began)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _merged(self, began: float) -> inventory.Inventory:
         state = self._read()
         if len(self._keys) > self._most_keys:
             self._drop_keys()

@@ -49,7 +49,8 @@ def _write(directory: str, writes: list[Any]) -> None:
 
 
 def _comparable(found: dict[Any, float]) -> dict[Any, str]:
-    return {key: repr(value) for key, value in found.items()}
+    # -0.0 and 0.0 are one number; ours writes it without the sign.
+    return {key: repr(value + 0.0) for key, value in found.items()}
 
 
 @settings(max_examples=150, deadline=None)
