@@ -11,7 +11,7 @@ from . import layout, locks, render, store
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _TROUBLES = ("corrupt", "empty", "foreign", "missing", "not_regular", "truncated", "unreadable")
@@ -27,8 +27,8 @@ class Usage(NamedTuple):
 class Inventory:
     """The families of one scrape. A directory that is not ours shows only what is wrong in it."""
 
-    def __init__(self, path: Path, held: set[int], troubles: Counter[str], mixed: Counter[str], usage: Usage) -> None:
-        reasons = [({"reason": reason}, float(troubles[reason])) for reason in _TROUBLES]
+    def __init__(self, path: Path, held: set[int] | frozenset[int], troubles: Mapping[str, int], mixed: Counter[str], usage: Usage) -> None:
+        reasons = [({"reason": reason}, float(troubles.get(reason, 0))) for reason in _TROUBLES]
         self._families = []
         ours = (path / locks.LOCK_FILE).exists()
         if ours or troubles:

@@ -18,7 +18,7 @@ from . import render
 from .vectors import is_no_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from .families import Family
     from .keys import Key, Keys
@@ -110,7 +110,7 @@ class Layout:
             self._new_family(name, family.stored_as, family.help, family)
         self.stale = self.stale or not self._declared.keys() <= declared.keys()
 
-    def place(self, sources: list[Source]) -> None:
+    def place(self, sources: Sequence[Source]) -> None:
         """Give every sample of the sources its place; only keys that came since the last time are looked at."""
         grown = [source for source in sources if self._placed(source).count < len(source.keys)]
         fresh: dict[Kind, dict[int, None]] = {}

@@ -86,7 +86,13 @@ def opened(path: str) -> int | str:
 class _SignalInfo(ctypes.Structure):
     """The part of siginfo_t that tells where the fault was (sigaction(2))."""
 
-    _fields_ = (("number", ctypes.c_int), ("error", ctypes.c_int), ("code", ctypes.c_int), ("_", ctypes.c_int), ("address", ctypes.c_size_t))
+    _fields_ = (
+        ("number", ctypes.c_int),
+        ("error", ctypes.c_int),
+        ("code", ctypes.c_int),
+        ("_", ctypes.c_int),
+        ("address", ctypes.c_size_t),
+    )
 
 
 class _Action(ctypes.Structure):

@@ -50,6 +50,8 @@ class Source:
         self.size = 0
         #: Amounts of a counter, histogram or summary that the file has lost: they still count.
         self.carried: dict[int, float] = {}
+        #: Numbers of the keys, in the order of the file.
+        self.keys: list[int] = []
         #: What the view derived from `keys`, which it resets to None when they change.
         self.placed: Any = None
         self._vectors = vectors
@@ -177,7 +179,7 @@ class Source:
         self.trouble, self._stand, self._known, self._survivors = "", stand, True, frozenset()
 
     def _empty(self) -> None:
-        self.keys: list[int] = []
+        self.keys = []
         self._places = self._keywords = self._vectors.indexes([])
         self.values = self.moments = self._vectors.numbers([])
         self.placed = None

@@ -38,7 +38,7 @@ def prefix(name: str, labels: Iterable[tuple[str, str]]) -> str:
 
 def number(value: float) -> str:
     """A value as Go writes it."""
-    return repr(value) if -EXPONENT < value < EXPONENT else floatToGoString(value)  # type: ignore[no-untyped-call,no-any-return]
+    return repr(value) if -EXPONENT < value < EXPONENT else floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=1 << 14)

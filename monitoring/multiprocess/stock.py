@@ -11,7 +11,7 @@ import gc
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import prometheus_client
 from prometheus_client import metrics, registry, values
@@ -23,13 +23,14 @@ from .process import ProcessMetrics
 from .sampler import sampler
 from .store import store
 from .values import Value
-from .view import MergedCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
+
+    from .view import MergedCollector
 
 _pending: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -51,7 +52,7 @@ def patch(directory: Path, sample_seconds: float) -> None:
     sampler.prepare(sample_seconds)
     for metric in existing:
         _rebind(metric)
-    MergedRegistry.view = MergedCollector(None, str(directory))
+    MergedRegistry.path = str(directory)
     prometheus_client.REGISTRY.__class__ = MergedRegistry
     prometheus_client.REGISTRY._lock = locks.mutex  # type: ignore[assignment]
 
@@ -59,13 +60,19 @@ def patch(directory: Path, sample_seconds: float) -> None:
 class MergedRegistry(registry.CollectorRegistry):
     """The default registry after `install()`: its samples are those of all processes, each family once."""
 
-    view: MergedCollector
+    path: ClassVar[str]
+    _view: ClassVar[MergedCollector | None] = None
 
     def collect(self) -> Iterator[Metric]:
         """The merged families, target_info first where it is set."""
         if self.get_target_info():
             yield self._target_info_metric()  # type: ignore[no-untyped-call]
-        yield from self.view.collect()
+        if MergedRegistry._view is None:
+            # Only now: a worker whose metrics an exporter serves never merges, and never pays for what merging needs.
+            from .view import MergedCollector
+
+            MergedRegistry._view = MergedCollector(None, self.path)
+        yield from MergedRegistry._view.collect()
 
     def restricted_registry(self, names: Iterable[str]) -> Any:
         """A registry of the samples with these names."""

@@ -54,7 +54,7 @@ class PlainVectors:
 
         That is the word before its value, which ends the key, and the value.
         """
-        places = []
+        places: list[int] = []
         for length in lengths:
             start += 28 + length - (length + 4) % 8
             places += ((start >> 3) - 3, (start >> 3) - 2)
@@ -264,7 +264,7 @@ class NumpyVectors(PlainVectors):
 def vectors() -> PlainVectors:
     """Numpy's where it can be imported. It costs about 85 ms and 16 MB, so only a view asks."""
     try:
-        import numpy
+        import numpy as np
     except ImportError:
         return PlainVectors()
-    return NumpyVectors(numpy)
+    return NumpyVectors(np)

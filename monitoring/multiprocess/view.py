@@ -15,16 +15,17 @@ import time
 import weakref
 from collections import Counter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import families, files, inventory, lease, locks, reader, render, run
+from . import families, files, inventory, lease, reader, render, run
 from .keys import Keys
 from .layout import Layout
 from .scrapes import Scrapes
 from .vectors import vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import CollectorRegistry
@@ -50,6 +51,13 @@ class MergedCollector:
         self._path = Path(path)
         self._families_path = os.path.join(path, families.FAMILIES_FILE)
         self._vectors = vectors()
+        self._sources: dict[str, reader.Source]
+        self._families: bytes
+        self._declared: Mapping[str, families.Family]
+        self._keys: Keys
+        self._most_keys: int
+        self._layout: Layout
+        self._shown: Any
         self._forget()
         _views.add(self)
         if registry:
@@ -234,11 +242,9 @@ class MergedCollector:
         """With nothing: of another run, or in a forked child, whose parent may have been half way through a change."""
         self._generation = generation
         self._state = _State()
-        self._sources: dict[str, reader.Source] = {}
-        self._families = b""
-        self._declared: Mapping[str, families.Family] = {}
-        self._keys = Keys()
-        self._most_keys = _FEWEST_KEYS
+        self._sources = {}
+        self._families, self._declared = b"", {}
+        self._keys, self._most_keys = Keys(), _FEWEST_KEYS
         self._lay_out_anew({})
 
     def _forget(self) -> None:
@@ -251,10 +257,10 @@ class MergedCollector:
 class _State(NamedTuple):
     """What one reading of the directory found."""
 
-    shown: list[reader.Source] = []  # noqa: RUF012 - never changed
-    troubles: Counter[str] = Counter()
-    declared: Mapping[str, families.Family] = {}  # noqa: RUF012 - never changed
-    held: set[int] = set()  # noqa: RUF012 - never changed
+    shown: Sequence[reader.Source] = ()
+    troubles: Mapping[str, int] = MappingProxyType({})
+    declared: Mapping[str, families.Family] = MappingProxyType({})
+    held: set[int] | frozenset[int] = frozenset()
     usage: inventory.Usage = inventory.Usage(0, 0)
 
 
