@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .client import Client, Request, Tally, fetch
 from .processes import wait_dead, wait_until
-from .scraper import Scraper, total
+from .scraper import Scraper, total, view
 from .verdict import assert_bounded
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def test_children_of_a_uvicorn_worker_and_the_end_of_all_workers(harness: Harnes
 def test_fork_while_a_thread_counts(harness: Harness, variant: Variant) -> None:
     """No forked child hangs on a lock that was copied locked, and nothing is lost on either side."""
     server = harness.gunicorn(variant)
-    done = [json.loads(fetch(server.address, "/forkstorm").body) for _ in range(3)]
+    with Scraper(server.scrape) as scraper:
+        done = [json.loads(fetch(server.address, "/forkstorm").body) for _ in range(3)]
+    scraper.check()
+    assert_bounded(harness.directory, 2 + 2 + 1)
     samples = server.samples()
     for method in ("thread", "storm"):
         assert total(samples, "faults_children_total", method=method) == sum(part[method] for part in done)
@@ -63,7 +66,10 @@ def test_fork_while_a_thread_counts(harness: Harness, variant: Variant) -> None:
 def test_fork_while_a_thread_counts_in_a_bare_process(writers: Writers) -> None:
     """As above, without a server around."""
     writer = writers.start()
-    done = int(writer.ask("storm", 100))
+    with Scraper(view(writers.directory)) as scraper:
+        done = int(writer.ask("storm", 100))
+    scraper.check()
+    assert_bounded(writers.directory, 2)
     samples = writers.samples()
     assert total(samples, "bare_things_total", kind="storm") == 100
     assert total(samples, "bare_things_total", kind="thread") == done
@@ -76,7 +82,10 @@ def test_a_worker_that_forks_a_daemon(harness: Harness, variant: Variant) -> Non
         client.wait_answered(20)
         server.send(signal.SIGKILL, server.workers()[0])
         client.wait_answered(20)
+    server.wait_alive(2)
     scraper.check()
+    # Threads of one worker fork at once: as many children as the client has threads.
+    assert_bounded(harness.directory, 2 + 2 + 2)
     sent, acknowledged = sum(client.tally.sent.values()), sum(client.tally.acknowledged.values())
     counted = total(server.samples(), "faults_children_total", method="closed")
     assert 2 * acknowledged <= counted <= 2 * sent

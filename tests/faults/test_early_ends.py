@@ -10,7 +10,7 @@ import pytest
 from .client import Client, Connection, Request, Tally
 from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
-from .verdict import REQUESTS, assert_exact
+from .verdict import REQUESTS, assert_bounded, assert_exact
 
 if TYPE_CHECKING:
     from .harness import Harness, Variant
@@ -43,8 +43,10 @@ def test_kill_at_the_moment_of_the_answer(harness: Harness, variant: Variant) ->
                     server.send(signal.SIGKILL, victim)
             if dies:
                 wait_dead(victim)
+        server.wait_alive(1)
     scraper.check()
     assert_exact(server.samples(), tally)
+    assert_bounded(harness.directory, 1 + 2)
 
 
 def test_stream_killed_half_way(harness: Harness, variant: Variant) -> None:
@@ -71,6 +73,7 @@ def test_stream_killed_half_way(harness: Harness, variant: Variant) -> None:
     scraper.check()
     client.tally.add(streams)
     assert_exact(server.samples(), client.tally)
+    assert_bounded(harness.directory, 2 + 2)
 
 
 def test_client_that_leaves_half_way(harness: Harness, variant: Variant) -> None:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .bare import Writers
 
 
-def test_kills_at_the_first_write(writers: Writers, proof: bool) -> None:
+def test_kills_at_the_first_write(writers: Writers) -> None:
     """Each child may leave one increment that it could not acknowledge any more, and nothing else."""
-    kills, at_once = (600, 4) if proof else (200, 4)
+    kills, at_once = 600, 4
     anchor = writers.start()
     anchor.ask("inc")
     with Scraper(view(writers.directory), pause_seconds=0.005) as scraper:

@@ -12,7 +12,7 @@ import pytest
 from .client import Client, Request, fetch
 from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
-from .verdict import assert_exact
+from .verdict import assert_bounded, assert_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,6 +83,7 @@ def test_full_metrics_directory(harness: Harness, variant: Variant) -> None:
         )
     scraper.check()
     assert_exact(server.samples(), client.tally)
+    assert_bounded(harness.directory, 2 + 2)
 
 
 def test_worker_that_starts_on_a_full_directory(harness: Harness, variant: Variant) -> None:
@@ -90,14 +91,17 @@ def test_worker_that_starts_on_a_full_directory(harness: Harness, variant: Varia
     server = harness.gunicorn(variant)
     with Scraper(server.scrape) as scraper, Client(server.address, [Request("GET", "/ok")]) as client:
         client.wait_answered(100)
-        fill(harness.directory)
+        filler = fill(harness.directory)
         for _ in range(3):
             wait_until(lambda: len(server.workers()) == 2, "two workers run")
             victim = server.workers()[0]
             server.send(signal.SIGKILL, victim)
             wait_dead(victim)
             client.wait_answered(100)
+        server.wait_alive(2)
     scraper.check()
+    filler.unlink()
+    assert_bounded(harness.directory, 2 + 2)
     assert set(client.tally.statuses) == {200}, client.tally.statuses
     samples = server.samples()
     dropped = total(samples, "multiproc_dropped_observations_total")

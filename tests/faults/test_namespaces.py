@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .scraper import total
+from .processes import wait_until
+from .scraper import Scraper, total, view
 
 if TYPE_CHECKING:
     from .bare import Writers
@@ -32,9 +33,12 @@ def test_two_pid_namespaces(writers: Writers) -> None:
     first, second = writers.start(namespace=True), writers.start(namespace=True)
     assert first.ask("pid") == second.ask("pid")
     first.ask("gauge", 1)
-    for _ in range(10):
-        first.ask("inc", "a", 100)
-        second.ask("inc", "a", 100)
+    with Scraper(view(writers.directory)) as scraper:
+        for _ in range(10):
+            first.ask("inc", "a", 100)
+            second.ask("inc", "a", 100)
+        wait_until(lambda: len(scraper.history) > 3, "four scrapes")
+    scraper.check()
     second.ask("gauge", 1)
     assert total(writers.samples(), "bare_things_total") == 2000
     assert total(writers.samples(), "bare_alive") == 2
