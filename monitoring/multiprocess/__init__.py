@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .bootstrap import acquire, install
+from .bootstrap import acquire, install, per_worker
 
 if TYPE_CHECKING:
     from .view import MergedCollector
 
-__all__ = ["MergedCollector", "acquire", "install"]
+__all__ = ["MergedCollector", "acquire", "install", "per_worker"]
 
 
 def __getattr__(name: str) -> Any:

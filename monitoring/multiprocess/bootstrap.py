@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from . import directory as directories
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _installed: Path | None = None
+_per_worker: dict[int, object] = {}
+_Collector = TypeVar("_Collector")
 
 
 def install(path: str | os.PathLike[str] | None = None, *, sample_seconds: float = 2.0) -> None:
@@ -59,3 +61,17 @@ def acquire() -> None:
     from .store import store
 
     store.acquire()
+
+
+def per_worker(collector: _Collector) -> _Collector:
+    """Have a custom collector called in every worker, its samples under the label `worker` (`s3`), instead of in one for all.
+
+    Gives the collector back: `REGISTRY.register(per_worker(MyCollector()))`. Changes nothing once it is registered.
+    """
+    _per_worker[id(collector)] = collector
+    return collector
+
+
+def is_per_worker(collector: object) -> bool:
+    """Whether `per_worker` was asked for this collector."""
+    return id(collector) in _per_worker

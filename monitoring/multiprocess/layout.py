@@ -180,6 +180,10 @@ class Layout:
         for family in self._order:
             yield family.name, family.text(openmetrics=openmetrics)
 
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Name and type of each family."""
+        return ((family.name, family.type) for family in self._order if family.cells or family.declared)
+
     def metrics(self, shown: Any) -> Iterator[Metric]:
         """The families as prometheus_client's objects, with the numbers shown."""
         for family in self._order:

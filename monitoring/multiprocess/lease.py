@@ -76,6 +76,6 @@ def living_slots(directory: Path) -> tuple[set[int], set[int]]:
 def _clean(directory: Path, slot: int) -> None:
     for name in os.listdir(directory):
         gauge = name.endswith(f"_s{slot}.db") and name.startswith(_NOT_CONTINUED)
-        if gauge or name.endswith(f"_s{slot}.tmp"):
+        if gauge or name.endswith(f"_s{slot}.tmp") or name == f"collected_s{slot}.json":
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(directory / name)

@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from . import files, locks
 
 RUN_FILE = "run.json"
 _READY, _CLEARING = "ready", "clearing"
+_COLLECTED = re.compile(r"collected(_s\d+)?\.json")
 _log = logging.getLogger(__name__)
 
 
@@ -90,7 +92,7 @@ def clear(directory: Path, record: Run) -> Run:
     clearing = Run(record.generation + (not record.clearing), _CLEARING)
     _write(directory, clearing)
     for entry in list(os.scandir(directory)):
-        if entry.name.endswith((".db", ".tmp")) or entry.name == "families.json":
+        if entry.name.endswith((".db", ".tmp")) or entry.name == "families.json" or _COLLECTED.fullmatch(entry.name):
             if entry.is_dir(follow_symlinks=False):
                 _log.warning(
                     "left %s in the metrics directory: it is a directory, not a value file; remove it by hand",

@@ -18,6 +18,7 @@ from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
 from . import functions, locks, presence
+from .collectors import Collectors, custom
 from .families import Family
 from .process import ProcessMetrics
 from .sampler import sampler
@@ -53,6 +54,8 @@ def patch(directory: Path, sample_seconds: float) -> None:
     for metric in existing:
         _rebind(metric)
     MergedRegistry.path = str(directory)
+    MergedRegistry.collectors = Collectors()
+    MergedRegistry.collectors.prepare()
     prometheus_client.REGISTRY.__class__ = MergedRegistry
     prometheus_client.REGISTRY._lock = locks.mutex  # type: ignore[assignment]
 
@@ -61,7 +64,23 @@ class MergedRegistry(registry.CollectorRegistry):
     """The default registry after `install()`: its samples are those of all processes, each family once."""
 
     path: ClassVar[str]
+    collectors: ClassVar[Collectors]
     _view: ClassVar[MergedCollector | None] = None
+
+    def register(self, collector: Any) -> None:
+        """Add a collector. A custom one is not called here, also where it cannot describe itself: its names are seen when sampled."""
+        if custom(collector) and not hasattr(collector, "describe"):
+            with self._lock:
+                self._collector_to_names[collector] = []
+        else:
+            super().register(collector)
+        if custom(collector):
+            self.collectors.add(collector)
+
+    def unregister(self, collector: Any) -> None:
+        """Remove a collector; the families of a custom one go with the next sample."""
+        super().unregister(collector)
+        self.collectors.discard(collector)
 
     def collect(self) -> Iterator[Metric]:
         """The merged families, target_info first where it is set."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import families, files, inventory, lease, reader, render, run
+from . import collected, families, files, inventory, lease, reader, render, run
 from .keys import Keys
 from .layout import Layout
 from .scrapes import Scrapes
@@ -68,7 +68,7 @@ class MergedCollector:
         with self._lock:
             extra = self._merge()
             found = {metric.name: metric for metric in self._layout.metrics(self._shown)}
-            for metric in extra.metrics():
+            for metric in (*self._collected.beside(self._layout.names()), *extra.metrics()):
                 found.setdefault(metric.name, metric)
         yield from found.values()
 
@@ -77,6 +77,8 @@ class MergedCollector:
         with self._lock:
             extra = self._merge()
             texts = {name: text for name, text in self._layout.texts(openmetrics=openmetrics) if text}
+            for metric in self._collected.beside(self._layout.names()):
+                texts.setdefault(metric.name, self._collected.text(metric, openmetrics=openmetrics))
             for name, text in extra.texts(openmetrics=openmetrics):
                 texts.setdefault(name, text)
         if openmetrics:
@@ -164,11 +166,14 @@ class MergedCollector:
             if before.generation != self._generation:
                 self._begin(before.generation)
             if before.clearing:
+                self._collected.read(())
                 break
             self._scrapes.opened(before.generation)
             troubles, usage = self._refresh()
             self._read_declared()
             held, clean = lease.living_slots(self._path)
+            self._collected.read(clean)
+            troubles += self._collected.troubles
             if run.read(self._path) == before:
                 shown = [source for source in self._sources.values() if not source.live or source.slot is None or source.slot in clean]
                 return _State(shown, troubles, self._declared, held, usage)
@@ -251,6 +256,7 @@ class MergedCollector:
         self._lock = threading.Lock()
         self._reported: set[str] = set()
         self._scrapes = Scrapes(self._path)
+        self._collected = collected.Snapshots(self._path)
         self._begin(-1)
 
 
