@@ -31,6 +31,17 @@ class Stand(NamedTuple):
     rewrites: int
 
 
+class Mapped(NamedTuple):
+    """How a good file is read through its mapping: as `vectors.read` does, while inode, first word and size say that it is the same."""
+
+    inode: int
+    used: int
+    head: int
+    words: Any
+    places: Any
+    keywords: Any
+
+
 class Source:
     """A file's place in the directory and its last good samples: `values[i]` (and `moments[i]`) of the key `keys[i]`."""
 
@@ -64,6 +75,14 @@ class Source:
         self._mapping: mapped.Mapping
         self._words: Any = None
         self._empty()
+
+    @property
+    def mapped(self) -> Mapped:
+        """For reading in bulk, while there is no trouble."""
+        stand = self._stand
+        # Not the word that stands there now: what was appended since has to be noticed.
+        head = int.from_bytes(_HEADER.pack(stand.used, stand.rewrites), sys.byteorder, signed=True)
+        return Mapped(stand.inode, stand.used, head, self._words, self._places, self._keywords)
 
     def refresh(self, keys: Keys) -> None:
         """Look at the file again; on trouble keep the last good samples and say in `trouble` what it is."""

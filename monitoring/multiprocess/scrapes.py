@@ -41,29 +41,25 @@ class Scrapes:
 
     def opened(self, generation: int) -> None:
         """Have the files of this run; where that fails it is tried again later, and the view goes on without."""
-        if self._cells and generation == self._generation:
+        if generation == self._generation and (self._cells or time.monotonic() < self._not_before):
             return
-        if time.monotonic() < self._not_before:
-            return
-        self._cells = []
+        self._cells, self._generation = [], generation
         self._not_before = time.monotonic() + _RETRY_SECONDS
         # A read-only directory or a full disk is no fault of the scrape.
         with contextlib.suppress(OSError), locks.mutex:
-            if not (self._directory / locks.LOCK_FILE).exists():
-                return
-            fd = locks.open_lock_file(self._directory)
-            try:
-                # No run is cleared meanwhile: the files would be made for the one that ends.
-                locks.lock(fd, locks.START, shared=True, patience=1.0)
-                if run.read(self._directory).generation != generation:
-                    self._not_before = 0.0
-                    return
-                number = self._taken(fd)
-                self._cells = self._open(number)
-                self._generation = generation
-                locks.unlock(fd, locks.START)
-            finally:
-                os.close(fd)
+            if (self._directory / locks.LOCK_FILE).exists():
+                self._open_in_run(generation)
+
+    def _open_in_run(self, generation: int) -> None:
+        fd = locks.open_lock_file(self._directory)
+        try:
+            # No run is cleared meanwhile: the files would be made for the one that ends.
+            locks.lock(fd, locks.START, shared=True, patience=1.0)
+            if run.read(self._directory).generation == generation:
+                self._cells = self._open(self._taken(fd))
+            locks.unlock(fd, locks.START)
+        finally:
+            os.close(fd)
 
     def done(self, seconds: float) -> None:
         """Count one merge."""

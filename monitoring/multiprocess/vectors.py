@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NO_VALUE = -0.0
 _BITS, _DOUBLE = struct.Struct("q"), struct.Struct("d")
-_NO_VALUE_BITS = _BITS.unpack(_DOUBLE.pack(NO_VALUE))[0]
+NO_VALUE_BITS = _BITS.unpack(_DOUBLE.pack(NO_VALUE))[0]
 
 
 def _float(word: int) -> float:
@@ -162,7 +162,7 @@ class NumpyVectors(PlainVectors):
     """The same on numpy's arrays."""
 
     def __init__(self, numpy: Any) -> None:
-        self._np = numpy
+        self._np = self.numpy = numpy
         self._plain = PlainVectors()
         self._scratch = self.indexes([])
 
@@ -231,12 +231,12 @@ class NumpyVectors(PlainVectors):
     def extreme(self, totals: Any, cells: Any, values: Any, *, greater: bool) -> None:
         known = totals[cells]
         better = (values > known) if greater else (values < known)
-        better |= known.view(self._np.int64) == _NO_VALUE_BITS
-        better &= values.view(self._np.int64) != _NO_VALUE_BITS
+        better |= known.view(self._np.int64) == NO_VALUE_BITS
+        better &= values.view(self._np.int64) != NO_VALUE_BITS
         totals[cells] = self._np.where(better, values, known)
 
     def recent(self, totals: Any, stamps: Any, cells: Any, values: Any, moments: Any) -> None:
-        newer = (moments > self._np.maximum(stamps[cells], 0.0)) & (values.view(self._np.int64) != _NO_VALUE_BITS)
+        newer = (moments > self._np.maximum(stamps[cells], 0.0)) & (values.view(self._np.int64) != NO_VALUE_BITS)
         totals[cells[newer]], stamps[cells[newer]] = values[newer], moments[newer]
 
     def put(self, totals: Any, cells: Any, values: Any) -> None:
@@ -250,7 +250,7 @@ class NumpyVectors(PlainVectors):
         running = raw.cumsum(axis=1)
         last = running[:, -1]
         # Bounds that no file has had (-0.0 before the first number) read as 0, but in rows that have no number at all.
-        blank = last.view(self._np.int64) == _NO_VALUE_BITS
+        blank = last.view(self._np.int64) == NO_VALUE_BITS
         running += 0.0
         running[blank] = NO_VALUE
         totals[rows] = running

@@ -8,7 +8,6 @@ where that changed meanwhile.
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from . import collected, families, files, inventory, lease, reader, render, run
 from .keys import Keys
 from .layout import Layout
 from .scrapes import Scrapes
+from .sources import Reports, Sources
 from .vectors import vectors
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 50
 _FEWEST_KEYS = 1000
-_log = logging.getLogger(__name__)
 _views: weakref.WeakSet[MergedCollector] = weakref.WeakSet()
 
 
@@ -51,12 +50,13 @@ class MergedCollector:
         self._path = Path(path)
         self._families_path = os.path.join(path, families.FAMILIES_FILE)
         self._vectors = vectors()
-        self._sources: dict[str, reader.Source]
+        self._sources: Sources
         self._families: bytes
         self._declared: Mapping[str, families.Family]
         self._keys: Keys
         self._most_keys: int
         self._layout: Layout
+        self._laid_declared: Mapping[str, families.Family]
         self._shown: Any
         self._forget()
         _views.add(self)
@@ -101,22 +101,28 @@ class MergedCollector:
         if len(self._keys) > self._most_keys:
             self._drop_keys()
         layout = self._laid_out(state)
-        vectors = self._vectors
-        totals, stamps = vectors.blank(layout.size), vectors.blank(layout.size)
+        vectors, size = self._vectors, layout.size
+        together, others = self._sources.in_bulk(layout, state.shown)
         mixed: Counter[str] = Counter()
         with vectors.quiet():
-            for source in state.shown:
+            totals = together.totals(size) if together else vectors.blank(size)
+            stamps = vectors.blank(size)
+            for source in others:
                 self._add(source, totals, stamps)
-                mixed += source.placed.mixed
             layout.finish(totals, stamps)
-            layout.write(*vectors.changed(totals, vectors.grown(self._shown, layout.size)))
+            layout.write(*vectors.changed(totals, vectors.grown(self._shown, size)))
+        for source in state.shown:
+            if source.placed.mixed:
+                mixed += source.placed.mixed
         self._shown = totals
         self._scrapes.done(time.perf_counter() - began)
         return inventory.Inventory(self._path, state.held, state.troubles, mixed, state.usage)
 
     def _laid_out(self, state: _State) -> Layout:
         layout = self._layout
-        layout.declare(state.declared)
+        if state.declared is not self._laid_declared:
+            layout.declare(state.declared)
+            self._laid_declared = state.declared
         if not layout.stale:
             layout.place(state.shown)
         if layout.stale:
@@ -126,6 +132,7 @@ class MergedCollector:
 
     def _lay_out_anew(self, declared: Mapping[str, families.Family]) -> Layout:
         self._layout = Layout(self._keys, declared, self._vectors)
+        self._laid_declared = declared
         self._shown = self._vectors.blank(0)
         return self._layout
 
@@ -154,9 +161,9 @@ class MergedCollector:
         try:
             self._state = self._look()
         except OSError as error:
-            self._report("", f"metrics directory {self._path} cannot be read at the moment: {error}; the last values are shown")
+            self._reports.say("", f"metrics directory {self._path} cannot be read at the moment: {error}; the last values are shown")
         else:
-            self._reported.discard("")
+            self._reports.right("")
         return self._state
 
     def _look(self) -> _State:
@@ -175,47 +182,11 @@ class MergedCollector:
             self._collected.read(clean)
             troubles += self._collected.troubles
             if run.read(self._path) == before:
-                shown = [source for source in self._sources.values() if not source.live or source.slot is None or source.slot in clean]
-                return _State(shown, troubles, self._declared, held, usage)
+                return _State(self._sources.shown(clean), troubles, self._declared, held, usage)
         return _State()
 
     def _refresh(self) -> tuple[Counter[str], inventory.Usage]:
-        troubles: Counter[str] = Counter()
-        try:
-            names = sorted(os.listdir(self._path))
-        except OSError as error:
-            self._report(
-                str(self._path),
-                f"metrics directory {self._path} cannot be listed: {error}; the last values are kept",
-            )
-            names = []
-        usage = inventory.Usage(0, 0)
-        for name in names:
-            if not name.endswith(".db"):
-                continue
-            source = self._sources.get(name) or reader.source(os.path.join(self._path, name), self._vectors)
-            if source is None:
-                troubles["foreign"] += 1
-                self._report(name, f"{self._path / name} is not named as a value file is; it is left out")
-                continue
-            self._sources[name] = source
-            source.refresh(self._keys)
-            usage = inventory.Usage(usage.files + 1, usage.bytes + source.size)
-        present = set(names)
-        for name, source in list(self._sources.items()):
-            if name not in present:
-                source.lost("missing")
-            if source.trouble == "missing" and not len(source.values):
-                del self._sources[name]
-            elif source.trouble:
-                troubles[source.trouble] += 1
-                self._report(
-                    name,
-                    f"{source.path} is {source.trouble}; its last good values ({len(source.keys)} samples) are kept",
-                )
-            else:
-                self._reported.discard(name)
-        return troubles, usage
+        return self._sources.refresh(self._keys)
 
     def _read_declared(self) -> None:
         found = files.read_regular(self._families_path)
@@ -223,38 +194,32 @@ class MergedCollector:
         if content != self._families:
             declared = families.parse(content)
             if declared is None:
-                self._report(families.FAMILIES_FILE, f"{self._path / families.FAMILIES_FILE} is damaged; the last declarations are kept")
+                self._reports.say("families", f"{self._families_path} is damaged; the last declarations are kept")
                 return
             self._families, self._declared = content, declared
-            self._reported.discard(families.FAMILIES_FILE)
+            self._reports.right("families")
 
     def _drop_keys(self) -> None:
         """Forget keys that no file has any more: removed series must not fill a view for ever."""
-        used = {key for source in self._sources.values() for key in (*source.keys, *source.carried)}
+        used = self._sources.kept_keys()
         if len(used) <= len(self._keys) // 2:
             self._keys, renumbered = self._keys.kept(used)
-            for source in self._sources.values():
-                source.renumber(renumbered)
+            self._sources.renumber(renumbered)
             self._lay_out_anew(self._declared)
         self._most_keys = max(_FEWEST_KEYS, 2 * len(self._keys))
-
-    def _report(self, name: str, message: str) -> None:
-        if name not in self._reported:
-            self._reported.add(name)
-            _log.warning("%s", message)
 
     def _begin(self, generation: int) -> None:
         """With nothing: of another run, or in a forked child, whose parent may have been half way through a change."""
         self._generation = generation
         self._state = _State()
-        self._sources = {}
+        self._sources = Sources(self._path, self._vectors, self._reports)
         self._families, self._declared = b"", {}
         self._keys, self._most_keys = Keys(), _FEWEST_KEYS
         self._lay_out_anew({})
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._reported: set[str] = set()
+        self._reports = Reports()
         self._scrapes = Scrapes(self._path)
         self._collected = collected.Snapshots(self._path)
         self._begin(-1)

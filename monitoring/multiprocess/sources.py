@@ -1,0 +1,131 @@
+"""All value files of a directory, as a view knows them: which there are, what is wrong with them, and which are read in bulk."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from . import bulk, inventory, reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .keys import Keys
+    from .layout import Layout
+    from .reader import Source
+    from .vectors import PlainVectors
+
+_log = logging.getLogger(__name__)
+
+
+class Reports:
+    """What is wrong, each said once in the log until it has been right again."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, about: str, message: str) -> None:
+        """Log a message unless something was said about this already."""
+        if about not in self._said:
+            self._said.add(about)
+            _log.warning("%s", message)
+
+    def right(self, about: str) -> None:
+        """Let the next message be said again."""
+        self._said.discard(about)
+
+
+class Sources:
+    """The sources of one run, by file name; `refresh` looks at the directory again."""
+
+    def __init__(self, path: Path, vectors: PlainVectors, reports: Reports) -> None:
+        self._path = path
+        self._vectors = vectors
+        self._reports = reports
+        self._sources: dict[str, Source] = {}
+        self._bulk: bulk.Bulk | None = None
+
+    def shown(self, clean_slots: set[int]) -> list[Source]:
+        """Every source but those whose values ended with their writer."""
+        return [source for source in self._sources.values() if not source.live or source.slot is None or source.slot in clean_slots]
+
+    def refresh(self, keys: Keys) -> tuple[Counter[str], inventory.Usage]:
+        """Look at every file; gives how many are in trouble, by reason, and what all of them take."""
+        known = self._refresh_bulk(keys)
+        troubles: Counter[str] = Counter()
+        names = self._names()
+        files = size = 0
+        for name in names:
+            source = self._sources.get(name) or reader.source(os.path.join(self._path, name), self._vectors)
+            if source is None:
+                troubles["foreign"] += 1
+                self._reports.say(name, f"{self._path / name} is not named as a value file is; it is left out")
+                continue
+            if id(source) not in known:
+                self._sources[name] = source
+                source.refresh(keys)
+            files, size = files + 1, size + source.size
+        if len(self._sources) != files:
+            for name in self._sources.keys() - set(names):
+                self._sources[name].lost("missing")
+        for name in [name for name, source in self._sources.items() if source.trouble == "missing" and not len(source.values)]:
+            del self._sources[name]
+        for name, source in self._sources.items():
+            if source.trouble:
+                troubles[source.trouble] += 1
+                kept = f"its last good values ({len(source.keys)} samples) are kept"
+                self._reports.say(name, f"{source.path} is {source.trouble}; {kept}")
+            else:
+                self._reports.right(name)
+        return troubles, inventory.Usage(files, size)
+
+    def in_bulk(self, layout: Layout, shown: Sequence[Source]) -> tuple[bulk.Bulk | None, list[Source]]:
+        """What is added up in bulk, and the rest of the sources shown, all of them read and placed."""
+        fitting = [source for source in shown if bulk.fits(source)]
+        if self._bulk is None or self._bulk.layout is not layout or self._bulk.sources != fitting:
+            self.end_bulk()
+            self._bulk = bulk.bulk_of(self._vectors, layout, fitting)
+        if self._bulk is None:
+            return None, list(shown)
+        return self._bulk, [source for source in shown if not bulk.fits(source)]
+
+    def end_bulk(self) -> None:
+        """Read every source by itself again: their places, or the layout, are about to change."""
+        if self._bulk is not None:
+            self._bulk.close()
+            self._bulk = None
+
+    def kept_keys(self) -> set[int]:
+        """The numbers of all keys that a source has."""
+        return {key for source in self._sources.values() for key in (*source.keys, *source.carried)}
+
+    def renumber(self, numbers: dict[int, int]) -> None:
+        """Follow a table of keys that was made anew."""
+        self.end_bulk()
+        for source in self._sources.values():
+            source.renumber(numbers)
+
+    def _refresh_bulk(self, keys: Keys) -> set[int]:
+        """Read what is in bulk; the sources, by identity, that need no other look in this scrape."""
+        if self._bulk is None:
+            return set()
+        sources = self._bulk.sources
+        stale = self._bulk.read()
+        if stale:
+            self._bulk = None
+            for source in stale:
+                source.refresh(keys)
+        return set(map(id, sources))
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self._path) if name.endswith(".db"))
+        except OSError as error:
+            self._reports.say(
+                str(self._path),
+                f"metrics directory {self._path} cannot be listed: {error}; the last values are kept",
+            )
+            return []
