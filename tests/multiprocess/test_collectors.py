@@ -89,6 +89,31 @@ multiprocess.acquire()
         assert not family(view, "speaker_pid"), "nobody is alive: nothing is shown"
 
 
+def test_a_successor_says_nothing_before_its_collectors_have(metrics_directory: Path, environment: dict[str, str]) -> None:
+    """Collectors that take longer than anybody waits for them: what the dead one said stays until the successor's own answer."""
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+class Slow:
+    def collect(self):
+        time.sleep(1.5)
+        yield GaugeMetricFamily("slow_pid", "help", value=os.getpid())
+REGISTRY.register(Slow())
+multiprocess.acquire()
+"""
+    )
+    with Programs(metrics_directory, environment) as programs:
+        first = programs.start(program + STAY)
+        wait_until(lambda: family(view, "slow_pid"), "the first has spoken")
+        second = programs.start(program + STAY)
+        second.wait_for("up")
+        first.kill()
+        while (shown := family(view, "slow_pid")) == {(): first.pid}:
+            time.sleep(0.005)
+        assert shown == {(): second.pid}
+
+
 def test_no_event_loop_waits_for_a_collector(metrics_directory: Path, environment: dict[str, str]) -> None:
     """A heartbeat of 10 ms in a process whose collector sleeps 2 s, and a set_function that never returns."""
     program = (

@@ -57,8 +57,11 @@ multiprocess.install(sample_seconds=3600)
 from prometheus_client import Gauge, generate_latest
 multiprocess.acquire()
 time.sleep(0.3)
-Gauge("late", "help", multiprocess_mode="livesum").set_function(lambda: 7)
+late = Gauge("late", "help", multiprocess_mode="livesum")
+late.set_function(lambda: 7)
 while b"late 7.0" not in generate_latest(): time.sleep(0.01)
+late.set(1); late.inc(); late.dec()
+assert b"late 7.0" in generate_latest()
 print("shown", flush=True)
 """
     with Programs(metrics_directory, environment) as programs:
