@@ -69,10 +69,11 @@ def adopt(gauge: Any) -> None:
 
 
 def forget(gauge: Any) -> None:
-    """The gauge was removed: its function is not called any more."""
+    """A metric was removed: where it is a gauge with a function, that is not called any more."""
     with locks.mutex:
-        _gauges.discard(gauge)
-        gauge._sampled = None
+        if gauge in _gauges:
+            _gauges.discard(gauge)
+            gauge._sampled = None
 
 
 def _jobs() -> list[Job]:
