@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from monitoring.server import Limits
+
 from .client import Client, fetch
 from .processes import command_line, is_alive, marked, parent, wait_dead, wait_until
 from .scraper import Scraper
@@ -152,6 +154,7 @@ def test_gone_with_the_master(
         seconds = time.monotonic() - began
     print(f"the exporter ended {seconds:.3f} s after its master")
     record_property("gone_after_seconds", round(seconds, 3))
+    assert seconds < Limits().leave_unread, "it took the time that only a living master leaves"
     if number is not signal.SIGQUIT:  # a master that quits waits for its exporter
         assert not list(harness.directory.glob("exporter.*")), "it left its socket"
 
