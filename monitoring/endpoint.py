@@ -72,7 +72,8 @@ class Scrapes:
             await _send(refused, scope, send)
             return
         try:
-            await asyncio.wait_for(self._places.acquire(), _QUEUE_SECONDS)
+            async with asyncio.timeout(_QUEUE_SECONDS):
+                await self._places.acquire()
         except TimeoutError:
             await _send(plain(503, b"too many scrapes at once\n", (b"retry-after", b"1")), scope, send)
             return

@@ -80,9 +80,10 @@ def everything(client: socket.socket) -> bytes:
 
 
 def sip(client: socket.socket) -> None:
-    """Read slowly, to the end."""
+    """Read slowly, for half a minute at most."""
     pause = threading.Event()
-    while client.recv(1000):
+    for _ in range(3000):
+        client.recv(1000)
         pause.wait(0.01)
 
 
@@ -243,20 +244,28 @@ def test_one_who_has_closed_his_end_is_answered() -> None:
 
 def test_a_leaving_server_answers_who_waits_in_its_queue_and_then_refuses() -> None:
     serving = Serving(Limits())
-    with serving.send(GET.replace(b"metrics", b"later")) as waits, serving.connect() as late:
+    clients: list[socket.socket] = []
+
+    def leave() -> None:
+        clients.append(serving.send(GET))  # in the loop's own thread: nobody can have accepted it
+        clients.append(serving.connect())
+        serving.server.leave(30.0)
+
+    with serving.send(GET.replace(b"metrics", b"later")) as waits:
         wait_until(lambda: serving.waiting, "it waits")
-        ended = threading.Thread(target=serving.end)
-        serving.server.soon(lambda: serving.server.leave(30.0))
+        serving.server.soon(leave)
         serving.server._wake()
-        wait_until(lambda: not serving.server._listening, "it leaves")
+        wait_until(lambda: len(clients) == 2 and not serving.server._listening, "it leaves")
         with pytest.raises(ConnectionRefusedError):
             serving.connect()
-        late.sendall(GET)
-        assert status(everything(late)) == 200
+        asked, silent = clients
+        with asked, silent:
+            assert status(everything(asked)) == 200
+            silent.sendall(GET)
+            assert status(everything(silent)) == 200
         serving.waiting.pop()(plain(200, b"now"))
         assert status(everything(waits)) == 200
-        ended.start()
-        ended.join()
+    serving.end()
     assert not serving.thread.is_alive()
 
 
