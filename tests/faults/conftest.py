@@ -32,6 +32,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("repeat", range(REPEATS))
 
 
+@pytest.fixture
+def proof() -> bool:
+    """Tell whether this is the long run."""
+    return bool(REPEATS)
+
+
 @pytest.fixture(autouse=True)
 def repeat() -> int:
     """Number the repetition; the long run parametrizes it."""
