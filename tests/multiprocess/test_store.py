@@ -52,7 +52,8 @@ for child in made: child.inc()
     assert len(counted) == 40, "there is room again"
     refused = dropped(metrics_directory, "no_space")
     assert refused > 0, "the limit refused nothing: the test proves nothing"
-    assert sum(counted.values()) + refused == 80
+    # The kit's own series (process_* and the like) may be refused as well, and are counted with them.
+    assert sum(counted.values()) < 80 <= sum(counted.values()) + refused
 
 
 @pytest.fixture
