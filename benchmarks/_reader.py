@@ -134,7 +134,7 @@ def _timed(render: Render) -> float:
 
 
 def _digest(body: bytes) -> str:
-    samples = sorted(line for line in body.splitlines() if not line.startswith((b"#", b"multiproc_")))
+    samples = sorted(line for line in body.splitlines() if not line.startswith((b"#", b"multiproc_", b"process_", b"python_")))
     digest = hashlib.sha256(b"\n".join(samples)).hexdigest()
     return f"{len(samples)} {digest}"
 

@@ -84,13 +84,13 @@ class Sources:
 
     def in_bulk(self, layout: Layout, shown: Sequence[Source]) -> tuple[bulk.Bulk | None, list[Source]]:
         """What is added up in bulk, and the rest of the sources shown, all of them read and placed."""
-        fitting = [source for source in shown if bulk.fits(source)]
-        if self._bulk is None or self._bulk.layout is not layout or self._bulk.sources != fitting:
+        fitting, others = [], []
+        for source in shown:
+            (fitting if bulk.fits(source) else others).append(source)
+        if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting:
             self.end_bulk()
             self._bulk = bulk.bulk_of(self._vectors, layout, fitting)
-        if self._bulk is None:
-            return None, list(shown)
-        return self._bulk, [source for source in shown if not bulk.fits(source)]
+        return (None, list(shown)) if self._bulk is None else (self._bulk, others)
 
     def end_bulk(self) -> None:
         """Read every source by itself again: their places, or the layout, are about to change."""
