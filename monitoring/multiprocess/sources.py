@@ -84,7 +84,8 @@ class Sources:
 
     def in_bulk(self, layout: Layout, shown: Sequence[Source]) -> tuple[bulk.Bulk | None, list[Source]]:
         """What is added up in bulk, and the rest of the sources shown, all of them read and placed."""
-        fitting, others = [], []
+        fitting: list[Source] = []
+        others: list[Source] = []
         for source in shown:
             (fitting if bulk.fits(source) else others).append(source)
         if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting:
