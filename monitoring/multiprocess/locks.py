@@ -10,6 +10,7 @@ belongs to the living. A role (election.py) is the byte `ROLES` + a 40-bit hash 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -20,6 +21,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 LOCK_FILE = "lease.lock"
@@ -29,6 +31,10 @@ RUN = 2 * SLOTS
 FAMILIES = RUN + 1
 #: Taken shared while a slot is taken, exclusively while a run is joined or cleared. Everything below it belongs to the living.
 START = RUN + 2
+#: Held while samples of other slots are edited (removed), and while a file with samples in it is replaced by another.
+EDIT = START + 1
+#: Guards the log of series that the cap counts.
+SERIES = START + 2
 ROLES = 1 << 42
 #: A view that writes how long its merges took holds one of these: it is nobody of the run.
 VIEWS = START + 64
@@ -90,6 +96,21 @@ def lock(fd: int, start: int, *, shared: bool = False, patience: float = 30.0) -
             raise TimeoutError(errno.ETIMEDOUT, message)
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
+
+
+@contextlib.contextmanager
+def alone(directory: Path, position: int, *, patience: float = 5.0) -> Iterator[bool]:
+    """Hold one byte while in here, away from forks; without patience tell whether it was free, else TimeoutError says that it was not."""
+    with mutex:
+        fd = open_lock_file(directory)
+        try:
+            if patience:
+                lock(fd, position, patience=patience)
+                yield True
+            else:
+                yield try_lock(fd, position)
+        finally:
+            os.close(fd)
 
 
 def unlock(fd: int, start: int, length: int = 1) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import mapped
 from .files import LACKING
+from .records import Lineage, removed
 
 if TYPE_CHECKING:
     from .keys import Keys
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 _GAUGE_MODES = frozenset({"all", "min", "max", "sum", "mostrecent", "liveall", "livemin", "livemax", "livesum", "livemostrecent"})
 _CUMULATIVE = frozenset({"counter", "histogram", "summary"})
-_HEADER = struct.Struct("ii")
+_HEADER = struct.Struct("iI")
 
 
 class Stand(NamedTuple):
-    """Which file stands at a path: its inode, the bytes in use, and how often its holder has rewritten it without removed series."""
+    """Which file stands at a path: its inode, the bytes in use, and how it came to be."""
 
     inode: int
     used: int
-    rewrites: int
+    lineage: Lineage
 
 
 class Mapped(NamedTuple):
@@ -70,7 +71,7 @@ class Source:
         self._recent = mode.endswith("mostrecent")
         self._survivors: frozenset[int] = frozenset()
         self._known = False
-        self._stand = Stand(0, 0, 0)
+        self._stand = Stand(0, 0, Lineage(0, 0))
         self._inode = 0
         self._mapping: mapped.Mapping
         self._words: Any = None
@@ -92,8 +93,8 @@ class Source:
             return
         inode, self.size = found
         if self._words is not None and not self.trouble and inode == self._stand.inode:
-            used, rewrites = self._header()
-            stand = Stand(inode, used, rewrites)
+            used, lineage = self._header()
+            stand = Stand(inode, used, lineage)
             if used == self._stand.used <= self.size and self._read():
                 return
             if self._stand.used < used <= self.size and used % 8 == 0 and self._read():
@@ -124,7 +125,7 @@ class Source:
         if len(content) < _HEADER.size:
             self.lost("empty" if not content else "truncated")
             return
-        used, rewrites = _HEADER.unpack_from(content)
+        used, word = _HEADER.unpack_from(content)
         used = used or _HEADER.size
         if used < _HEADER.size or used % 8:
             self.lost("corrupt")
@@ -134,7 +135,7 @@ class Source:
             self.lost(records.damage)
             self._survivors = frozenset(records.keys)
             return
-        self._begin(records, Stand(self._inode, used, rewrites))
+        self._begin(records, Stand(self._inode, used, Lineage.of(word)))
 
     def _open(self, start: int, stand: Stand | None) -> bytes | str:
         """The bytes in use from `start` on, with the file mapped behind them; or why there are none.
@@ -167,9 +168,10 @@ class Source:
             os.close(fd)
         return content
 
-    def _header(self) -> tuple[int, int]:
+    def _header(self) -> tuple[int, Lineage]:
         word = int(self._words[0])
-        return _HEADER.unpack(word.to_bytes(8, sys.byteorder, signed=True))
+        used, lineage = _HEADER.unpack(word.to_bytes(8, sys.byteorder, signed=True))
+        return used, Lineage.of(lineage)
 
     def lost(self, reason: str) -> None:
         """The file cannot be read: what it said last stays, except for gauges of a file that is gone."""
@@ -190,11 +192,15 @@ class Source:
         former = self._amounts() if self._known and self._cumulative else {}
         damaged = bool(self.trouble)
         replaced = stand.inode != self._stand.inode
-        rewritten = replaced and not damaged and stand.rewrites > self._stand.rewrites
+        rewritten = replaced and not damaged and self.slot is not None and stand.lineage.continues(self._stand.lineage)
         self._empty()
         self._append(records)
         if former and not rewritten and (damaged or replaced or stand.used < self._stand.used):
             self._carry(former, began_again=damaged and replaced)
+        if rewritten and self.carried:
+            # What the rewrite dropped was removed by its users, with all that had been lost of it.
+            present = frozenset(self.keys)
+            self.carried = {key: amount for key, amount in self.carried.items() if key in present}
         self.trouble, self._stand, self._known, self._survivors = "", stand, True, frozenset()
 
     def _empty(self) -> None:
@@ -226,6 +232,9 @@ class Source:
         self.values = found[0] if self.slot is not None else self._vectors.valued(found[0])
         if self._recent:
             self.moments = self._vectors.moments(self._words, self._places)
+        if self.carried:
+            gone = {key for key, value in zip(self.keys, self.values, strict=True) if key in self.carried and removed(value)}
+            self.carried = {key: amount for key, amount in self.carried.items() if key not in gone}
         return True
 
     def _amounts(self) -> dict[int, float]:
@@ -238,6 +247,8 @@ class Source:
         """Another file stands here, or the same one repaired: what it lacks of the last good samples is added from now on."""
         fresh = dict(zip(self.keys, map(float, self.values), strict=True))
         for key, last in former.items():
+            if removed(fresh.get(key, 0.0)):
+                continue
             carried = self.carried.get(key, 0.0)
             missing = last - carried - fresh.get(key, 0.0)
             if missing > 0.0:  # else nothing was lost, or the file was put back as it had been

@@ -1,7 +1,7 @@
 """Methods of prometheus_client's stock classes, patched in place: names that others imported earlier keep working.
 
 What changes: values live in slots; every family is declared; a histogram's series are made together; Info and Enum are exported;
-the default registry gives the merged view.
+a removal concerns all workers; most recent gauges take `inc()`; the default registry gives the merged view.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import prometheus_client
 from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
-from . import functions, locks, presence
+from . import functions, locks, presence, removal
 from .collectors import Collectors, custom
 from .families import Family
 from .process import ProcessMetrics
@@ -46,6 +46,8 @@ def patch(directory: Path, sample_seconds: float) -> None:
         _wrap_together(kind)
     _wrap_info()
     _wrap_enum()
+    _allow_recent_additions()
+    removal.patch(forget=_forget)
     presence.prepare()
     store.on_lease.append(_write_pending)
     functions.patch()
@@ -179,11 +181,33 @@ def _wrap_enum() -> None:
     metrics.Enum._metric_init, metrics.Enum.state = _metric_init, state  # type: ignore[method-assign]
 
 
+def _allow_recent_additions() -> None:
+    """Most recent gauges take `inc()` and `dec()`: what this worker set last, plus the amount, is the most recent from now on."""
+
+    def inc(self: Any, amount: float = 1) -> None:
+        """Increment gauge by the given amount."""
+        self._raise_if_not_observable()
+        self._value.inc(amount)
+
+    def dec(self: Any, amount: float = 1) -> None:
+        """Decrement gauge by the given amount."""
+        self._raise_if_not_observable()
+        self._value.inc(-amount or 0.0)
+
+    metrics.Gauge.inc, metrics.Gauge.dec = inc, dec  # type: ignore[method-assign]
+
+
 def _remember(metric: Any, at: float | None = None) -> None:
     metric._set_at = at or time.time()
     _pending.add(metric)
     if store.slot is not None:
         _write_described(metric)
+
+
+def _forget(child: Any) -> None:
+    """A child was removed: nothing writes it again by itself."""
+    _pending.discard(child)
+    functions.forget(child)
 
 
 def _write_pending() -> None:

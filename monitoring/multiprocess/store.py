@@ -42,6 +42,7 @@ class Store:
         self._lease: lease.Lease | None = None
         self._files: dict[str, ValueFile] = {}
         self._values: list[weakref.ref[Value]] = []
+        self._prune_at = 1000
         self._collecting: list[Value] | None = None
         self._busy = False
         self._put_off: list[tuple[Any, ...]] = []
@@ -83,10 +84,10 @@ class Store:
             if self._collecting is not None:
                 self._collecting.append(value)
                 return
-            self._values.append(weakref.ref(value))
+            self._keep([value])
             if value.eager and self._lease and not self._busy:
                 with self._working():
-                    self._attach(value.group)
+                    self._attach_new(value.group)
                 self._catch_up()
 
     @contextmanager
@@ -100,10 +101,10 @@ class Store:
                 group, self._collecting = self._collecting, outer
                 for value in group:
                     value.group = group
-                self._values.extend(map(weakref.ref, group))
+                self._keep(group)
                 if group and self._lease and not self._busy:
                     with self._working():
-                        self._attach(group)
+                        self._attach_new(group)
                     self._catch_up()
 
     def write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
@@ -113,6 +114,14 @@ class Store:
                 self._put_off.append((value, operation, *arguments))
                 return
             self._write(value, operation, *arguments)
+            self._catch_up()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Hold off this process's slow path, signal handlers included, while the files are edited."""
+        with locks.mutex:
+            with self._working():
+                yield
             self._catch_up()
 
     def forget(self) -> None:
@@ -189,9 +198,32 @@ class Store:
         assert self.directory is not None
         file = self._files.get(prefix)
         if file is None:
-            file = self._files[prefix] = ValueFile(self.directory / f"{prefix}_s{self._lease.slot}.db")
+            file = self._files[prefix] = ValueFile(self.directory / f"{prefix}_s{self._lease.slot}.db", self._moved)
         for value, (view, index) in zip(values, file.ensure([value.key for value in values]), strict=True):
-            value.attach(view, index, file.found.get(value.key))
+            value.attach(view, index)
+
+    def _attach_new(self, group: list[Value]) -> None:
+        if self._attach(group):
+            for value in group:
+                value.revive()
+
+    def _moved(self, file: ValueFile, ended: list[memoryview[float]]) -> None:
+        """A file was rewritten: its values follow; one whose sample was dropped gets a new one at its next write."""
+        gone = set(map(id, ended))
+        for reference in self._values:
+            value = reference()
+            if value is not None and id(value._view) in gone and value.key in file.cells:
+                value.move(*file.cells[value.key])
+
+    def _keep(self, values: list[Value]) -> None:
+        self._values.extend(map(weakref.ref, values))
+        if len(self._values) > self._prune_at:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Forget values that nobody holds any more: label sets may come and go for ever."""
+        self._values = [reference for reference in self._values if reference() is not None]
+        self._prune_at = 2 * len(self._values) + 1000
 
     def _attach_all(self) -> None:
         """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
@@ -204,7 +236,7 @@ class Store:
                 for reason, count in self._dropped_in_memory.items():
                     self._dropped[reason].inc(count)
                     self._dropped_in_memory[reason] = 0.0
-            self._values = [reference for reference in self._values if reference() is not None]
+            self._prune()
             living = [value for reference in self._values if (value := reference()) is not None]
             wanted = [value for value in living if value.eager and not value.attached]
             if wanted and not self._attach(wanted):

@@ -1,17 +1,21 @@
 """The value class that stands in for `prometheus_client.values.ValueClass`: one double in the mapped file of this process's slot.
 
 An increment is one statement on a memoryview of doubles, which the GIL makes whole: no lock, no system call. A value without a
-file (no slot yet, a fork, a full disk) has a view that refuses access, and takes the slow path through `store`.
+file (no slot yet, a fork, a full disk, a file being rewritten) has a view that refuses access, and takes the slow path through
+`store`. Whoever removes a series writes -0.0 into its cells; an addition begins at 0 then, and no write of ours leaves -0.0.
 """
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prometheus_client.mmap_dict import mmap_key
 
 from . import locks
+from .records import removed
 from .store import store
 
 if TYPE_CHECKING:
@@ -68,16 +72,17 @@ class Value:
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Replace the value of this slot."""
         try:
-            self._view[self._i] = float(value)
+            self._view[self._i] = float(value) + 0.0
         except _DETACHED_ERRORS:
             store.write(self, self.set, value, timestamp)
 
     def get(self) -> float:
         """The value of this slot; 0 before the first write."""
         try:
-            return self._view[self._i]
+            return self._own()
         except _DETACHED_ERRORS:
-            return 0.0
+            with locks.mutex:  # its file may be about to be rewritten
+                return self._own() if self.attached else 0.0
 
     def set_exemplar(self, exemplar: object) -> None:
         """Exemplars are not kept in multiprocess mode, as upstream."""
@@ -95,10 +100,22 @@ class Value:
             return False
         return True
 
-    def attach(self, view: memoryview[float], index: int, found: tuple[float, float] | None) -> None:  # noqa: ARG002 - for gauges
-        """Write to `view[index]` from now on; `found` is what the slot's former holder left there, if anything."""
+    def attach(self, view: memoryview[float], index: int) -> None:
+        """Write to `view[index]` from now on."""
+        self.move(view, index)
+
+    def move(self, view: memoryview[float], index: int) -> None:
+        """The file was rewritten: the same sample stands at `view[index]` now."""
         self._i = index
         self._view = view
+
+    def revive(self) -> None:
+        """The series was asked for anew: one that shows before its first write shows 0 again where it had been removed."""
+        if self.eager and removed(self._view[self._i]):
+            self._view[self._i] = 0.0
+
+    def _own(self) -> float:
+        return self._view[self._i] + 0.0
 
 
 class DirectGauge(Value):
@@ -109,60 +126,83 @@ class DirectGauge(Value):
 
 
 class SumGauge(Value):
-    """Mode sum: what the former holders left plus the holder's own."""
+    """Mode sum: what the former holders left, which the timestamp keeps, plus the holder's own."""
 
-    __slots__ = ("base",)
-
-    def attach(self, view: memoryview[float], index: int, found: tuple[float, float] | None) -> None:
-        self.base = found[0] if found else 0.0
-        super().attach(view, index, found)
+    __slots__ = ()
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         try:
-            self._view[self._i] = self.base + float(value)
-        except (*_DETACHED_ERRORS, AttributeError):
+            value = float(value)
+            self._view[self._i] = self._view[self._i + 1] + value + 0.0
+        except _DETACHED_ERRORS:
             store.write(self, self.set, value, timestamp)
 
-    def get(self) -> float:
-        try:
-            return self._view[self._i] - self.base
-        except (*_DETACHED_ERRORS, AttributeError):
-            return 0.0
+    def _own(self) -> float:
+        return self._view[self._i] - self._view[self._i + 1]
 
 
-class ExtremeGauge(Value):
-    """Modes max and min: the greater or smaller of what the former holders left and the holder's own; unset until set."""
+class _OwnGauge(Value):
+    """Modes that show something else than what this worker itself set: unset until set, and `own` is what it set."""
 
     eager = False
-    __slots__ = ("base", "own")
-    greater: ClassVar[bool] = True
+    __slots__ = ("own",)
 
-    def attach(self, view: memoryview[float], index: int, found: tuple[float, float] | None) -> None:
-        self.base = found[0] if found else None
+    def attach(self, view: memoryview[float], index: int) -> None:
         self.own = 0.0
-        super().attach(view, index, found)
+        super().attach(view, index)
 
     def inc(self, amount: float) -> None:
-        self._put(amount, add=True)
+        self._begin(float(amount), time.time(), add=True)
 
-    def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - upstream's signature
-        self._put(value, add=False)
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        self._begin(float(value) + 0.0, float(timestamp or 0.0), add=False)
 
-    def get(self) -> float:
-        return self.own if self.attached else 0.0
+    def _own(self) -> float:
+        return 0.0 if removed(self._view[self._i]) else self.own
 
-    def _put(self, amount: float, *, add: bool) -> None:
-        amount = float(amount)
-        if not self.attached:
-            store.write(self, self.inc if add else self.set, amount)
-            return
-        # From here on no call: other threads cannot come between these statements.
+    def _begin(self, amount: float, at: float, *, add: bool) -> None:
+        try:
+            now = self._view[self._i]
+            if not now and removed(now):
+                with locks.mutex:
+                    if removed(self._view[self._i]):
+                        self._forget()
+                    self._put(amount, at, add=add)
+            else:
+                self._put(amount, at, add=add)
+        except _DETACHED_ERRORS:
+            store.write(self, self._begin_again, amount, at, add)
+
+    def _begin_again(self, amount: float, at: float, add: bool) -> None:
+        self._begin(amount, at, add=add)
+
+    def _forget(self) -> None:
+        """The series was removed."""
+        self.own = 0.0
+
+    def _put(self, amount: float, at: float, *, add: bool) -> None:
+        """Write, without a call: other threads cannot come between these statements."""
+        raise NotImplementedError
+
+
+class ExtremeGauge(_OwnGauge):
+    """Modes max and min: the greater or smaller of what the former holders left, which the timestamp keeps, and the holder's own."""
+
+    greater: ClassVar[bool] = True
+    __slots__ = ()
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._view[self._i + 1] = math.nan
+
+    def _put(self, amount: float, at: float, *, add: bool) -> None:  # noqa: ARG002 - for the most recent
+        view, i = self._view, self._i
+        base = view[i + 1]  # not a number where nobody left anything, and every comparison with that is false
         own = self.own + amount if add else amount
         self.own = own
-        base = self.base
-        if base is not None and (base > own if self.greater else base < own):
+        if base > own if self.greater else base < own:
             own = base
-        self._view[self._i] = own
+        view[i] = own + 0.0
 
 
 class MinGauge(ExtremeGauge):
@@ -172,19 +212,17 @@ class MinGauge(ExtremeGauge):
     __slots__ = ()
 
 
-class RecentGauge(Value):
-    """Modes mostrecent and livemostrecent: a value and the moment at which it was set."""
+class RecentGauge(_OwnGauge):
+    """Modes mostrecent and livemostrecent: a value and the moment at which it was set. `inc` adds to what this worker set last."""
 
-    eager = False
     __slots__ = ()
 
-    def set(self, value: float, timestamp: float | None = None) -> None:
-        value, at = float(value), float(timestamp or 0.0)
-        try:
-            self._view[self._i] = value
-            self._view[self._i + 1] = at
-        except _DETACHED_ERRORS:
-            store.write(self, self.set, value, timestamp)
+    def _put(self, amount: float, at: float, *, add: bool) -> None:
+        view, i = self._view, self._i
+        own = self.own + amount if add else amount
+        view[i] = own + 0.0
+        view[i + 1] = at
+        self.own = own
 
 
 _BY_MODE: dict[str, type[Value]] = {
