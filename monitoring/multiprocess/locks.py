@@ -99,7 +99,7 @@ def lock(fd: int, start: int, *, shared: bool = False, patience: float = 30.0) -
 
 
 @contextlib.contextmanager
-def alone(directory: Path, position: int, *, patience: float = 5.0) -> Iterator[bool]:
+def alone(directory: Path, position: int, *, patience: float = WRITER_PATIENCE) -> Iterator[bool]:
     """Hold one byte while in here, away from forks; without patience tell whether it was free, else TimeoutError says that it was not."""
     with mutex:
         fd = open_lock_file(directory)
