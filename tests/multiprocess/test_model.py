@@ -160,7 +160,10 @@ class Service(RuleBasedStateMachine):
     @invariant()
     def view_tells_the_truth(self) -> None:
         truth, shown = self.expected(), own(self.view)
-        assert shown == truth
+        # A bound that the view has seen of a histogram that nobody declared stays one after a removal.
+        counted = {labels for name, labels in truth if name == "h_count"}
+        stale = {(name, labels) for name, labels in shown if name == "h_bucket" and tuple(p for p in labels if p[0] != "le") in counted}
+        assert {key: value for key, value in shown.items() if key not in stale - truth.keys()} == truth
         for key, value in shown.items():
             if not key[0].startswith("g_"):
                 assert value >= self.seen.get(key, 0.0)
