@@ -82,7 +82,7 @@ class Source:
         """For reading in bulk, while there is no trouble."""
         stand = self._stand
         # Not the word that stands there now: what was appended since has to be noticed.
-        head = int.from_bytes(_HEADER.pack(stand.used, stand.rewrites), sys.byteorder, signed=True)
+        head = int.from_bytes(_HEADER.pack(stand.used, stand.lineage.word), sys.byteorder, signed=True)
         return Mapped(stand.inode, stand.used, head, self._words, self._places, self._keywords)
 
     def refresh(self, keys: Keys) -> None:

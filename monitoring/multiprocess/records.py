@@ -66,6 +66,11 @@ class Lineage(NamedTuple):
         """What the header's second word says."""
         return cls(word >> REWRITE_BITS, word & ((1 << REWRITE_BITS) - 1))
 
+    @property
+    def word(self) -> int:
+        """What the header's second word says of it."""
+        return self.salvages << REWRITE_BITS | self.rewrites
+
     def continues(self, other: Lineage) -> bool:
         """Whether a file of this lineage is `other` after its holder rewrote it."""
         return self.salvages == other.salvages and self.rewrites != other.rewrites
