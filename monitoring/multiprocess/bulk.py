@@ -72,7 +72,7 @@ class Bulk:
                 words.take(places, out=out, mode="clip")
         differ = self._words[::2] != self._expected
         if differ.any():
-            others = self._np.unique(self._np.searchsorted(self._ends, differ.nonzero()[0], side="right"))
+            others = self._np.logical_or.reduceat(differ, [0, *self._ends[:-1]]).nonzero()[0]
             stale = sorted({*stale, *others.tolist()})
         values = self._words[1::2].copy().view(self._np.float64)
         if stale:

@@ -97,24 +97,25 @@ class Source:
             stand = Stand(inode, used, lineage)
             if used == self._stand.used <= self.size and self._read():
                 return
-            if self._stand.used < used <= self.size and used % 8 == 0 and self._read():
-                self._continue(stand, keys)
+            if self._stand.used < used <= self.size and used % 8 == 0 and self._continue(stand, keys):
                 return
         self._look_anew(keys)
 
-    def _continue(self, stand: Stand, keys: Keys) -> None:
-        """Read what was appended."""
+    def _continue(self, stand: Stand, keys: Keys) -> bool:
+        """Read what was appended; False where the keys before it do no longer stand where they stood."""
         content = self._open(self._stand.used, stand)
         if isinstance(content, str):
             self.lost(content)
-            return
+            return True
         records = _scan(content, self._stand.used, stand.used, keys)
         if records.damage:
             self.lost(records.damage)
             self._survivors = frozenset([*self.keys, *records.keys])
-            return
-        self._append(records)
+            return True
+        if not self._append(records):
+            return False
         self._stand = stand
+        return True
 
     def _look_anew(self, keys: Keys) -> None:
         """Read a file from its beginning: the first time, or as it is another one than before, or was damaged."""
@@ -209,22 +210,26 @@ class Source:
         self.values = self.moments = self._vectors.numbers([])
         self.placed = None
 
-    def _append(self, records: _Records) -> None:
-        """Keep where the records stand, and read them."""
+    def _append(self, records: _Records) -> bool:
+        """Keep where the records stand, and read all; False where the keys of former ones do no longer stand where they stood."""
         if not records.keys:
-            return
+            return True
         vectors = self._vectors
         places = vectors.places(records.start, records.lengths)
         _, keywords = vectors.read(self._words, places, None) or (None, None)
+        former = self._places, self._keywords
         if self.keys:
             places, keywords = vectors.joined(self._places, places), vectors.joined(self._keywords, keywords)
         self._places, self._keywords = places, keywords
+        if not self._read():
+            self._places, self._keywords = former
+            return False
         self.keys += records.keys
-        self._read()
+        return True
 
     def _read(self) -> bool:
         """Read values through the mapping; False where the keys do no longer stand where they stood."""
-        if not self.keys:
+        if not len(self._places):
             return True
         found = self._vectors.read(self._words, self._places, self._keywords)
         if found is None:

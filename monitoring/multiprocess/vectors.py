@@ -181,8 +181,10 @@ class NumpyVectors(PlainVectors):
 
     def places(self, start: int, lengths: Sequence[int]) -> Any:
         length = self.indexes(lengths)
-        ends = start + self._np.cumsum(28 + length - (length + 4) % 8)
-        return self._np.stack(((ends >> 3) - 3, (ends >> 3) - 2), axis=1).ravel()
+        values = (start + (28 + length - (length + 4) % 8).cumsum() >> 3) - 2
+        places = self._np.empty(2 * len(values), dtype=self._np.intp)
+        places[::2], places[1::2] = values - 1, values
+        return places
 
     def words(self, memory: memoryview[int]) -> Any:
         return self._np.frombuffer(memory, dtype=self._np.int64, count=len(memory) // 8)

@@ -180,6 +180,24 @@ def test_a_mapped_file_that_is_overwritten(where: str, directory: Path, make: Ca
     worker.kill()
 
 
+def test_a_mapped_file_that_grew_and_is_damaged(directory: Path, make: Callable[[Path], MergedCollector]) -> None:
+    worker, kept = Worker(directory), make(directory)
+    for label in "abcdef":
+        count(worker, 5, label=label)
+    before = own(kept)
+    count(worker, 5, label="g")
+    path = directory / "counter_s0.db"
+    whole = path.read_bytes()
+    at = whole.index(b'"c"')
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xff" * 200)
+    assert own(kept) == before, "the last good values are kept"
+    path.write_bytes(whole)
+    assert own(kept) == {**before, ("c_total", (("label", "g"),)): 5}
+    worker.kill()
+
+
 def test_a_mapped_file_that_is_cut(directory: Path, make: Callable[[Path], MergedCollector]) -> None:
     writer, kept = Worker(directory), make(directory)
     for label in "abcdef":
