@@ -221,10 +221,11 @@ class Source:
         if self.keys:
             places, keywords = vectors.joined(self._places, places), vectors.joined(self._keywords, keywords)
         self._places, self._keywords = places, keywords
+        self.keys += records.keys
         if not self._read():
             self._places, self._keywords = former
+            del self.keys[-len(records.keys) :]
             return False
-        self.keys += records.keys
         return True
 
     def _read(self) -> bool:

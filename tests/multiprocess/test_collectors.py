@@ -254,8 +254,9 @@ children = []
 for _ in range(2):
     pid = os.fork()
     if not pid:
-        multiprocess.acquire(); print("child", os.getpid(), flush=True); sys.stdin.readline()
-        REGISTRY.unregister(early); print("unregistered", flush=True); sys.stdin.read()
+        multiprocess.acquire(); print("child", os.getpid(), flush=True)
+        os.read(0, 1)  # one byte each: a buffered read would take the other child's as well
+        REGISTRY.unregister(early); print("unregistered", flush=True); time.sleep(3600)
     children.append(pid)
 print("children", *children, flush=True); time.sleep(3600)
 """
