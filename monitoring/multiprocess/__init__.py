@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .bootstrap import acquire, install, per_worker
+from .bootstrap import acquire, install, limit_series, per_worker
 
 if TYPE_CHECKING:
     from .view import MergedCollector
 
-__all__ = ["MergedCollector", "acquire", "install", "per_worker"]
+__all__ = ["MergedCollector", "acquire", "install", "limit_series", "per_worker"]
 
 
 def __getattr__(name: str) -> Any:

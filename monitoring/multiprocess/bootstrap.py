@@ -14,16 +14,26 @@ if TYPE_CHECKING:
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _installed: Path | None = None
+#: What `limit_series` was told, by family.
+series_limits: dict[str, int] = {}
 _per_worker: dict[int, object] = {}
 _Collector = TypeVar("_Collector")
 
 
-def install(path: str | os.PathLike[str] | None = None, *, sample_seconds: float = 2.0) -> None:
+def install(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    sample_seconds: float = 2.0,
+    max_series: int = 20_000,
+) -> None:
     """Make prometheus_client keep its metrics in slots of the metrics directory, for this process and those it forks.
 
     `path` is the directory; by default the one that `directory.choose()` names. `set_function` gauges, custom collectors and
-    `process_*` are sampled every `sample_seconds`. Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where
-    the directory cannot be used. Elsewhere than on Linux it only warns: upstream's behaviour stays.
+    `process_*` are sampled every `sample_seconds`. A family has at most `max_series` label sets over all workers (0: no cap at all);
+    what is beyond goes to the series whose labels are all `_other`.
+
+    Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where the directory cannot be used. Elsewhere than
+    on Linux it only warns: upstream's behaviour stays.
     """
     global _installed  # noqa: PLW0603 - one per process, by design
     if _installed is not None:
@@ -47,7 +57,7 @@ def install(path: str | os.PathLike[str] | None = None, *, sample_seconds: float
         message = f"metrics directory {chosen} cannot be used: {error}"
         raise directories.DirectoryError(message) from error
     store.directory = chosen
-    stock.patch(chosen, sample_seconds)
+    stock.patch(chosen, sample_seconds, max_series)
     _installed = chosen
 
 
@@ -61,6 +71,14 @@ def acquire() -> None:
     from .store import store
 
     store.acquire()
+
+
+def limit_series(family: str, max_series: int) -> None:
+    """Give one metric a cap of its own on its label sets over all workers, before or after `install()`, in every worker alike."""
+    if max_series < 1:
+        message = f"limit_series({family!r}, {max_series}): a cap must be 1 or more"
+        raise ValueError(message)
+    series_limits[family.removesuffix("_total")] = max_series
 
 
 def per_worker(collector: _Collector) -> _Collector:

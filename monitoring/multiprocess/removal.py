@@ -27,7 +27,10 @@ from .store import store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from collections.abc import Mapping as Labels
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from .cap import Cap
 
 _SLOT_FILE = re.compile(r"(.+)_s\d+\.db")
 _CUMULATIVE = ("counter", "histogram", "summary")
@@ -36,13 +39,24 @@ _LOOKS = 3
 _log = logging.getLogger(__name__)
 
 
-def overwrite(directory: Path, family: str, labels: Labels[str, str], value: float = REMOVED) -> None:
+Found = set[frozenset[tuple[str, str]]]
+
+
+def overwrite(
+    directory: Path,
+    family: str,
+    labels: Labels[str, str],
+    value: float = REMOVED,
+    noting: Callable[[Found], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
+) -> None:
     """Write `value` into every sample of `family` whose labels include `labels`, in the files of all slots.
 
-    Raises OSError (TimeoutError among them) where the directory cannot be used; a single bad file is passed over.
+    It is done within `noting`, which is given the label sets that were found. Raises OSError (TimeoutError among them) where the
+    directory cannot be used; a single bad file is passed over.
     """
     with locks.alone(directory, locks.EDIT), contextlib.ExitStack() as stack:
-        edited: list[_Edited] = []
+        places: list[tuple[Mapping, str, list[int]]] = []
+        found: Found = set()
         for name in os.listdir(directory):
             match = _SLOT_FILE.fullmatch(name)
             if match is None:
@@ -55,14 +69,19 @@ def overwrite(directory: Path, family: str, labels: Labels[str, str], value: flo
             if opened:
                 mapping, size = opened
                 stack.callback(mapping.unmap)
-                edited += _edit(mapping, match[1], list(_positions(mapping.content(size), family, labels)), value)
-        for _ in range(_LOOKS):
-            for sample in edited:
-                sample.look_again()
+                samples = list(_samples(mapping.content(size), family, labels))
+                own = "le" if match[1] == "histogram" else ""
+                found.update(frozenset(pair for pair in each.items() if pair[0] != own) for _, each in samples)
+                places.append((mapping, match[1], [position for position, _ in samples]))
+        with noting(found):
+            edited = [sample for mapping, prefix, positions in places for sample in _edit(mapping, prefix, positions, value)]
+            for _ in range(_LOOKS):
+                for sample in edited:
+                    sample.look_again()
 
 
-def patch(forget: Callable[[Any], None]) -> None:
-    """Make the stock methods concern all workers; `forget` is told each child that was removed."""
+def patch(forget: Callable[[Any], None], cap: Cap | None) -> None:
+    """Make the stock methods concern all workers; `forget` is told each child that was removed, and `cap` makes room."""
 
     def remove(self: Any, *labelvalues: Any) -> None:
         """Remove the given label set, for all workers."""
@@ -70,7 +89,7 @@ def patch(forget: Callable[[Any], None]) -> None:
         if len(labelvalues) != len(self._labelnames):
             message = f"Incorrect label count (expected {len(self._labelnames)}, got {labelvalues})"
             raise ValueError(message)
-        _take_out(self, dict(zip(self._labelnames, map(str, labelvalues), strict=True)), forget)
+        _take_out(self, dict(zip(self._labelnames, map(str, labelvalues), strict=True)), forget, cap)
 
     def remove_by_labels(self: Any, labels: dict[str, str]) -> None:
         """Remove all series whose labels include the given ones, for all workers."""
@@ -82,12 +101,12 @@ def patch(forget: Callable[[Any], None]) -> None:
             message = f"Unknown label names: {invalid}; expected {self._labelnames}"
             raise ValueError(message)
         if labels:
-            _take_out(self, {name: str(value) for name, value in labels.items()}, forget)
+            _take_out(self, {name: str(value) for name, value in labels.items()}, forget, cap)
 
     def clear(self: Any) -> None:
         """Remove all label sets, for all workers; nothing where the metric has no labels, as upstream."""
         if self._labelnames:
-            _take_out(self, {}, forget)
+            _take_out(self, {}, forget, cap)
 
     def reset(self: Any) -> None:
         """Set this counter to 0 for all workers."""
@@ -106,21 +125,33 @@ def _check_labelled(metric: Any) -> None:
         raise ValueError(message)
 
 
-def _take_out(metric: Any, labels: dict[str, str], forget: Callable[[Any], None]) -> None:
+def _take_out(metric: Any, labels: dict[str, str], forget: Callable[[Any], None], cap: Cap | None) -> None:
     wanted = [(metric._labelnames.index(name), value) for name, value in labels.items()]
     with store.undisturbed():
         for labelvalues in [each for each in metric._metrics if all(each[at] == value for at, value in wanted)]:
             forget(metric._metrics.pop(labelvalues))
-        _overwrite(metric, labels, REMOVED)
+        _overwrite(metric, labels, REMOVED, cap)
 
 
-def _overwrite(metric: Any, labels: dict[str, str], value: float) -> None:
+def _overwrite(metric: Any, labels: dict[str, str], value: float, cap: Cap | None = None) -> None:
     assert store.directory is not None
     try:
         with store.undisturbed():
-            overwrite(store.directory, metric._name, labels, value)
+            if cap is None:
+                overwrite(store.directory, metric._name, labels, value)
+            else:
+
+                def noting(found: Found) -> AbstractContextManager[None]:
+                    return cap.removing(metric, labels, _own(metric, found))
+
+                overwrite(store.directory, metric._name, labels, value, noting)
     except OSError as error:
         _log.warning("series of %s could not be removed or reset in %s: %s", metric._name, store.directory, error)
+
+
+def _own(metric: Any, found: Found) -> Found:
+    """Label sets without what an Info or Enum says beside its own."""
+    return {frozenset(pair for pair in labels if pair[0] in metric._labelnames) for labels in found}
 
 
 @dataclass(frozen=True)
@@ -162,8 +193,8 @@ def _open(path: Path) -> tuple[Mapping, int] | None:
         os.close(fd)
 
 
-def _positions(data: bytes, family: str, labels: Labels[str, str]) -> Iterator[int]:
-    """Where the values of matching samples stand. JSON escapes quotes, so `["` begins a key and stands nowhere within one."""
+def _samples(data: bytes, family: str, labels: Labels[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Where the values of matching samples stand, and their labels. JSON escapes quotes: `["` stands nowhere within a key."""
     begin = f"[{json.dumps(family)}, ".encode()
     pairs = [f"{json.dumps(name)}: {json.dumps(value)}".encode() for name, value in labels.items()]
     needle = max(pairs, key=len, default=begin)
@@ -175,15 +206,16 @@ def _positions(data: bytes, family: str, labels: Labels[str, str]) -> Iterator[i
             length = int.from_bytes(data[start - 4 : start], "little", signed=True)
             position = start + length + 8 - (length + 4) % 8
             if start >= 12 and length > found - start and position + 16 <= used and position % 8 == 0:  # noqa: PLR2004 - two headers
-                if _matches(data[start : start + length], family, labels):
-                    yield position
+                each = _labels(data[start : start + length], family)
+                if each is not None and labels.items() <= each.items():
+                    yield position, each
                 found = position
         found = data.find(needle, found + 1, used)
 
 
-def _matches(key: bytes, family: str, labels: Labels[str, str]) -> bool:
+def _labels(key: bytes, family: str) -> dict[str, str] | None:
     try:
         content: Any = json.loads(key)
-        return bool(content[0] == family and labels.items() <= content[2].items())
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return False
+        return {**content[2]} if content[0] == family else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None

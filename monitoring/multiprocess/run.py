@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import files, locks
+from . import files, locks, series
 
 RUN_FILE = "run.json"
 _READY, _CLEARING = "ready", "clearing"
@@ -101,6 +101,7 @@ def clear(directory: Path, record: Run) -> Run:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)
+    series.clear(directory)
     ready = replace(clearing, state=_READY)
     _write(directory, ready)
     return ready

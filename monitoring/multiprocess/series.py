@@ -1,8 +1,8 @@
 """Which label sets exist, over all workers: a log that each process follows, so that a cap on a family's series is everybody's.
 
 `series.log` holds a header and records of (family hash and kind, label set hash), appended under a lock byte. A process reads what
-was appended since it last looked only before it decides about a label set that it does not know; whether there is anything to
-read is one load from the mapped header.
+was appended since it last looked only before it decides about a label set that it does not know, or where a label set is gone;
+whether one is gone is one load from the mapped header.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from . import families, locks
-from .mapping import Mapping
+from .mapping import Mapping as MappedFile
 from .records import read_regular, removed, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 LOG_FILE = "series.log"
@@ -35,6 +35,8 @@ _MAGIC = b"series1\n"
 _REPLACED = (1 << 64) - 1
 _CHUNK = 1 << 16
 _GONE = 1
+GONE = 3
+"""The word of the header that counts removals."""
 
 
 def identity(family: str) -> int:
@@ -52,36 +54,44 @@ class SeriesLog:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / LOG_FILE
-        self._mapping: Mapping | None = None
+        self._mapping: MappedFile | None = None
         self._inode = self._generation = self._held = 0
         self._reload = True
         self.known: dict[int, set[int]] = {}
-        #: `count[0] == seen` while there is nothing new to read.
-        self.seen = 0
-        self.count: memoryview[int]
+        #: The header: how many records, generation, magic, how many of them say that a label set is gone.
+        self.words: memoryview[int]
+        self._seen = 0
+        #: `words[GONE] == removals` while no known label set is gone.
+        self.removals = 0
         self.forget()
 
     def forget(self) -> None:
         """In a forked child: the parent's mapping is not ours. What it knew stays true up to where it had read."""
         if self._mapping is not None:
-            self.count.release()
+            self.words.release()
             self._mapping.end()
         self._mapping = None
         self._held = 0
-        self.count = memoryview(bytearray(8)).cast("Q")
-        self.count[0] = _REPLACED
+        self.words = memoryview(bytearray(_HEADER.size)).cast("Q")
+        self.words[0] = self.words[GONE] = _REPLACED
+
+    @property
+    def busy(self) -> bool:
+        """Whether this process is in the middle of a change: a signal handler has to leave the log alone then."""
+        return self._held > 0
 
     def follow(self) -> list[tuple[int, int]]:
         """Read what was appended, and return the (family, label set) that are gone since, in order."""
         while True:
             if self._mapping is None and not self._open():
                 self._repair()
-            count = self.count[0]
+            removals, count = self.words[GONE], self.words[0]
             if count == _REPLACED:
                 self._close()
                 continue
             gone = self._read(count)
             if gone is not None:
+                self.removals = removals
                 return gone
             self._close()
             self._repair()
@@ -113,8 +123,9 @@ class SeriesLog:
             gone = sorted(known if labels is None else known.intersection(labels))
             if gone:
                 self._append([(family | _GONE, each) for each in gone])
+                self.words[GONE] = self.removals = self.removals + len(gone)
                 known.difference_update(gone)
-                if self.seen > 2 * sum(map(len, self.known.values())) + _CHUNK // _RECORD.size:
+                if self._seen > 2 * sum(map(len, self.known.values())) + _CHUNK // _RECORD.size:
                     self._replace(self.known)
                     self.follow()
             yield news
@@ -135,7 +146,7 @@ class SeriesLog:
 
     def _repair(self) -> None:
         with self._alone():
-            if not self._open() or self.count[0] < self.seen:
+            if not self._open() or self.words[0] < self._seen:
                 self._close()
                 self._replace(self._from_files())
 
@@ -152,27 +163,27 @@ class SeriesLog:
             count, generation, magic, _ = _HEADER.unpack(head)
             if magic != _MAGIC or count == _REPLACED or _HEADER.size + count * _RECORD.size > size:
                 return False
-            self._mapping = Mapping(fd, _HEADER.size, self._path)
+            self._mapping = MappedFile(fd, _HEADER.size, self._path)
             self._inode = os.fstat(fd).st_ino
         finally:
             os.close(fd)
-        self.count = self._mapping.bytes.cast("Q")
+        self.words = self._mapping.bytes.cast("Q")
         if generation != self._generation:
-            self._generation, self.seen, self._reload = generation, 0, True
+            self._generation, self._seen, self._reload = generation, 0, True
         return True
 
     def _close(self) -> None:
         if self._mapping is not None:
-            self.count.release()
+            self.words.release()
             self._mapping.unmap()
         self._mapping = None
 
     def _read(self, count: int) -> list[tuple[int, int]] | None:
         """As `follow`; None where the log is damaged."""
-        if count == self.seen and not self._reload:
+        if count == self._seen and not self._reload:
             return []
-        data = self._content(self.seen, count) if count >= self.seen else b""
-        if len(data) != (count - self.seen) * _RECORD.size:
+        data = self._content(self._seen, count) if count >= self._seen else b""
+        if len(data) != (count - self._seen) * _RECORD.size:
             return None
         before = self.known if self._reload else {}
         if self._reload:
@@ -184,7 +195,7 @@ class SeriesLog:
                 gone.append((family & ~_GONE, labels))
             else:
                 self.known.setdefault(family, set()).add(labels)
-        self.seen, self._reload = count, False
+        self._seen, self._reload = count, False
         # A log that was replaced no longer says what is gone: it is what we knew and it does not have.
         gone += [(family, each) for family, had in before.items() for each in had - self.known.get(family, set())]
         return gone
@@ -202,7 +213,7 @@ class SeriesLog:
     def _append(self, entries: list[tuple[int, int]]) -> None:
         """With the lock held and everything read."""
         data = b"".join(_RECORD.pack(*entry) for entry in entries)
-        position = _HEADER.size + self.seen * _RECORD.size
+        position = _HEADER.size + self._seen * _RECORD.size
         fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             if position + len(data) > os.fstat(fd).st_size:
@@ -210,8 +221,8 @@ class SeriesLog:
             os.pwrite(fd, data, position)
         finally:
             os.close(fd)
-        self.seen += len(entries)
-        self.count[0] = self.seen
+        self._seen += len(entries)
+        self.words[0] = self._seen
 
     def _replace(self, known: dict[int, set[int]]) -> None:
         """Put a log of just these label sets in place, and tell those who have the old one mapped. The lock is held."""
@@ -231,7 +242,7 @@ class SeriesLog:
         finally:
             os.close(fd)
         if self._mapping is not None:
-            self.count[0] = _REPLACED
+            self.words[0] = self.words[GONE] = _REPLACED
             self._close()
         if not self._open():
             raise OSError(errno.EIO, f"{self._path} cannot be read back as it was written")
@@ -248,14 +259,23 @@ class SeriesLog:
         return known
 
 
-def label_names(family: str, labels: Iterable[str], declared: dict[str, families.Family]) -> list[str]:
+def clear(directory: Path) -> None:
+    """Take the log away with the run that it belongs to; OSError where that fails."""
+    path = directory / LOG_FILE
+    with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
+            file.write(_HEADER.pack(_REPLACED, 0, _MAGIC, _REPLACED))
+        os.unlink(path)
+
+
+def label_names(family: str, labels: Iterable[str], declared: Mapping[str, families.Family]) -> list[str]:
     """Those of a sample's labels that are the family's own: not a histogram's `le`, nor what an Info or Enum says."""
     if family in declared:
         return [name for name in labels if name in declared[family].labels]
     return [name for name in labels if name != "le"]
 
 
-def _note(key: bytes, declared: dict[str, families.Family], known: dict[int, set[int]]) -> None:
+def _note(key: bytes, declared: Mapping[str, families.Family], known: dict[int, set[int]]) -> None:
     try:
         content: Any = json.loads(key)
         family, labels = content[0], content[2]

@@ -17,7 +17,8 @@ import prometheus_client
 from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
-from . import functions, locks, presence, removal
+from . import cap, functions, locks, presence, removal
+from .cap import Cap
 from .collectors import Collectors, custom
 from .families import Family
 from .process import ProcessMetrics
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _pending: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def patch(directory: Path, sample_seconds: float) -> None:
+def patch(directory: Path, sample_seconds: float, max_series: int) -> None:
     """Patch once per process; metrics that exist already are rebound with what they have counted so far."""
     existing = [thing for thing in gc.get_objects() if isinstance(thing, metrics.MetricWrapperBase)]
     _end_upstream_files(directory)
@@ -47,7 +48,8 @@ def patch(directory: Path, sample_seconds: float) -> None:
     _wrap_info()
     _wrap_enum()
     _allow_recent_additions()
-    removal.patch(forget=_forget)
+    capped = Cap(directory, max_series, _forget) if max_series else None
+    removal.patch(_forget, capped)
     presence.prepare()
     store.on_lease.append(_write_pending)
     functions.patch()
@@ -55,6 +57,8 @@ def patch(directory: Path, sample_seconds: float) -> None:
     sampler.prepare(sample_seconds)
     for metric in existing:
         _rebind(metric)
+    if capped:
+        _wrap_cap(capped, existing)
     MergedRegistry.path = str(directory)
     MergedRegistry.collectors = Collectors()
     MergedRegistry.collectors.prepare()
@@ -128,6 +132,21 @@ def _wrap_declaration() -> None:
             store.declare(_family(self))
 
     metrics.MetricWrapperBase.__init__ = __init__  # type: ignore[method-assign]
+
+
+def _wrap_cap(capped: Cap, existing: list[Any]) -> None:
+    original = metrics.MetricWrapperBase.__init__
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
+        original(self, *args, **kwargs)
+        capped.adopt(self)
+
+    metrics.MetricWrapperBase.__init__ = __init__  # type: ignore[method-assign]
+    for metric in existing:
+        capped.adopt(metric)
+    cap.patch(capped)
+    os.register_at_fork(after_in_child=capped.log.forget)
 
 
 def _wrap_together(kind: Any) -> None:

@@ -39,6 +39,8 @@ class Store:
         self.declared: dict[str, families.Family] = {}
         #: Called with the lease just taken, to write what was kept in memory (Info, Enum).
         self.on_lease: list[Callable[[], None]] = []
+        #: Called with the lease just taken, before values are attached.
+        self.before_attaching: list[Callable[[], None]] = []
         self._lease: lease.Lease | None = None
         self._files: dict[str, ValueFile] = {}
         self._values: list[weakref.ref[Value]] = []
@@ -99,8 +101,9 @@ class Store:
                 yield
             finally:
                 group, self._collecting = self._collecting, outer
+                references = [weakref.ref(value) for value in group]
                 for value in group:
-                    value.group = group
+                    value.join(references)
                 self._keep(group)
                 if group and self._lease and not self._busy:
                     with self._working():
@@ -229,6 +232,8 @@ class Store:
         """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
         from .values import Value
 
+        for prepare in self.before_attaching:
+            prepare()
         with self._working():
             kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
             if self._attach(kit):

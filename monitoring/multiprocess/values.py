@@ -19,6 +19,7 @@ from .records import removed
 from .store import store
 
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Sequence
 
 #: Any access raises IndexError, which sends the writer to the slow path.
@@ -36,7 +37,7 @@ class Value:
     _multiprocess: ClassVar[bool] = True
     #: Whether the series shows before its first write, as upstream's does.
     eager: ClassVar[bool] = True
-    __slots__ = ("__weakref__", "_i", "_view", "group", "key", "prefix")
+    __slots__ = ("__weakref__", "_group", "_i", "_view", "key", "prefix")
 
     def __new__(cls, typ: str, *_args: Any, multiprocess_mode: str = "", **_kwargs: Any) -> Value:  # noqa: PYI034 - it dispatches
         kind = _BY_MODE.get(multiprocess_mode, Value) if typ == "gauge" else Value
@@ -57,7 +58,7 @@ class Value:
         self._i = 0
         self.prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
         self.key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
-        self.group: list[Value] = [self]
+        self._group: list[weakref.ref[Value]] = []
         store.created(self)
 
     def inc(self, amount: float) -> None:
@@ -90,6 +91,15 @@ class Value:
     def get_exemplar(self) -> None:
         """See `set_exemplar`."""
         return
+
+    @property
+    def group(self) -> list[Value]:
+        """The values that are attached together with this one, which is among them."""
+        return [value for reference in self._group if (value := reference()) is not None] or [self]
+
+    def join(self, group: list[weakref.ref[Value]]) -> None:
+        """Be attached together with these. They are not kept alive: a removed child is gone with its last user, not some time later."""
+        self._group = group
 
     @property
     def attached(self) -> bool:

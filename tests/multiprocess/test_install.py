@@ -46,7 +46,7 @@ multiprocess.acquire()
 print(generate_latest().decode())
 """
     files, _, text = execute(program, metrics_directory, environment).partition("\n")
-    assert files == "['lease.lock', 'run.json']"
+    assert files == "['lease.lock', 'run.json', 'series.log']"
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert families["c"].documentation == "of c"
     assert families["g"].type == "gauge"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monitoring.multiprocess import MergedCollector
 from monitoring.multiprocess.files import INITIAL_BYTES, ValueFile
 from monitoring.multiprocess.records import encode, rebuild, removed, scan
-from monitoring.multiprocess.removal import _positions, overwrite
+from monitoring.multiprocess.removal import _samples, overwrite
 
 from .workers import Run, Worker, own, samples
 
@@ -27,7 +27,7 @@ MODES = ["all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum",
 PRELUDE = """
 import atexit, os, random, signal, sys, threading, time, mmap, struct
 from monitoring import multiprocess
-multiprocess.install()
+multiprocess.install(INSTALL)
 from prometheus_client import REGISTRY, Counter, Enum, Gauge, Histogram, Info, Summary, generate_latest
 def shown(name, **labels): return REGISTRY.get_sample_value(name, labels)
 
@@ -53,9 +53,9 @@ class Other:
 """
 
 
-def execute(program: str, directory: Path, environment: dict[str, str]) -> str:
+def execute(program: str, directory: Path, environment: dict[str, str], install: str = "") -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PRELUDE + program],
+        [sys.executable, "-W", "error", "-c", PRELUDE.replace("INSTALL", install) + program],
         env={**environment, "PROMETHEUS_MULTIPROC_DIR": str(directory)},
         capture_output=True,
         text=True,
@@ -437,7 +437,7 @@ def test_exactly_the_matching_samples_are_found(series: list[tuple[str, str, str
             for record, (family, one, two) in zip(result.records, series, strict=True)
             if family == "f" and labels.items() <= {"l": one, "m": two}.items()
         ]
-        assert sorted(_positions(data, "f", labels)) == expected
+        assert sorted(position for position, _ in _samples(data, "f", labels)) == expected
 
 
 def len_prefixed(keys: list[str]) -> bytes:
@@ -449,6 +449,6 @@ def len_prefixed(keys: list[str]) -> bytes:
 @given(st.binary(max_size=200), st.binary(max_size=20))
 def test_any_bytes_can_be_searched(before: bytes, after: bytes) -> None:
     data = before + b'["f", "f_total", {"l": "x"}, ""]' + after
-    for position in _positions(data, "f", {"l": "x"}):
+    for position, _ in _samples(data, "f", {"l": "x"}):
         assert position % 8 == 0
         assert position + 16 <= len(data)
