@@ -56,6 +56,7 @@ class ValueFile:
         self._blank = blank(self._prefix)
         self._temporary = path.with_suffix(".tmp")
         self._mappings: list[Mapping] = []
+        self._salvaged = False
         fd, data = self._open()
         try:
             os.posix_fallocate(fd, 0, os.fstat(fd).st_size)
@@ -67,7 +68,8 @@ class ValueFile:
         self.found = {record.key.decode(): (record.value, record.timestamp) for record in result.records}
         if self._prefix in _HAVE_BASE:
             self._set_bases()
-        if self._wasteful():
+        if self._wasteful() and not self._salvaged:
+            # Not just after a salvage: a view that saw neither the removal nor the damage must find what was removed, to tell them apart.
             self._rewrite(0)
 
     def ensure(self, keys: Sequence[str]) -> list[tuple[memoryview[float], int]]:
@@ -126,6 +128,7 @@ class ValueFile:
             # Whoever removes series waits: it must not write into a file that is being replaced.
             with locks.alone(self.path.parent, locks.EDIT):
                 content = read_regular(self.path)
+                self._salvaged = True
                 before = b"" if isinstance(content, str) else content[0]
                 was = lineage(before)
                 rebuilt = rebuild(scan(before).records, Lineage(was.salvages + 1 if was else random.getrandbits(SALVAGE_BITS), 0))

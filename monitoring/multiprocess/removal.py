@@ -194,23 +194,36 @@ def _open(path: Path) -> tuple[Mapping, int] | None:
 
 
 def _samples(data: bytes, family: str, labels: Labels[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Where the values of matching samples stand, and their labels. JSON escapes quotes: `["` stands nowhere within a key."""
+    """Where the values of matching samples stand, and their labels; found by what the keys must contain, and then parsed."""
     begin = f"[{json.dumps(family)}, ".encode()
     pairs = [f"{json.dumps(name)}: {json.dumps(value)}".encode() for name, value in labels.items()]
     needle = max(pairs, key=len, default=begin)
     used = min(int.from_bytes(data[:4], "little", signed=True), len(data))
     found = data.find(needle, 0, used)
     while found >= 0:
-        start = data.rfind(b'["', 0, found + 2)
-        if data.startswith(begin, start):
-            length = int.from_bytes(data[start - 4 : start], "little", signed=True)
-            position = start + length + 8 - (length + 4) % 8
-            if start >= 12 and length > found - start and position + 16 <= used and position % 8 == 0:  # noqa: PLR2004 - two headers
-                each = _labels(data[start : start + length], family)
+        start, length = _key_around(data, found, used)
+        if start:
+            found = start + length
+            if data.startswith(begin, start):
+                each = _labels(data[start:found], family)
                 if each is not None and labels.items() <= each.items():
-                    yield position, each
-                found = position
+                    yield found + 8 - (length + 4) % 8, each
         found = data.find(needle, found + 1, used)
+
+
+def _key_around(data: bytes, found: int, used: int) -> tuple[int, int]:
+    """Where the key that contains byte `found` begins, and its length; (0, 0) where there is none.
+
+    Within a key, `["` comes after at least four bytes of text, which no length of a key looks like.
+    """
+    start = data.rfind(b'["', 0, found + 2)
+    while start >= 12:  # noqa: PLR2004 - the file's header and the key's length
+        length = int.from_bytes(data[start - 4 : start], "little", signed=True)
+        end = start + length
+        if start % 8 == 4 and found < end and end + 24 - (length + 4) % 8 <= used and data[end - 1] == ord("]"):  # noqa: PLR2004 - aligned
+            return start, length
+        start = data.rfind(b'["', 0, start + 1)
+    return 0, 0
 
 
 def _labels(key: bytes, family: str) -> dict[str, str] | None:

@@ -116,8 +116,9 @@ other.do("c.labels('x')")
 other.do("assert set(c._metrics) == {('x',)} and len(c._by_hash) == 1")
 other.do("kept.inc(2)")
 assert sets() == {"x": 0, "0": 2}
-i.labels("x").info({"v": "1"}); other.do("i.labels('x').info({'v': '1'})")
+i.labels("x").info({"v": "1"}); other.do("held = i.labels('x'); held.info({'v': '1'})")
 i.remove("x")
+other.do("c.labels('any'); mine = Other(); mine.do('multiprocess.acquire()'); mine.kill()")
 grandchild = Other()                                # forked with nothing of it left
 grandchild.do("multiprocess.acquire()")
 assert not [s for m in REGISTRY.collect() for s in m.samples if s.name == "i_info"]

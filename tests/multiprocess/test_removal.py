@@ -8,13 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess import MergedCollector, locks
 from monitoring.multiprocess.files import INITIAL_BYTES, ValueFile
 from monitoring.multiprocess.records import encode, rebuild, removed, scan
-from monitoring.multiprocess.removal import _samples, overwrite
+from monitoring.multiprocess.removal import _Edited, _samples, overwrite
 
 from .workers import Run, Worker, own, samples
 
@@ -183,6 +183,41 @@ def test_gauges_forget_what_they_and_former_holders_had(metrics_directory: Path,
     assert set(own(view).values()) == {0}, "no write of ours is taken for a removal"
     heir.kill()
     beside.kill()
+    run.end()
+
+
+@pytest.mark.parametrize(("mode", "shown"), [("sum", [13, 11, 13]), ("max", [10, 10, 10]), ("min", [3, 1, 1])])
+def test_holders_of_a_slot_one_after_the_other(metrics_directory: Path, mode: str, shown: list[float]) -> None:
+    run = Run(metrics_directory)
+    view = MergedCollector(None, str(metrics_directory))
+    seen = []
+    for amounts in ([10.0], [3.0, 1.0], [2.0]):
+        holder = Worker(metrics_directory)
+        value = holder.value("gauge", "g", "g", mode)
+        for amount in amounts:
+            with holder.running():
+                value.set(amount)
+            assert value.get() == amount
+            seen += own(view).values()
+        holder.kill()
+    assert seen == [10, *shown]
+    run.end()
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_a_removal_that_is_met_half_way_ends_the_base_too(metrics_directory: Path, mode: str) -> None:
+    run, former = Run(metrics_directory), Worker(metrics_directory)
+    with former.running():
+        former.value("gauge", "g", "g", mode).set(-9 if mode == "min" else 9)
+    former.kill()
+    heir = Worker(metrics_directory)
+    value = heir.value("gauge", "g", "g", mode)
+    with heir.running():
+        value.set(1)
+        value._view[value._i] = -0.0  # who removes writes the value first, then takes the base away
+        value.set(2)
+    assert own(MergedCollector(None, str(metrics_directory))) == {("g", ()): 2}
+    heir.kill()
     run.end()
 
 
@@ -385,6 +420,45 @@ def test_a_view_tells_a_rewrite_from_damage(metrics_directory: Path) -> None:
     run.end()
 
 
+def test_a_removal_is_not_undone_by_damage_that_came_after_it(metrics_directory: Path) -> None:
+    run, worker = Run(metrics_directory), Worker(metrics_directory)
+    view = MergedCollector(None, str(metrics_directory))
+    for label, amount in (("removed", 3), ("lost", 4)):
+        with worker.running():
+            worker.value("counter", "c", "c_total", label=label).inc(amount)
+    assert set(own(view).values()) == {3, 4}
+    overwrite(metrics_directory, "c", {"label": "removed"})
+    worker.kill()
+    path = metrics_directory / "counter_s0.db"
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b'"lost"')])
+    heir = Worker(metrics_directory)
+    assert own(view) == {("c_total", (("label", "lost"),)): 4}
+    heir.kill()
+    run.end()
+
+
+def test_who_removes_and_who_rewrites_wait_for_each_other(metrics_directory: Path) -> None:
+    run, worker = Run(metrics_directory), Worker(metrics_directory)
+    with worker.running():
+        worker.value("counter", "c", "c_total").inc(1)
+    file = worker.store._files["counter"]
+    with locks.alone(metrics_directory, locks.EDIT):
+        assert not file._rewrite(0)
+    assert file._rewrite(0)
+    worker.kill()
+    run.end()
+
+
+def test_an_addition_that_was_half_done_is_removed_too() -> None:
+    cells = memoryview(bytearray(16)).cast("d")
+    sample = _Edited(cells, 0, was=5.0, value=-0.0)
+    for now, after in ((6.0, -0.0), (5.0, -0.0), (1.0, 1.0), (0.0, 0.0), (-0.0, -0.0)):
+        cells[0] = now
+        sample.look_again()
+        assert repr(cells[0]) == repr(after)
+
+
 def test_a_new_holder_drops_what_was_removed(metrics_directory: Path) -> None:
     run, former = Run(metrics_directory), Worker(metrics_directory)
     for n in range(100):
@@ -426,7 +500,8 @@ TEXT = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
+@example([("f", '"[', '"[')], '"[')
 @given(st.lists(st.tuples(st.sampled_from(["f", "ff"]) | TEXT, TEXT, TEXT), max_size=6), TEXT)
 def test_exactly_the_matching_samples_are_found(series: list[tuple[str, str, str]], wanted: str) -> None:
     keys = [json.dumps([family, family, {"l": one, "m": two}, "help"], sort_keys=True) for family, one, two in series]
