@@ -35,9 +35,9 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else Non
 control_socket_disable = "control_socket" not in kit.overrides()
 
 
-def on_starting(_server: object) -> None:
+def on_starting(server: object) -> None:
     """Hold the run, also as a daemon."""
-    kit.on_starting()
+    kit.on_starting(server)
 
 
 def when_ready(_server: object) -> None:
@@ -48,6 +48,11 @@ def when_ready(_server: object) -> None:
 def post_fork(_server: object, _worker: object) -> None:
     """Take the worker's slot."""
     kit.post_fork()
+
+
+def post_worker_init(_worker: object) -> None:
+    """Take the slot of a worker that has changed its user."""
+    kit.post_worker_init()
 
 
 def pre_exec(server: object) -> None:

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
 from gunicorn.config import Config
+from gunicorn.errors import ConfigError
 from uvicorn_worker import UvicornWorker
 
 from monitoring import holders, multiprocess
 from monitoring.listening import FD_VARIABLE, bind_socket
-from monitoring.multiprocess import directory, run
+from monitoring.multiprocess import directory, ownership, run
 from monitoring.supervision import Exporter
 
 #: What a master that USR2, systemd or this module has executed finds in its environment: its sockets are bound already.
@@ -42,6 +43,7 @@ class _Master:
     pid = 0
     path = ""
     exporter: Exporter | None = None
+    account: tuple[int, int] | None = None
 
 
 @contextmanager
@@ -59,6 +61,9 @@ def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_co
         return
     Worker.limit_concurrency = limit_concurrency
     options = overrides()
+    _Master.account = _account(options)
+    if _Master.account is not None:
+        ownership.assign(*_Master.account)
     binds = [part.strip() for text in options.get("bind") or [bind] for part in text.split(",")]
     path = directory.choose(bind=",".join(sorted(binds)))
     if options.get("check_config") or options.get("print_config"):
@@ -71,7 +76,7 @@ def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_co
     if metrics_bind:
         if FD_VARIABLE not in os.environ and not metrics_bind.endswith(":0"):
             holders.require_free(metrics_bind, f"METRICS_BIND={metrics_bind}")
-        _Master.exporter = Exporter(bind_socket(metrics_bind), path, metrics_token)
+        _Master.exporter = Exporter(bind_socket(metrics_bind), path, metrics_token, _Master.account)
     multiprocess.install(path)
     _Master.path, _Master.pid, _Master.prepared = str(path), os.getpid(), True
 
@@ -87,8 +92,14 @@ def overrides() -> dict[str, Any]:
     return found
 
 
-def on_starting() -> None:
+def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Hold the run again where gunicorn has become a daemon: locks stay with the process that took them."""
+    here = (os.geteuid(), os.getegid())
+    if _Master.prepared and (server.cfg.uid, server.cfg.gid) != (_Master.account or here):
+        _refuse(
+            f"user={server.cfg.uid}, group={server.cfg.gid} in a configuration file come too late for the metrics directory; "
+            "set --user and --group on the command line or in GUNICORN_CMD_ARGS"
+        )
     if _Master.prepared and os.getpid() != _Master.pid:
         run.join(directory.choose())
         _Master.pid = os.getpid()
@@ -101,9 +112,15 @@ def when_ready() -> None:
 
 
 def post_fork() -> None:
-    """Leave the exporter to the master, and take this worker's slot."""
+    """Leave the exporter to the master, and take this worker's slot; one that has yet to change its user takes it afterwards."""
     if _Master.exporter is not None:
         _Master.exporter.forget()
+    if _Master.account is None:
+        multiprocess.acquire()
+
+
+def post_worker_init() -> None:
+    """Take the slot of a worker that was root before."""
     multiprocess.acquire()
 
 
@@ -120,6 +137,26 @@ def on_exit() -> None:
     """End the exporter after the last worker."""
     if _Master.exporter is not None:
         _Master.exporter.stop()
+
+
+def _account(options: dict[str, Any]) -> tuple[int, int] | None:
+    """Give the user and the group that workers change to; None where they stay what the master is."""
+    here = (os.geteuid(), os.getegid())
+    config = Config()
+    for name in ("user", "group"):
+        if name in options:
+            try:
+                config.set(name, options[name])
+            except (ValueError, RuntimeError, ConfigError) as error:
+                message = f"--{name}={options[name]}: {error}"
+                raise ValueError(message) from error
+    wanted = (config.uid, config.gid)
+    if wanted == here:
+        return None
+    if here[0] != 0:
+        message = f"--user and --group ask for user {wanted[0]} and group {wanted[1]}, but only root may change these, not user {here[0]}"
+        raise ValueError(message)
+    return wanted
 
 
 def _use_nothing_real() -> None:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from monitoring.listening import FD_VARIABLE, PARENT_VARIABLE, READY_VARIABLE
 from monitoring.pidfd import pidfd
@@ -35,8 +36,15 @@ _starting = threading.Lock()
 class Exporter:
     """Keeps ``python -m monitoring.exporter`` running on a listening socket."""
 
-    def __init__(self, sock: socket.socket, directory: str | os.PathLike[str], token: str | None = None) -> None:
-        """Keep what the exporter will be given; nothing is started."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        directory: str | os.PathLike[str],
+        token: str | None = None,
+        account: tuple[int, int] | None = None,
+    ) -> None:
+        """Keep what the exporter will be given, and the (user, group) that it runs as where these are not ours; nothing is started."""
+        self._account = account
         self._socket: socket.socket | None = sock
         self._directory = os.fspath(directory)
         self._token = token
@@ -168,12 +176,19 @@ class Exporter:
         }
         command = [sys.executable, "-m", "monitoring.exporter"]
         try:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[listening, say], env=environ), ready
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[listening, say], env=environ, **self._identity())
         except BaseException:
             os.close(ready)
             raise
         finally:
             os.close(say)
+        return process, ready
+
+    def _identity(self) -> dict[str, Any]:
+        if self._account is None:
+            return {}
+        user, group = self._account
+        return {"user": user, "group": group, "extra_groups": []}
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.terminate()

@@ -20,6 +20,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.kit import Kit
+
 # What tests and their tools may inherit; every other variable goes before anything of ours is imported, in-process tests included.
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "USER", "CI", "PROOF_REPEATS"})
 _TOOLS = ("PYTEST_", "PYTHON", "COV_", "COVERAGE_", "HYPOTHESIS_")
@@ -81,3 +83,21 @@ def metrics_directory(tmp_path: Path) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir=base))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def kit(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
+    """Give gunicorn with the kit's configuration, on private ports; what it started is ended."""
+    from tests.kit import Kit
+
+    port, metrics_port = free_port(), free_port()
+    environment |= {
+        "BIND": f"127.0.0.1:{port}",
+        "METRICS_BIND": f"127.0.0.1:{metrics_port}",
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory),
+        "WEB_CONCURRENCY": "2",
+    }
+    made = Kit(environment, tmp_path, port, metrics_port)
+    yield made
+    made.end()
+    print(made.log.read_text() if made.log.exists() else "")

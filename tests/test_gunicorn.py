@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,100 +16,14 @@ import pytest
 from monitoring.multiprocess import locks
 from monitoring.multiprocess.directory import choose
 from tests.conftest import ROOT
-from tests.faults.harness import console_script
-from tests.faults.processes import MARKER, command_line, end_marked, marked, parent, wait_dead, wait_until
+from tests.faults.processes import marked, parent, wait_dead, wait_until
+from tests.kit import COMMAND
 from tests.serving import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-REQUESTS = 'neurectomy_http_requests_total{endpoint="/v1/compress",method="POST",status="200"}'
-COMMAND = [*console_script("gunicorn"), "-c", "gunicorn_conf.py"]
-
-
-@dataclass
-class Kit:
-    """Starts gunicorn with the kit's configuration in one environment, and ends all of it."""
-
-    environment: dict[str, str]
-    folder: Path
-    port: int
-    metrics_port: int
-    marker: str = field(default_factory=lambda: uuid.uuid4().hex)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "log"
-
-    @property
-    def pidfile(self) -> Path:
-        return self.folder / "pid"
-
-    def fail(self, *arguments: str, **environ: str) -> str:
-        """Start, and give the one line with which the start fails."""
-        command = [*COMMAND, *arguments, "app.main:app"]
-        environment = self.environment | {MARKER: self.marker} | environ
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 1, done.stderr
-        assert done.stdout == ""
-        assert done.stderr.startswith("gunicorn_conf.py: ")
-        assert done.stderr.count("\n") == 1, done.stderr
-        return done.stderr.removeprefix("gunicorn_conf.py: ").rstrip()
-
-    def start(self, *arguments: str, **environ: str) -> int:
-        """Start and wait until the service and the exporter answer; give the master's pid."""
-        command = [*COMMAND, "-p", str(self.pidfile), *arguments, "app.main:app"]
-        environment = self.environment | {MARKER: self.marker} | environ
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.processes.append(process)
-
-        def answers() -> bool:
-            daemon = any(argument in ("-D", "--daemon") for argument in arguments)
-            assert daemon or process.poll() is None, self.log.read_text()
-            try:
-                return ask(self.port, "GET", "/health/live").status in (200, 503) and bool(self.scrape())
-            except OSError:
-                return False
-
-        wait_until(answers, "the service and its exporter answer")
-        return process.pid
-
-    def end(self) -> None:
-        end_marked(self.marker)
-        for process in self.processes:
-            process.wait()
-
-    def compress(self) -> None:
-        assert ask(self.port, "POST", "/v1/compress", b"abc" * 100).status == 200
-
-    def scrape(self) -> str:
-        answer = ask(self.metrics_port, "GET", "/metrics")
-        assert answer.status == 200, answer
-        return answer.body.decode()
-
-    def requests(self) -> float:
-        return sum(float(line.rpartition(" ")[2]) for line in self.scrape().splitlines() if line.startswith(REQUESTS))
-
-    def workers(self, master: int) -> list[int]:
-        found = [pid for pid in marked(self.marker) if parent(pid) == master]
-        return [pid for pid in found if "monitoring.exporter" not in command_line(pid)]
-
-
-@pytest.fixture
-def kit(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
-    port, metrics_port = free_port(), free_port()
-    environment |= {
-        "BIND": f"127.0.0.1:{port}",
-        "METRICS_BIND": f"127.0.0.1:{metrics_port}",
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory),
-        "WEB_CONCURRENCY": "2",
-    }
-    made = Kit(environment, tmp_path, port, metrics_port)
-    yield made
-    made.end()
-    print(made.log.read_text() if made.log.exists() else "")
+    from tests.kit import Kit
 
 
 @pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])

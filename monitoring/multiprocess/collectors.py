@@ -18,7 +18,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 
-from . import bootstrap, collected, locks
+from . import bootstrap, collected, locks, ownership
 from .election import Election
 from .process import standard
 from .sampler import Job, sampler
@@ -128,16 +128,7 @@ class Collectors:
         data = collected.encode(metric for collector in collectors for metric in collector.families)
         if self._written.get(name) == data and path.exists():
             return
-        temporary = path.with_suffix(".tmp")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            with open(fd, "wb") as file:
-                file.write(data)
-            os.rename(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        ownership.replace(path, path.with_suffix(".tmp"), data)
         self._written[name] = data
 
     def _retire(self) -> None:

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import ownership
 from .address import address_in, bound_address
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def choose(bind: str | None = None, environ: Mapping[str, str] | None = None) ->
         path = _given(given, f"{_RUNTIME}={given}")
     else:
         path = _own(_default(bound_address(environ) if bind is None else bind), f"set {VARIABLE} to another one")
+    _require_same_owner(path / _LOCK_FILE)
     probe_locks(path)
     return path
 
@@ -118,11 +120,13 @@ def _given(text: str, said: str) -> Path:
     if not stat.S_ISDIR(mode):
         message = f"{said}: this is no directory; give one, or unset the variable"
         raise DirectoryError(message)
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        message = f"{said}: the directory is not writable for user {os.geteuid()}; change its owner or mode, or give another one"
-        raise DirectoryError(message)
     if _shared_by_all(path):
-        return _own(path / f"{_NAME}-{os.geteuid()}", "or give a directory that only this user may write")
+        return _own(path / f"{_NAME}-{ownership.owner()[0]}", "or give a directory that only this user may write")
+    ownership.hand_over(path)
+    if not ownership.may_write(path):
+        user = ownership.owner()[0]
+        message = f"{said}: the directory is not writable for user {user}; change its owner or mode, or give another one"
+        raise DirectoryError(message)
     return path
 
 
@@ -147,7 +151,7 @@ def _default(address: str) -> Path:
     """Name the directory of an instance that nobody gave one."""
     digest = hashlib.sha256(address.encode()).hexdigest()[:12]
     base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-    return base / f"{_NAME}-{os.geteuid()}-{digest}"
+    return base / f"{_NAME}-{ownership.owner()[0]}-{digest}"
 
 
 def _own(path: Path, advice: str) -> Path:
@@ -155,6 +159,8 @@ def _own(path: Path, advice: str) -> Path:
     try:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
+        if stat.S_ISDIR(path.lstat().st_mode):
+            ownership.hand_over(path)
         found = path.lstat()
     except OSError as error:
         message = f"metrics directory {path}: it cannot be created ({error.strerror}); {advice}"
@@ -164,14 +170,22 @@ def _own(path: Path, advice: str) -> Path:
         fault = "it is a symbolic link"
     elif not stat.S_ISDIR(found.st_mode):
         fault = "it is no directory"
-    elif found.st_uid != os.geteuid():
-        fault = f"it belongs to user {found.st_uid}, not to {os.geteuid()}"
+    elif found.st_uid != (user := ownership.owner()[0]):
+        fault = f"it belongs to user {found.st_uid}, not to {user}"
     elif stat.S_IMODE(found.st_mode) & 0o077:
         fault = f"its mode is {stat.S_IMODE(found.st_mode):04o}, others can reach into it"
     if fault:
         message = f"metrics directory {path}: {fault}; remove it, {advice}"
         raise DirectoryError(message)
     return path
+
+
+def _require_same_owner(lock_file: Path) -> None:
+    """Root could lock what its workers, who are somebody else, cannot open."""
+    with contextlib.suppress(FileNotFoundError):
+        if lock_file.lstat().st_uid != (user := ownership.owner()[0]) and user != os.geteuid():
+            message = f"metrics directory {lock_file.parent}: {lock_file.name} is not user {user}'s, as which workers run; remove it"
+            raise DirectoryError(message)
 
 
 @contextlib.contextmanager

@@ -5,14 +5,13 @@ The newest declaration wins after a deploy. It also gives HELP and TYPE to famil
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from . import files, locks
+from . import files, locks, ownership
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,17 +85,10 @@ def publish(directory: Path, declared: dict[str, Family]) -> None:
 
 def _replace(directory: Path, merged: dict[str, Family]) -> None:
     global _parsed  # noqa: PLW0603 - a process that declares families one by one reads its own words each time
-    temporary = directory / "families.tmp"
-    try:
-        entries = ",\n".join(f"{json.dumps(name)}: {_entry(family)}" for name, family in sorted(merged.items()))
-        content = f"{{{entries}}}\n".encode()
-        temporary.write_bytes(content)
-        temporary.replace(directory / FAMILIES_FILE)
-        _parsed = (content, merged)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    entries = ",\n".join(f"{json.dumps(name)}: {_entry(family)}" for name, family in sorted(merged.items()))
+    content = f"{{{entries}}}\n".encode()
+    ownership.replace(directory / FAMILIES_FILE, directory / "families.tmp", content)
+    _parsed = (content, merged)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import locks
+from . import locks, ownership
 from .mapping import Mapping
 from .records import (
     INITIAL_BYTES,
@@ -145,7 +145,7 @@ class ValueFile:
         return fd
 
     def _write_temporary(self, data: bytes) -> int:
-        fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = ownership.create_anew(self._temporary)
         try:
             os.posix_fallocate(fd, 0, len(data))
             written = 0

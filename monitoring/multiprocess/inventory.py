@@ -25,9 +25,11 @@ class Usage(NamedTuple):
 
 
 class Inventory:
-    """The families of one scrape. A directory that is not ours shows only what is wrong in it."""
+    """The families of one scrape. A directory that is not ours shows only what is wrong in it; `held` is None where it is unknown."""
 
-    def __init__(self, path: Path, held: set[int] | frozenset[int], troubles: Mapping[str, int], mixed: Counter[str], usage: Usage) -> None:
+    def __init__(
+        self, path: Path, held: set[int] | frozenset[int] | None, troubles: Mapping[str, int], mixed: Counter[str], usage: Usage
+    ) -> None:
         reasons = [({"reason": reason}, float(troubles.get(reason, 0))) for reason in _TROUBLES]
         self._families = []
         ours = (path / locks.LOCK_FILE).exists()
@@ -48,7 +50,7 @@ class Inventory:
         if ours or mixed:
             parts = [({"reason": reason}, float(mixed[reason])) for reason in layout.REASONS]
             self._gauge("multiproc_mixed_samples", "Samples of an older type or mode, left out.", *parts)
-        if ours:
+        if ours and held is not None:
             self._gauge("multiproc_workers", "Processes that hold a slot.", ({}, float(len(held))))
 
     def metrics(self) -> Iterator[Metric]:

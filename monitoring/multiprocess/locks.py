@@ -15,10 +15,13 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import struct
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from . import ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,8 +72,17 @@ os.register_at_fork(before=mutex.acquire, after_in_parent=mutex.release, after_i
 
 def open_lock_file(directory: Path, *, write: bool = True) -> int:
     """Open the directory's lock file (made where missing, if `write`) and return its descriptor; OSError says why not."""
-    flags = (os.O_RDWR | os.O_CREAT) if write else os.O_RDONLY
-    return os.open(directory / LOCK_FILE, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path, flags = directory / LOCK_FILE, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            if not write:
+                raise
+        # Who may list the directory may see who is alive, as an exporter of another user has to.
+        mode = 0o600 | stat.S_IMODE(os.stat(directory).st_mode) & 0o044
+        with contextlib.suppress(FileExistsError):
+            return ownership.create(path, mode)
 
 
 def try_lock(fd: int, start: int, length: int = 1, *, shared: bool = False) -> bool:

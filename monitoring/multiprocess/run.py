@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import files, locks, series
+from . import files, locks, ownership, series
 
 RUN_FILE = "run.json"
 _READY, _CLEARING = "ready", "clearing"
@@ -162,14 +162,11 @@ def _hold_run_byte(directory: Path) -> int:
 
 def _write(directory: Path, record: Run) -> None:
     data = json.dumps(asdict(record)).encode().ljust(512) + b"\n"
-    path, temporary = directory / RUN_FILE, directory / "run.tmp"
+    path = directory / RUN_FILE
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        ownership.replace(path, directory / "run.tmp", data)
     except OSError:
         # A full file system: the old file's block is there to be written over. Without an old file there is nothing to protect.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         if path.exists() and stat.S_ISREG(path.lstat().st_mode):
-            with path.open("r+b") as file:
+            with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "wb") as file:
                 file.write(data)

@@ -16,7 +16,7 @@ import random
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import families, locks
+from . import families, locks, ownership
 from .mapping import Mapping as MappedFile
 from .records import read_regular, removed, scan
 
@@ -230,7 +230,7 @@ class SeriesLog:
         generation = random.getrandbits(63) + 1
         data = _HEADER.pack(len(entries), generation, _MAGIC, 0) + b"".join(entries)
         temporary = self._path.with_suffix(".tmp")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = ownership.create_anew(temporary)
         try:
             os.posix_fallocate(fd, 0, -(-len(data) // _CHUNK) * _CHUNK)
             os.pwrite(fd, data, 0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import collected, families, files, inventory, lease, reader, render, run
+from . import collected, families, files, inventory, lease, locks, reader, render, run
 from .keys import Keys
 from .layout import Layout
 from .scrapes import Scrapes
@@ -178,12 +178,28 @@ class MergedCollector:
             self._scrapes.opened(before.generation)
             troubles, usage = self._refresh()
             self._read_declared()
-            held, clean = lease.living_slots(self._path)
+            held, clean = self._living_slots()
             self._collected.read(clean)
             troubles += self._collected.troubles
+            if held is None:
+                troubles["unreadable"] += 1
             if run.read(self._path) == before:
                 return _State(self._sources.shown(clean), troubles, self._declared, held, usage)
         return _State()
+
+    def _living_slots(self) -> tuple[set[int] | None, set[int]]:
+        """As `lease.living_slots`, but None and no slot where this user may not know: nothing is shown then that may be a dead one's."""
+        try:
+            found = lease.living_slots(self._path)
+        except PermissionError:
+            self._reports.say(
+                locks.LOCK_FILE,
+                f"{self._path / locks.LOCK_FILE} is not readable for user {os.geteuid()}, so who is alive cannot be known: live gauges, "
+                "custom collectors and multiproc_workers are left out; run this as the service's user, or as one who may read that file",
+            )
+            return None, set()
+        self._reports.right(locks.LOCK_FILE)
+        return found
 
     def _refresh(self) -> tuple[Counter[str], inventory.Usage]:
         return self._sources.refresh(self._keys)
@@ -231,7 +247,7 @@ class _State(NamedTuple):
     shown: Sequence[reader.Source] = ()
     troubles: Mapping[str, int] = MappingProxyType({})
     declared: Mapping[str, families.Family] = MappingProxyType({})
-    held: set[int] | frozenset[int] = frozenset()
+    held: set[int] | frozenset[int] | None = frozenset()
     usage: inventory.Usage = inventory.Usage(0, 0)
 
 
