@@ -57,7 +57,7 @@ def take(directory: Path) -> Lease:
 def living_slots(directory: Path) -> tuple[set[int], set[int]]:
     """The slots that are held, and those of them that are clean. The lock file is opened anew: a kept descriptor may have been closed.
 
-    None where there is no lock file. PermissionError where this user may not read it; OSError where this process lacks descriptors or memory.
+    None where there is no lock file. PermissionError where this user may not read it; OSError where this process lacks descriptors.
     """
     try:
         fd = locks.open_lock_file(directory, write=False)
