@@ -20,8 +20,9 @@ from prometheus_client.platform_collector import PlatformCollector
 
 from . import bootstrap, collected, locks, ownership
 from .election import Election
+from .jobs import Job
 from .process import standard
-from .sampler import Job, sampler
+from .sampler import sampler
 from .store import store
 
 if TYPE_CHECKING:

@@ -1,12 +1,12 @@
 """`Gauge.set_function()` under many processes: each process that holds a slot samples its own function, off its event loop.
 
 The sample goes into the process's slot and is merged by the gauge's own mode. A function that raises, or has not returned for
-`OVERDUE_SECONDS`, takes the series of this process out until it answers again: no stale value stays.
+`OVERDUE_SECONDS`, takes what this process said out until it answers again: no stale value stays, and nobody else's goes.
 """
 
 from __future__ import annotations
 
-import contextlib
+import os
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import metrics
 
 from . import locks
-from .sampler import Job, sampler
+from .jobs import Job
+from .sampler import sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,17 +41,23 @@ def patch() -> None:
 def watch(gauge: Any, f: Callable[[], float]) -> None:
     """Give `gauge` its values from `f`."""
     reference = weakref.ref(gauge)
+    said_by = 0  # the process whose sample stands in its slot
 
     def call() -> None:
+        nonlocal said_by
         value = float(f())
         sampled = reference()
         if sampled is not None and sampled._sampled is job:
+            said_by = os.getpid()
             sampled._value.set(value, timestamp=time.time())
 
     def end() -> None:
+        nonlocal said_by
         sampled = reference()
-        if sampled is not None and sampled._sampled is job:
-            _take_out(sampled)
+        with locks.mutex:  # no file is being rewritten
+            if sampled is not None and sampled._sampled is job and said_by == os.getpid():
+                said_by = 0
+                sampled._value.withdraw()
 
     job = Job(f"the function of gauge {gauge._name}{gauge._labelvalues or ''}", call, end)
     with locks.mutex:
@@ -79,15 +86,6 @@ def forget(gauge: Any) -> None:
 def _jobs() -> list[Job]:
     with locks.mutex:
         return [gauge._sampled for gauge in _gauges]
-
-
-def _take_out(gauge: Any) -> None:
-    """Give this process no say: nothing in a sum, and no sample otherwise (-0.0 is what a removed series holds)."""
-    if gauge._multiprocess_mode.removeprefix("live") == "sum":
-        gauge._value.set(0.0)
-        return
-    with contextlib.suppress(IndexError, ValueError):  # it has not been written yet
-        gauge._value._view[gauge._value._i] = -0.0
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -1,7 +1,7 @@
-"""Calls the application's sampling functions and collectors every few seconds, in a thread of each process that holds a slot.
+"""Samples the application's functions and collectors every few seconds, in a thread of each process that holds a slot.
 
-The thread begins with the lease and is nobody's concern: it keeps no process from ending, no fork copies it while it waits, and what
-a function raises is logged once for each cause. A function that does not return is left behind in a thread of its own.
+The thread begins with the lease and is nobody's concern: it keeps no process from ending, no fork copies it while it waits, and no
+function or collector holds it up (jobs.py).
 """
 
 from __future__ import annotations
@@ -10,63 +10,19 @@ import atexit
 import logging
 import os
 import threading
-import time
-from collections import deque
 from typing import TYPE_CHECKING
 
+from .jobs import Caller
 from .store import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: How long the others wait for one function before they go on without it, in seconds.
-PATIENCE_SECONDS = 1.0
-#: When a function that has not returned no longer speaks for the present, in seconds.
-OVERDUE_SECONDS = 30.0
-_MOST_LEFT_BEHIND = 8
+    from .jobs import Job
+
 _MOST_CAUSES = 20
 _STOP_SECONDS = 0.1
 _log = logging.getLogger(__name__)
-
-
-class Job:
-    """A function of the application to call at each tick; `end` takes its series out where it raised or does not return."""
-
-    def __init__(self, name: str, call: Callable[[], None], end: Callable[[], None]) -> None:
-        self.name, self._call, self._end = name, call, end
-        #: Whether it has answered, failed or run overdue once.
-        self.settled = False
-        self._began: float | None = None
-        self._causes: set[str] = set()
-        self._owner = 0
-
-    @property
-    def running(self) -> bool:
-        """Whether a call of this process has not returned yet."""
-        return self._began is not None and self._owner == os.getpid()
-
-    def run(self) -> None:
-        """Call it once; never raises."""
-        self._owner, self._began = os.getpid(), time.monotonic()
-        try:
-            self._call()
-        except BaseException as error:  # noqa: BLE001 - whatever an application raises here must not end its other samples
-            self._fail(f"{type(error).__name__}: {error}")
-        finally:
-            self._began, self.settled = None, True
-
-    def look(self) -> None:
-        """End its series where its call has not returned for too long."""
-        began = self._began
-        if self.running and began is not None and time.monotonic() - began > OVERDUE_SECONDS:
-            self._fail(f"it has not returned for {OVERDUE_SECONDS:g} s")
-            self.settled = True
-
-    def _fail(self, cause: str) -> None:
-        if cause not in self._causes and len(self._causes) < _MOST_CAUSES:
-            self._causes.add(cause)
-            _log.warning("%s gives no sample: %s; its series ends until it does", self.name, cause)
-        self._end()
 
 
 class _Thread(threading.Thread):
@@ -101,7 +57,7 @@ class Sampler:
         #: Called after the jobs of each tick.
         self.finish: list[Callable[[], None]] = []
         self._thread: _Thread | None = None
-        self._helpers: list[threading.Thread] = []
+        self._caller = Caller(self._report)
         self._reported: set[str] = set()
         self._paused = self._closed = False
 
@@ -132,6 +88,7 @@ class Sampler:
     def close(self) -> None:
         """The process ends: no more ticks, and a last sample of the kit's own, without waiting for anybody."""
         self._closed = True
+        self._caller.close()
         if self._thread is not None and self._halt() and store.slot is not None:
             self._call_all(self.own)
 
@@ -140,20 +97,7 @@ class Sampler:
         if not newly:
             self._call_all(self.own)
         jobs = [job for source in self.sources for job in source()]
-        pending = deque(job for job in jobs if not job.running and not (newly and job.settled))
-        while pending and not self._closed:
-            self._helpers = [helper for helper in self._helpers if helper.is_alive()]
-            if len(self._helpers) >= _MOST_LEFT_BEHIND:
-                self._report(f"{_MOST_LEFT_BEHIND} sampling functions or collectors do not return; the others wait for one of them")
-                break
-            helper = threading.Thread(target=_drain, args=(pending,), name="metrics-sample", daemon=True)
-            try:
-                helper.start()
-            except RuntimeError as error:
-                self._report(f"no thread for sampling functions and collectors: {error}")
-                break
-            self._helpers.append(helper)
-            helper.join(PATIENCE_SECONDS)
+        self._caller.call(job for job in jobs if not (newly and job.settled))
         for job in jobs:
             job.look()
         if not self._closed:
@@ -192,17 +136,8 @@ class Sampler:
 
     def _forget(self) -> None:
         """In a forked child there is no thread; its own lease starts one."""
-        self._thread, self._helpers, self._reported = None, [], set()
+        self._thread, self._caller, self._reported = None, Caller(self._report), set()
         self._paused = self._closed = False
-
-
-def _drain(pending: deque[Job]) -> None:
-    while True:
-        try:
-            job = pending.popleft()
-        except IndexError:
-            return
-        job.run()
 
 
 sampler = Sampler()

@@ -124,6 +124,10 @@ class Value:
         if self.eager and removed(self._view[self._i]):
             self._view[self._i] = 0.0
 
+    def withdraw(self) -> None:
+        """Take out what this worker itself has said; what former holders left stays. With `locks.mutex` held."""
+        self.set(0.0)
+
     def _own(self) -> float:
         return self._view[self._i] + 0.0
 
@@ -133,6 +137,9 @@ class DirectGauge(Value):
 
     eager = False
     __slots__ = ()
+
+    def withdraw(self) -> None:
+        _end(self)
 
 
 class SumGauge(Value):
@@ -166,6 +173,10 @@ class _OwnGauge(Value):
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         self._begin(float(value) + 0.0, float(timestamp or 0.0), add=False)
+
+    def withdraw(self) -> None:
+        self.own = 0.0
+        _end(self)
 
     def _own(self) -> float:
         return 0.0 if removed(self._view[self._i]) else self.own
@@ -201,6 +212,12 @@ class ExtremeGauge(_OwnGauge):
     greater: ClassVar[bool] = True
     __slots__ = ()
 
+    def withdraw(self) -> None:
+        self.own = 0.0
+        if self.attached and not removed(self._view[self._i]):
+            base = self._view[self._i + 1]
+            self._view[self._i] = -0.0 if math.isnan(base) else base
+
     def _forget(self) -> None:
         super()._forget()
         self._view[self._i + 1] = math.nan
@@ -233,6 +250,12 @@ class RecentGauge(_OwnGauge):
         view[i] = own + 0.0
         view[i + 1] = at
         self.own = own
+
+
+def _end(value: Value) -> None:
+    """No sample stands in this slot any more: -0.0 is what a removed series holds."""
+    if value.attached:
+        value._view[value._i] = -0.0
 
 
 _BY_MODE: dict[str, type[Value]] = {

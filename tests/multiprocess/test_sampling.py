@@ -73,8 +73,8 @@ def test_functions_that_raise_hang_or_talk_nonsense(metrics_directory: Path, env
     program = (
         INSTALL
         + """
-from monitoring.multiprocess import sampler
-sampler.OVERDUE_SECONDS = 1.0
+from monitoring.multiprocess import jobs
+jobs.OVERDUE_SECONDS = 1.0
 multiprocess.acquire()
 stopped = threading.Event()
 answers = {"ok": lambda: 1.0, "raises": lambda: 1.0, "hangs": lambda: 1.0, "nonsense": lambda: 1.0}
@@ -118,6 +118,100 @@ sys.stdin.read()
         assert text.count("ZeroDivisionError") == 4
         assert text.count("SystemExit") == 4
         assert text.count("has not returned") == 4
+
+
+def test_a_function_that_fails_leaves_what_others_said(metrics_directory: Path, environment: dict[str, str]) -> None:
+    """A former holder of the slot set the gauges; its successor's function fails, answers, and fails again."""
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+modes = ("sum", "livesum", "max", "livemax", "min", "livemin", "mostrecent", "livemostrecent", "all", "liveall")
+gauges = {mode: Gauge(f"g_{mode}", "help", multiprocess_mode=mode) for mode in modes}
+print("up", flush=True)
+for line in sys.stdin: exec(line)
+"""
+    )
+
+    def shown() -> dict[str, float]:
+        values = {name.removeprefix("g_"): value for (name, _), value in samples(view).items() if name.startswith("g_")}
+        return {mode: value for mode, value in values.items() if not mode.startswith("live")}
+
+    def live() -> set[float]:
+        return {value for (name, _), value in samples(view).items() if name.startswith("g_live")}
+
+    with Programs(metrics_directory, environment) as programs:
+        programs.start("multiprocess.install()" + STAY).wait_for("up")  # keeps the run from being cleared
+        former = programs.start(program)
+        former.wait_for("up")
+        former.tell("for mode, gauge in gauges.items(): gauge.set(-10 if 'min' in mode else 10)")
+        left = {"sum": 10, "max": 10, "min": -10, "mostrecent": 10, "all": 10}
+        wait_until(lambda: shown() == left, "the former holder has spoken")
+        former.kill()
+        heir = programs.start(program)
+        heir.wait_for("up")
+        heir.tell("asked = 0")
+        heir.tell("def function(): global asked; asked += 1; return answer")
+        heir.tell("multiprocess.acquire()")
+        heir.tell("for gauge in gauges.values(): gauge.set_function(function)")
+        heir.tell("while asked < 30: time.sleep(0.01)")
+        heir.tell("print('asked', flush=True)")
+        heir.wait_for("asked")
+        del left["all"]
+        assert shown() == left, "a function that never answered takes nothing away"
+        assert live() <= {0.0}
+        heir.tell("answer = 20")
+        wait_until(lambda: shown() == {"sum": 30, "max": 20, "min": -10, "mostrecent": 20, "all": 20}, "it answers")
+        heir.tell("answer = -20")
+        wait_until(lambda: shown() == {"sum": -10, "max": 10, "min": -20, "mostrecent": -20, "all": -20}, "it answers something else")
+        assert live() == {-20}
+        heir.tell("del answer")
+        wait_until(lambda: shown() == {"sum": 10, "max": 10, "min": -10}, "what it said is gone, and only that")
+        assert live() == {0.0}, "nothing in a sum, and no sample otherwise"
+        heir.tell("answer = 15")
+        wait_until(lambda: shown() == {"sum": 25, "max": 15, "min": -10, "mostrecent": 15, "all": 15}, "it answers again")
+
+
+def test_what_answers_is_sampled_however_many_hang(metrics_directory: Path, environment: dict[str, str]) -> None:
+    view = MergedCollector(None, str(metrics_directory))
+    program = (
+        INSTALL
+        + """
+from monitoring.multiprocess import jobs
+from prometheus_client.core import GaugeMetricFamily
+jobs.OVERDUE_SECONDS = 2.0
+stopped = threading.Event()
+class Hangs:
+    def __init__(self, number): self.number = number
+    def collect(self):
+        stopped.wait()
+        yield GaugeMetricFamily(f"hung_{self.number}", "help", value=1)
+class Sound:
+    def collect(self): yield GaugeMetricFamily("sound", "help", value=time.monotonic())
+for number in range(20): REGISTRY.register(Hangs(number))
+REGISTRY.register(Sound())
+hanging = Gauge("hanging", "help", ["number"], multiprocess_mode="livemax")
+for number in range(20): hanging.labels(str(number)).set_function(lambda: stopped.wait() and 1.0)
+Gauge("beat", "help", multiprocess_mode="livemax").set_function(time.monotonic)
+multiprocess.acquire()
+print("up", flush=True)
+sys.stdin.readline(); stopped.set(); sys.stdin.read()
+"""
+    )
+
+    def value(name: str) -> float:
+        return series(view, name).get((), 0.0)
+
+    with Programs(metrics_directory, environment) as programs:
+        worker = programs.start(program)
+        worker.wait_for("up")
+        wait_until(lambda: value("sound") and value("beat"), "sound ones are called although forty hang")
+        for _ in range(5):
+            sound, beat = value("sound"), value("beat")
+            wait_until(lambda sound=sound, beat=beat: value("sound") > sound and value("beat") > beat, "again and again")
+        assert not series(view, "hung_0")
+        worker.tell()
+        wait_until(lambda: len(series(view, "hanging")) == 20 and all(value(f"hung_{n}") for n in range(20)), "all are called again")
 
 
 def test_forks_with_and_without_the_thread(metrics_directory: Path, environment: dict[str, str]) -> None:

@@ -1,0 +1,186 @@
+"""Calls the application's sampling functions and collectors so that one which hangs, or many, never hold up those that answer.
+
+A call that does not return is left behind in its thread, and its job is not called again until it does. Jobs that took too long
+last time come last and are not waited for. What raises is logged once for each cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: How long the others wait for one job before they go on without it, in seconds.
+PATIENCE_SECONDS = 1.0
+#: When a job that has not returned, or has not been called, no longer speaks for the present, in seconds.
+OVERDUE_SECONDS = 30.0
+#: The patience for further jobs of the same round once one has used it up, in seconds: what hangs often hangs together.
+_IMPATIENCE_SECONDS = 0.1
+#: So many jobs that took too long last time are called at once.
+_SLOW_AT_ONCE = 8
+#: With so many threads left behind, only jobs that answered in time last time are called; with twice as many, none.
+_MOST_LEFT_BEHIND = 64
+_MOST_CAUSES = 20
+_LOOK_SECONDS = 0.02
+_log = logging.getLogger(__name__)
+
+
+class Job:
+    """A function of the application to call in each round; `end` takes its series out where it raised or does not return."""
+
+    def __init__(self, name: str, call: Callable[[], None], end: Callable[[], None]) -> None:
+        self.name, self._call, self._end = name, call, end
+        #: Whether it has answered, failed or run overdue once.
+        self.settled = False
+        #: Whether its last call returned within `PATIENCE_SECONDS`; None before there was one.
+        self.prompt: bool | None = None
+        #: Since when it should be called, where it is not.
+        self.due_since = 0.0
+        self._began: float | None = None
+        self._causes: set[str] = set()
+        self._owner = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether a call of this process has not returned yet."""
+        return self._began is not None and self._owner == os.getpid()
+
+    def due(self) -> None:
+        """It should be called now."""
+        self.due_since = self.due_since or time.monotonic()
+
+    def begin(self) -> None:
+        """Its call begins now: nobody begins another."""
+        self._owner, self._began = os.getpid(), time.monotonic()
+
+    def cancel(self) -> None:
+        """It could not be called after `begin`."""
+        self._began = None
+
+    def run(self) -> None:
+        """Call it once; never raises."""
+        self.begin()
+        began = time.monotonic()
+        try:
+            self._call()
+        except BaseException as error:  # noqa: BLE001 - whatever an application raises here must not end its other samples
+            self._fail(f"{type(error).__name__}: {error}")
+        finally:
+            self.prompt = time.monotonic() - began <= PATIENCE_SECONDS
+            self.due_since, self._began, self.settled = 0.0, None, True
+
+    def left(self, patience: float) -> float | None:
+        """How much of the patience with its call remains, in seconds; None where there is no call."""
+        began = self._began
+        return None if began is None else began + patience - time.monotonic()
+
+    def look(self) -> None:
+        """End its series where its call has not returned, or has not been made, for too long."""
+        since = (self._began if self.running else self.due_since) or time.monotonic()
+        if time.monotonic() - since > OVERDUE_SECONDS:
+            self._fail(f"it has not {'returned' if self.running else 'been called'} for {OVERDUE_SECONDS:g} s")
+            self.settled = True
+
+    def _fail(self, cause: str) -> None:
+        if cause not in self._causes and len(self._causes) < _MOST_CAUSES:
+            self._causes.add(cause)
+            _log.warning("%s gives no sample: %s; its series ends until it does", self.name, cause)
+        self._end()
+
+
+class Caller:
+    """The threads that call jobs; `call` makes one round."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._helpers: list[_Helper] = []
+        self._closed = False
+
+    def call(self, jobs: Iterable[Job]) -> None:
+        """Call each job that is not running: the prompt ones, one after the other, and have the slow ones called beside."""
+        due = [job for job in jobs if not job.running]
+        for job in due:
+            job.due()
+        self._call_in_turn(deque(job for job in due if job.prompt is not False))
+        self._call_beside(sorted((job for job in due if job.prompt is False), key=lambda job: job.due_since))
+
+    def close(self) -> None:
+        """The process ends: no further calls."""
+        self._closed = True
+
+    def _call_in_turn(self, pending: deque[Job]) -> None:
+        patience = PATIENCE_SECONDS
+        while pending and not self._closed:
+            behind = self._left_behind()
+            if behind >= _MOST_LEFT_BEHIND:
+                self._report(
+                    f"{_MOST_LEFT_BEHIND} sampling functions or collectors do not return: only those that did last time are called"
+                )
+                pending = deque(job for job in pending if job.prompt)
+            if behind >= 2 * _MOST_LEFT_BEHIND:
+                self._report(f"{2 * _MOST_LEFT_BEHIND} sampling functions or collectors do not return: none is called until one does")
+                return
+            helper = self._start(pending) if pending else None
+            if helper is None:
+                return
+            if not helper.wait(patience):
+                patience = _IMPATIENCE_SECONDS
+
+    def _call_beside(self, slow: list[Job]) -> None:
+        busy = sum(helper.beside for helper in self._helpers if helper.is_alive())
+        for job in slow[: max(0, _SLOW_AT_ONCE - busy)]:
+            if self._closed or self._left_behind() >= _MOST_LEFT_BEHIND:
+                return
+            job.begin()
+            if self._start(deque([job]), beside=True) is None:
+                job.cancel()
+                return
+
+    def _left_behind(self) -> int:
+        self._helpers = [helper for helper in self._helpers if helper.is_alive()]
+        return len(self._helpers)
+
+    def _start(self, pending: deque[Job], *, beside: bool = False) -> _Helper | None:
+        helper = _Helper(pending, beside=beside)
+        try:
+            helper.start()
+        except RuntimeError as error:
+            self._report(f"no thread for sampling functions and collectors: {error}")
+            return None
+        self._helpers.append(helper)
+        return helper
+
+
+class _Helper(threading.Thread):
+    """Calls jobs one after the other until it is left behind."""
+
+    def __init__(self, pending: deque[Job], *, beside: bool) -> None:
+        super().__init__(name="metrics-sample", daemon=True)
+        self.beside = beside
+        self._pending = pending
+        self._job: Job | None = None
+        self._left_behind = False
+
+    def run(self) -> None:
+        while not self._left_behind:
+            try:
+                self._job = self._pending.popleft()
+            except IndexError:
+                return
+            self._job.run()
+
+    def wait(self, patience: float) -> bool:
+        """Wait as long as each of its calls returns in time; False where one does not, which is its last one then."""
+        while self.is_alive():
+            left = None if self._job is None else self._job.left(patience)
+            if left is not None and left <= 0.0:
+                self._left_behind = True
+                return False
+            self.join(_LOOK_SECONDS if left is None else left)
+        return True
