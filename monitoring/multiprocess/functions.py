@@ -6,7 +6,6 @@ The sample goes into the process's slot and is merged by the gauge's own mode. A
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -41,22 +40,17 @@ def patch() -> None:
 def watch(gauge: Any, f: Callable[[], float]) -> None:
     """Give `gauge` its values from `f`."""
     reference = weakref.ref(gauge)
-    said_by = 0  # the process whose sample stands in its slot
 
     def call() -> None:
-        nonlocal said_by
         value = float(f())
         sampled = reference()
         if sampled is not None and sampled._sampled is job:
-            said_by = os.getpid()
             sampled._value.set(value, timestamp=time.time())
 
     def end() -> None:
-        nonlocal said_by
         sampled = reference()
         with locks.mutex:  # no file is being rewritten
-            if sampled is not None and sampled._sampled is job and said_by == os.getpid():
-                said_by = 0
+            if sampled is not None and sampled._sampled is job:
                 sampled._value.withdraw()
 
     job = Job(f"the function of gauge {gauge._name}{gauge._labelvalues or ''}", call, end)
