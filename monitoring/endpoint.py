@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from monitoring.asgi import Receive, Scope, Send
 from monitoring.exposition import Answer, Merges, expected, plain, refusal, wanted
-from monitoring.relay import relay
+from monitoring.relay import Relay
 
 if TYPE_CHECKING:
     from monitoring.multiprocess import MergedCollector
@@ -59,6 +59,7 @@ class Scrapes:
         self._authorization = expected(token)
         self._collector: MergedCollector | None = None
         self._merges = Merges(self._render)
+        self._relay = Relay()
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +79,7 @@ class Scrapes:
             await _send(plain(503, b"too many scrapes at once\n", (b"retry-after", b"1")), scope, send)
             return
         try:
-            if await relay(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), scope, headers, send):
+            if await self._relay(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), scope, headers, send):
                 self._collector = None  # what it keeps is the exporter's to keep
             else:
                 await _send(await self._merge(headers, scope.get("query_string", b"")), scope, send)

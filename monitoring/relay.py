@@ -1,10 +1,11 @@
 """A worker's way to the exporter: it passes a scrape on, and the answer's bytes through, and neither merges nor compresses.
 
-Where no exporter answers (none there, refused, dead, stuck) the worker is told so within bounded time and nothing has been sent.
+Where no exporter answers (none there, refused, dead, stuck) the worker is told so within bounded time and nothing has been sent. An
+answer is read whole before it is begun, so that an exporter's death cuts nobody's scrape, as long as there is room for it.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 
 from monitoring import rendezvous
@@ -19,8 +20,8 @@ _MERGE_SECONDS = 8.0
 
 _READ_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
-_WHOLE_BYTES = 1 << 20
-"""An answer up to this size is read whole before it is begun, so that an exporter's death costs nobody a scrape."""
+ROOM_BYTES = 32 << 20
+"""What one worker holds of answers that it has read whole and that slow scrapers have not taken. What does not fit is passed through."""
 
 _CHUNK_BYTES = 1 << 16
 _PASSED = (b"accept", b"accept-encoding")
@@ -28,39 +29,51 @@ _KEPT = frozenset({b"content-type", b"content-length", b"content-encoding", b"va
 
 
 class CutError(Exception):
-    """The exporter ended while its answer was passed through: the scraper sees it cut, and scrapes again."""
+    """An answer was begun and cannot be finished: the server ends the connection, and the scraper sees too few bytes."""
 
 
-async def relay(directory: str, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> bool:
-    """Answer a scrape with what the exporter of a metrics directory answers; False where none does, and nothing is sent then."""
-    writer = None
-    try:
+class Relay:
+    """Passes scrapes on, within a bound on the memory for answers."""
+
+    def __init__(self, room: int = ROOM_BYTES) -> None:
+        """Hold no more than so many bytes of answers at once."""
+        self._room = room
+
+    async def __call__(self, directory: str, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> bool:
+        """Answer a scrape with what the exporter of a metrics directory answers; False where none does, and nothing is sent then.
+
+        Raises CutError where an answer that was begun cannot be finished.
+        """
+        writer = None
+        held = 0
         try:
-            async with asyncio.timeout(_REACH_SECONDS):
-                reader, writer = await _connect(directory)
-                writer.write(_request(scope, headers))
-                status, head = await _head(reader)
-            async with asyncio.timeout(_MERGE_SECONDS):
-                while status < 200:  # noqa: PLR2004 - it has taken the request in
+            try:
+                async with asyncio.timeout(_REACH_SECONDS):
+                    reader, writer = await _connect(directory)
+                    writer.write(_request(scope, headers))
                     status, head = await _head(reader)
-            length = 0 if scope["method"] == "HEAD" else int(dict(head)[b"content-length"])
-            whole = b""
-            if length <= _WHOLE_BYTES:
-                async with asyncio.timeout(_READ_SECONDS):
-                    whole = await reader.readexactly(length)
-        except (OSError, TimeoutError, ValueError, LookupError, EOFError, asyncio.LimitOverrunError):
-            return False
-        await send({"type": "http.response.start", "status": status, "headers": head})
-        if length <= _WHOLE_BYTES:
-            await send({"type": "http.response.body", "body": whole})
-        else:
-            await _pass(reader, length, send)
-    finally:
-        if writer is not None:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
-    return True
+                async with asyncio.timeout(_MERGE_SECONDS):
+                    while status < 200:  # noqa: PLR2004 - it has taken the request in
+                        status, head = await _head(reader)
+                length = 0 if scope["method"] == "HEAD" else int(dict(head)[b"content-length"])
+                pieces = _pieces(reader, length)
+                if length <= self._room:
+                    held, self._room = length, self._room - length
+                    pieces = _kept([piece async for piece in pieces])
+            except (OSError, TimeoutError, ValueError, LookupError, EOFError, asyncio.LimitOverrunError):
+                return False
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await _pass(status, head, length, pieces, send)
+            except (OSError, TimeoutError, EOFError) as error:
+                raise CutError("the exporter's answer could not be passed on to its end") from error
+        finally:
+            self._room += held
+            if writer is not None:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+        return True
 
 
 async def _connect(directory: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -87,18 +100,26 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, Headers]:
     return int(first.split(b" ")[1]), [(name, value) for name, value in pairs if name in _KEPT]
 
 
-async def _pass(reader: asyncio.StreamReader, length: int, send: Send) -> None:
-    """Pass a large body through in pieces."""
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            while length:
-                async with asyncio.timeout(_READ_SECONDS):
-                    piece = await reader.read(min(length, _CHUNK_BYTES))
-                if not piece:
-                    break
-                length -= len(piece)
-                await send({"type": "http.response.body", "body": piece, "more_body": bool(length)})
-    except (OSError, TimeoutError) as error:
-        raise CutError from error
-    if length:
-        raise CutError
+async def _pieces(reader: asyncio.StreamReader, length: int) -> AsyncIterator[bytes]:
+    """Read a body; EOFError where it ends too early."""
+    while length:
+        async with asyncio.timeout(_READ_SECONDS):
+            piece = await reader.read(min(length, _CHUNK_BYTES))
+        if not piece:
+            raise EOFError
+        length -= len(piece)
+        yield piece
+
+
+async def _kept(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def _pass(status: int, head: Headers, length: int, pieces: AsyncIterator[bytes], send: Send) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    if not length:
+        await send({"type": "http.response.body", "body": b""})
+    async for piece in pieces:
+        length -= len(piece)
+        await send({"type": "http.response.body", "body": piece, "more_body": bool(length)})

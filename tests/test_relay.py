@@ -16,10 +16,11 @@ from monitoring import relay as module
 from monitoring import rendezvous
 from monitoring.endpoint import Scrapes
 from monitoring.exposition import Answer, plain
-from monitoring.relay import CutError, relay
+from monitoring.relay import ROOM_BYTES, CutError, Relay
 from monitoring.rendezvous import NAME, Rendezvous
 from monitoring.server import Limits, Server
 from tests.faults.processes import wait_until
+from tests.impostor import impostor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,9 +96,9 @@ def scope(query: bytes = b"", method: str = "GET") -> dict[str, Any]:
     return {"type": "http", "method": method, "query_string": query, "headers": []}
 
 
-def passed(directory: Path, query: bytes = b"", method: str = "GET", **headers: bytes) -> Sent | None:
+def passed(directory: Path, query: bytes = b"", method: str = "GET", *, room: int = ROOM_BYTES, **headers: bytes) -> Sent | None:
     """Relay one scrape; None where no exporter answered."""
-    sent = Sent()
+    sent, relay = Sent(), Relay(room)
     named = {name.replace("_", "-").encode(): value for name, value in headers.items()}
     if asyncio.run(relay(str(directory), scope(query, method), named, sent)):
         return sent
@@ -129,13 +130,47 @@ def test_what_the_scraper_asks_and_what_the_exporter_answers_is_passed(exporter:
     assert (busy.status, dict(busy[0]["headers"])[b"retry-after"]) == (503, b"1")
 
 
-def test_a_large_answer_is_passed_in_pieces(exporter: Exporter, directory: Path) -> None:
-    sent = passed(directory, b"large")
+@pytest.mark.parametrize("room", [len(LARGE), len(LARGE) - 1], ids=["whole", "through"])
+def test_a_large_answer_is_passed_in_pieces(room: int, exporter: Exporter, directory: Path) -> None:
+    sent = passed(directory, b"large", room=room)
     assert sent is not None
     assert sent.body == LARGE
     assert max(len(message["body"]) for message in sent[1:]) <= 1 << 16
     assert [message["more_body"] for message in sent[-2:]] == [True, False]
     assert len(exporter.requests) == 1
+
+
+def test_what_slow_scrapers_have_not_taken_is_bounded(exporter: Exporter, directory: Path) -> None:
+    """Three at once where two have room: two have the whole answer before they begin, whatever happens to the exporter."""
+    relay = Relay(2 * len(LARGE))
+    go = asyncio.Event()
+
+    class Slow(Sent):
+        def __init__(self) -> None:
+            super().__init__()
+            self.begun = asyncio.Event()
+
+        async def __call__(self, message: dict[str, Any]) -> None:
+            await super().__call__(message)
+            self.begun.set()
+            await go.wait()
+
+    async def all_three() -> tuple[list[Slow], list[bool | BaseException]]:
+        sents = [Slow() for _ in range(3)]
+        tasks = [asyncio.create_task(relay(str(directory), scope(b"large"), {}, sent)) for sent in sents]
+        for sent in sents:
+            await sent.begun.wait()
+        assert relay._room == 0
+        for connection in list(exporter.server._connections):
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)  # what its death does to whoever has not read all
+        go.set()
+        return sents, await asyncio.gather(*tasks, return_exceptions=True)
+
+    sents, outcomes = asyncio.run(all_three())
+    assert sorted(sent.body == LARGE for sent in sents) == [False, True, True]
+    assert [outcome for outcome in outcomes if isinstance(outcome, CutError)] == [outcomes[[s.body == LARGE for s in sents].index(False)]]
+    assert relay._room == 2 * len(LARGE), "all of it is given back"
 
 
 def test_a_merge_that_takes_long_is_waited_for(exporter: Exporter, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,28 +206,6 @@ def test_one_that_is_not_there_is_not_waited_for(directory: Path) -> None:
     assert passed(directory) is None
 
 
-@contextlib.contextmanager
-def impostor(directory: Path, says: bytes) -> Iterator[None]:
-    """Listen where the exporter does, say something to everybody, and close."""
-    with socket.socket(socket.AF_UNIX) as listening, rendezvous._opened(directory) as fd:
-        listening.bind(rendezvous._path(fd, NAME))
-        listening.listen(1)
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = listening.accept()
-                    with client:
-                        client.recv(1 << 16)
-                        client.sendall(says)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
 @pytest.mark.parametrize(
     "says",
     [
@@ -202,6 +215,7 @@ def impostor(directory: Path, says: bytes) -> Iterator[None]:
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         b"HTTP/1.1 102 Processing\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n" + b"half" * 1_000_000,
         b"HTTP/1.1 200 OK\r\na: " + b"a" * 200_000 + b"\r\n\r\n",
     ],
 )
@@ -211,7 +225,7 @@ def test_one_that_dies_before_its_answer_is_whole_costs_no_scrape(says: bytes, d
 
 
 def test_an_answer_that_ends_half_way_is_cut_and_not_taken_for_whole(directory: Path) -> None:
-    with impostor(directory, b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\nhalf"), pytest.raises(CutError):
+    with impostor(directory, b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\nhalf"), pytest.raises(CutError):
         passed(directory)
 
 

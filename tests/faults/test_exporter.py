@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from monitoring.server import Limits
+from tests.impostor import impostor
 
-from .client import Client, fetch
+from .client import Client, IncompleteError, fetch
+from .harness import Variant
 from .processes import command_line, is_alive, marked, parent, wait_dead, wait_until
 from .scraper import Scraper
 from .scraper import http as source
@@ -24,7 +26,8 @@ from .verdict import assert_exact
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .harness import Harness, Server, Variant
+    from .bare import Writers
+    from .harness import Harness, Server
 
 #: Kills, HUPs, and USR2s; `make proof` does all of them, `make test` fewer.
 FULL, FEWER = (20, 5, 2), (8, 2, 2)
@@ -178,3 +181,41 @@ def test_workers_answer_while_there_is_no_exporter(harness: Harness, variant: Va
         client.wait_answered(50)
     scraper.check()
     assert_exact(server.samples(), client.tally)
+
+
+def test_an_exporter_killed_half_way_cuts_no_scrape_that_a_worker_passes_on(harness: Harness, variant: Variant, writers: Writers) -> None:
+    """An answer that no buffer of the kernel's holds: the scraper has its head, the exporter dies, and the rest comes all the same."""
+    server = harness.gunicorn(variant)
+    writers.start().ask("series", 12_000, 1000)
+    wait_until((harness.directory / "exporter.sock").exists, "its socket")
+    exporter = exporter_of(server, server.pid)
+    whole = len(fetch(server.address, "/metrics").body)
+    assert whole > 12_000_000
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(server.address)
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        assert answer.status == 200
+        os.kill(exporter, signal.SIGKILL)
+        wait_dead(exporter)
+        body = answer.read()
+        answer.close()
+    assert len(body) == int(answer.headers["content-length"]) > 12_000_000
+    assert body.endswith(b"\n")
+
+
+@pytest.mark.parametrize("worker_class", ["", "asgi"])
+def test_an_answer_that_cannot_be_finished_is_never_taken_for_whole(harness: Harness, worker_class: str) -> None:
+    """One too large to be held: the scraper sees fewer bytes than it was promised, the worker lives on."""
+    server = harness.gunicorn(Variant(preload=False, worker_class=worker_class), workers=1)
+    (worker,) = server.workers()
+    wait_until((harness.directory / "exporter.sock").exists, "its socket")
+    says = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 99999999\r\n\r\n" + b"half 1\n" * 100_000
+    with impostor(harness.directory, says):
+        for _ in range(3):
+            with pytest.raises((IncompleteError, ConnectionResetError)):
+                fetch(server.address, "/metrics")
+    assert server.workers() == [worker]
+    assert fetch(server.address, "/ok").status == 200

@@ -48,10 +48,10 @@ class Writer:
         """Close every descriptor but those that the test talks through."""
         os.closerange(3, 65536)
 
-    def series(self, count: str) -> None:
-        """Make many new series, each counted once."""
+    def series(self, count: str, width: str = "100") -> None:
+        """Make many new series with so long labels, each counted once."""
         for number in range(int(count)):
-            self.counter.labels(f"{os.getpid()}-{number}-{'x' * 100}").inc()
+            self.counter.labels(f"{os.getpid()}-{number}-{'x' * int(width)}").inc()
 
     def fork(self, kind: str = "forked") -> None:
         """Let a forked child count once, with a child object that was cached before the fork."""
