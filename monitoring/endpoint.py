@@ -10,10 +10,11 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitoring.asgi import Receive, Scope, Send
-from monitoring.exposition import Answer, Merges, expected, plain, refusal, wanted
+from monitoring.exposition import Answer, Merges, Unavailable, expected, plain, refusal, wanted
 from monitoring.relay import Relay
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ class Scrapes:
 
     def _render(self, openmetrics: bool) -> bytes:
         """Merge; only one thread at a time comes here. A worker that is never asked holds no collector."""
+        path = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+        if not Path(path).is_dir():
+            self._collector = None
+            reason = f"the metrics directory {path} is gone: somebody has removed it; make it again, or restart the service"
+            raise Unavailable(reason)
         collector = self._collector
         if collector is None:
             from monitoring.multiprocess import MergedCollector

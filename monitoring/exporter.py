@@ -65,7 +65,7 @@ class View:
         except DirectoryError as error:
             raise Unavailable(str(error)) from None
         except (OSError, ValueError):
-            reason = f"there is no metrics directory {path} (yet): the service that fills it has not started"
+            reason = f"there is no metrics directory {path}: the service that fills it has not started, or somebody has removed it"
             raise Unavailable(reason) from None
         return self._collector.render(openmetrics)
 

@@ -52,7 +52,9 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        # An OSError of ours has its whole line in the place of the system's words.
+        ours = isinstance(error, OSError) and error.filename is None and error.strerror
+        _refuse(ours or str(error))
 
 
 def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_concurrency: int | None) -> None:
@@ -73,6 +75,7 @@ def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_co
         for address in binds:
             if not address.startswith("fd://"):
                 holders.require_free(address, f"BIND={address}")
+        holders.require_apart([*(f"BIND={address}" for address in binds), f"METRICS_BIND={metrics_bind}"])
     if metrics_bind:
         if FD_VARIABLE not in os.environ and not metrics_bind.endswith(":0"):
             holders.require_free(metrics_bind, f"METRICS_BIND={metrics_bind}")

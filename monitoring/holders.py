@@ -10,9 +10,11 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 
 _LISTEN = "0A"
+_ANY, _ANY_6 = "0.0.0.0", "::"  # noqa: S104 - compared, not bound; the second takes the first as well
 _PAUSE_SECONDS = 0.05
 
 
@@ -30,6 +32,14 @@ def require_free(address: str, said: str, patience_seconds: float = 2.0) -> None
         if time.monotonic() >= deadline:
             raise AddressInUseError(f"{said}: {in_use(address)}")
         time.sleep(_PAUSE_SECONDS)
+
+
+def require_apart(assignments: list[str]) -> None:
+    """Return where no two of these `VARIABLE=address` need the same place; else raise AddressInUseError with both."""
+    for said, other in combinations(assignments, 2):
+        if _collide(_place(said.partition("=")[2]), _place(other.partition("=")[2])):
+            message = f"{said} and {other} are the same address; give them different ones"
+            raise AddressInUseError(message)
 
 
 def in_use(address: str) -> str:
@@ -64,8 +74,37 @@ def _bind_error(address: str) -> OSError | None:
     return None
 
 
+def _place(address: str) -> tuple[str, int] | None:
+    """Give the host, as a number, and the port of an address, or a socket's path and 0; None where it takes no place that is known."""
+    if address.startswith("unix:"):
+        return str(Path(address.removeprefix("unix:")).absolute()), 0
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if address.startswith("fd://") or not port.isdecimal() or int(port) == 0:
+        return None
+    with suppress(OSError):  # whoever binds it says what is wrong with it
+        found = socket.getaddrinfo(host.strip("[]") or _ANY, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return str(found[0][4][0]), int(port)
+    return None
+
+
+def _collide(first: tuple[str, int] | None, second: tuple[str, int] | None) -> bool:
+    if first is None or second is None or first[1] != second[1]:
+        return False
+    hosts = {first[0], second[0]}
+    return len(hosts) == 1 or (first[1] > 0 and (_ANY_6 in hosts or (_ANY in hosts and not any(":" in host for host in hosts))))
+
+
 def _unix_error(path: str) -> OSError | None:
     """Gunicorn removes a socket file that it finds: make sure that nobody serves it any more."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.bind(path)
+        Path(path).unlink()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:  # no such directory, no right to it, too long a path
+            return error
+    else:
+        return None
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return FileExistsError(errno.EEXIST, "there is a file that is no socket")

@@ -51,13 +51,19 @@ class Kit:
         assert done.stderr.count("\n") == 1, done.stderr
         return done.stderr.removeprefix("gunicorn_conf.py: ").rstrip()
 
-    def start(self, *arguments: str, **environ: str) -> int:
-        """Start and wait until the service and the exporter answer; give the master's pid."""
+    def begin(self, *arguments: str, **environ: str) -> int:
+        """Start and wait for nothing; give the master's pid."""
         command = [*self.wrapper, *COMMAND, "-p", str(self.pidfile), *arguments, "app.main:app"]
         environment = self.environment | {MARKER: self.marker} | environ
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.processes.append(process)
+        return process.pid
+
+    def start(self, *arguments: str, **environ: str) -> int:
+        """Start and wait until the service and the exporter answer; give the master's pid."""
+        pid = self.begin(*arguments, **environ)
+        process = self.processes[-1]
 
         def answers() -> bool:
             daemon = any(argument in ("-D", "--daemon") for argument in arguments)
@@ -68,7 +74,7 @@ class Kit:
                 return False
 
         wait_until(answers, "the service and its exporter answer")
-        return process.pid
+        return pid
 
     def end(self) -> None:
         end_marked(self.marker)

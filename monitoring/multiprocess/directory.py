@@ -149,7 +149,7 @@ def _not_theirs(path: Path) -> Path:
 
 def _default(address: str) -> Path:
     """Name the directory of an instance that nobody gave one."""
-    digest = hashlib.sha256(address.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
     return base / f"{_NAME}-{ownership.owner()[0]}-{digest}"
 
