@@ -97,9 +97,18 @@ class Election:
         self._address = self._told = None
 
 
+def _stand_again() -> None:
+    """The lock file is another one: what was held in the old one is void."""
+    for election in list(_elections):
+        if election._address is not None:
+            locks.drop(election._address)
+        election._forget()
+
+
 def _forget_all() -> None:
     for election in list(_elections):
         election._forget()
 
 
+store.on_renewal.append(_stand_again)
 os.register_at_fork(after_in_child=_forget_all)

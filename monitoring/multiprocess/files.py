@@ -96,6 +96,11 @@ class ValueFile:
         for mapping in self._mappings:
             mapping.end()
 
+    def close(self) -> None:
+        """End every access through this object, and give the pages back; the file stays."""
+        for mapping in self._mappings:
+            mapping.unmap()
+
     @property
     def _bytes(self) -> memoryview[int]:
         return self._mappings[-1].bytes

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from . import files, locks, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 #: Values that mean nothing once their writer is gone: the next holder of the slot begins without them.
 _NOT_CONTINUED = ("gauge_live", "gauge_all_")
+_SLOT_FILE = re.compile(r"_s(\d+)\.db$")
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,27 @@ class Lease:
 
     slot: int
     address: int
+    #: Device and inode of the lock file.
+    file: tuple[int, int]
+
+    def stands(self, directory: Path) -> bool:
+        """Whether the lock file of the directory is still the one in which this lease is held."""
+        try:
+            found = os.lstat(directory / locks.LOCK_FILE)
+        except OSError as error:
+            return error.errno in files.LACKING
+        return (found.st_dev, found.st_ino) == self.file
 
     def release(self) -> None:
         """Give the slot back early. Never in a forked child."""
         locks.drop(self.address)
 
 
-def take(directory: Path) -> Lease:
+def take(directory: Path, former: int | None = None) -> Lease:
     """Take the lowest free slot and clean it; OSError where the directory cannot be used.
+
+    A process whose slot was `former` until its lock file went away takes that again, or else one that has no files: the process that
+    has them may not know yet that its lock is void.
 
     The second byte is locked last: a view shows a slot's live gauges only while it is held, so never those of a former holder.
     """
@@ -41,7 +58,7 @@ def take(directory: Path) -> Lease:
                 locks.unlock(fd, locks.START)
                 run.finish_clearing(directory)
                 locks.lock(fd, locks.START, shared=True, patience=locks.WRITER_PATIENCE)
-            slot = next((n for n in range(locks.SLOTS) if locks.try_lock(fd, n)), None)
+            slot = next((n for n in _candidates(directory, former) if locks.try_lock(fd, n)), None)
             if slot is None:
                 message = f"all {locks.SLOTS} slots of {directory} are taken"
                 raise OSError(message)
@@ -49,7 +66,8 @@ def take(directory: Path) -> Lease:
             locks.lock(fd, locks.CLEAN + slot)
             address = locks.hold(fd)
             locks.unlock(fd, locks.START)
-            return Lease(slot, address)
+            info = os.fstat(fd)
+            return Lease(slot, address, (info.st_dev, info.st_ino))
         finally:
             os.close(fd)
 
@@ -71,6 +89,13 @@ def living_slots(directory: Path) -> tuple[set[int], set[int]]:
     finally:
         os.close(fd)
     return held, clean
+
+
+def _candidates(directory: Path, former: int | None) -> Iterable[int]:
+    if former is None:
+        return range(locks.SLOTS)
+    used = {int(found[1]) for name in os.listdir(directory) if (found := _SLOT_FILE.search(name))}
+    return chain([former], (n for n in range(locks.SLOTS) if n not in used and n != former))
 
 
 def _clean(directory: Path, slot: int) -> None:

@@ -41,6 +41,7 @@ class ProcessMetrics:
     def __init__(self) -> None:
         self._cells: dict[Series, Value] = {}
         self._last: dict[Series, float] = {}
+        store.on_renewal.append(self._relabel)
         os.register_at_fork(after_in_child=self._forget)
 
     def sample(self) -> None:
@@ -69,6 +70,10 @@ class ProcessMetrics:
         if more >= 0.0:
             cell.inc(more)
         self._last[series] = sample.value
+
+    def _relabel(self) -> None:
+        """The slot, which is in the label, may be another one."""
+        self._cells = {}
 
     def _forget(self) -> None:
         """A forked child begins with no time used, but with its parent's count of collections, which is the parent's to report."""

@@ -17,7 +17,7 @@ import prometheus_client
 from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
-from . import cap, functions, locks, presence, removal
+from . import cap, functions, locks, presence, removal, renewal
 from .cap import Cap
 from .collectors import Collectors, custom
 from .families import Family
@@ -53,7 +53,7 @@ def patch(directory: Path, sample_seconds: float, max_series: int) -> None:
     presence.prepare()
     store.on_lease.append(_write_pending)
     functions.patch()
-    sampler.own.append(ProcessMetrics().sample)
+    sampler.own += [renewal.check, ProcessMetrics().sample]
     sampler.prepare(sample_seconds)
     for metric in existing:
         _rebind(metric)

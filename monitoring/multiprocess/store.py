@@ -41,6 +41,8 @@ class Store:
         self.on_lease: list[Callable[[], None]] = []
         #: Called with the lease just taken, before values are attached.
         self.before_attaching: list[Callable[[], None]] = []
+        #: Called with a lease that follows another one of this process, before values are attached.
+        self.on_renewal: list[Callable[[], None]] = []
         self._lease: lease.Lease | None = None
         self._files: dict[str, ValueFile] = {}
         self._values: list[weakref.ref[Value]] = []
@@ -55,6 +57,11 @@ class Store:
         self._logged: set[str] = set()
         self._dropped: dict[str, Value] = {}
         self._dropped_in_memory: dict[str, float] = dict.fromkeys(REASONS, 0.0)
+
+    @property
+    def held(self) -> lease.Lease | None:
+        """The lease of this process, if it has one."""
+        return self._lease
 
     @property
     def slot(self) -> int | None:
@@ -136,6 +143,22 @@ class Store:
         self._busy, self._collecting, self._put_off, self._refused_until = False, None, [], 0.0
         self._silent_until = 0.0
 
+    def renew(self, taken: lease.Lease, *, again: bool) -> None:
+        """Go on in another slot than before, with all families declared `again` if so; within `undisturbed`. The old lease is released."""
+        for file in self._files.values():
+            file.close()
+        self._lease, self._files, self._dropped, self._refused_until = taken, {}, {}, 0.0
+        if again:
+            self._unpublished = dict(self.declared)
+        for renew in self.on_renewal:
+            renew()
+        self._publish()
+        self._attach_all()
+
+    def living_values(self) -> list[Value]:
+        """Every value that somebody holds."""
+        return [value for reference in self._values if (value := reference()) is not None]
+
     def _write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
         with self._working():
             attached = value.attached or (self._acquired() and self._attach(value.group))
@@ -153,7 +176,7 @@ class Store:
             self._lease = lease.take(self.directory)
         except OSError as error:
             self._refused_until = _later(error)
-            self._say(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
+            self.say(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
             return False
         self._publish()
         self._attach_all()
@@ -167,7 +190,7 @@ class Store:
             self._unpublished = {}
         except OSError as error:
             self._silent_until = _later(error)
-            self._say(f"family declarations could not be written to {self.directory}: {error}")
+            self.say(f"family declarations could not be written to {self.directory}: {error}")
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -191,7 +214,7 @@ class Store:
                 self._attach_to(prefix, [value for value in group if value.prefix == prefix])
         except OSError as error:
             self._refused_until = _later(error)
-            self._say(f"no room for new series in {self.directory}: {error}; existing series go on")
+            self.say(f"no room for new series in {self.directory}: {error}; existing series go on")
             return False
         self._publish()
         return True
@@ -242,8 +265,7 @@ class Store:
                     self._dropped[reason].inc(count)
                     self._dropped_in_memory[reason] = 0.0
             self._prune()
-            living = [value for reference in self._values if (value := reference()) is not None]
-            wanted = [value for value in living if value.eager and not value.attached]
+            wanted = [value for value in self.living_values() if value.eager and not value.attached]
             if wanted and not self._attach(wanted):
                 _log.warning(
                     "new series of slot %s wait for room in %s",
@@ -253,7 +275,8 @@ class Store:
         for write in self.on_lease:
             write()
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Log a warning, the same one once."""
         if message not in self._logged and len(self._logged) < 100:  # noqa: PLR2004 - enough to see what is wrong
             self._logged.add(message)
             _log.warning("%s", message)
