@@ -1,31 +1,34 @@
-"""The cells behind the HTTP families, looked up once per endpoint, method and status, then incremented directly.
+"""The cells behind the HTTP families, looked up once per endpoint, method and status, then written directly.
 
-A cell's `inc` is one cheap call; `labels()` and `observe()` would cost several times the rest of the middleware.
+`labels()` and `observe()` would cost several times the rest of the middleware. In an application's cold caches every object that a
+request touches counts, so what a request moves is one object with plain slots, and what can be written without a call is.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from . import metrics
+from .multiprocess.values import direct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import Histogram
 
     Inc = Callable[[float], None]
-    FirstByte = Callable[[float], None]
-    Finish = Callable[[float | None, float, int, int], None]
 
 OTHER = "_other"
 """The method label of whatever is no method of RFC 9110 or PATCH, since a client may send any word; the status of what is none."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-
-
 _STATUSES = range(100, 1000)
+_SECONDS = tuple(metrics.http_request_duration_seconds._upper_bounds)  # noqa: SLF001 - with the infinite one
+_BYTES = tuple(metrics.http_request_size_bytes._upper_bounds)  # noqa: SLF001 - see above
+_BOUNDS = (_SECONDS, _SECONDS, _BYTES, _BYTES)
+_LEAST_SECONDS = _SECONDS[0]
 
 
 def known_status(status: object) -> int:
@@ -37,64 +40,123 @@ def known_status(status: object) -> int:
     return number if number in _STATUSES else 0
 
 
-class Methods(dict[str, "tuple[str, Inc]"]):
-    """The label of each word that a client sent, and how to move its requests in progress; words that are no method are not kept."""
+class Method:
+    """One method: its label, how to move its requests in progress, and the cells of the endpoints it was used on."""
 
-    def __missing__(self, word: str) -> tuple[str, Inc]:
+    __slots__ = ("endpoints", "label", "progress")
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.progress: Inc = metrics.http_requests_in_progress.labels(label)._value.inc  # noqa: SLF001 - the cell
+        #: Per endpoint, the cells of the status that it answered with last, which is most often the next one's.
+        self.endpoints: dict[str, Cells] = {}
+
+
+class Methods(dict[str, Method]):
+    """The method of each word that a client sent; words that are no method are not kept."""
+
+    def __missing__(self, word: str) -> Method:
         if word not in _METHODS and word != OTHER:
             return self[OTHER]
-        made = self[word] = (word, metrics.http_requests_in_progress.labels(word)._value.inc)  # noqa: SLF001 - the cell
+        made = self[word] = Method(word)
         return made
 
 
 class Cells:
     """What one finished request moves; `finish` and `first_byte` move it."""
 
-    __slots__ = ("bodiless", "endpoint", "finish", "first_byte")
+    __slots__ = (
+        "_count",
+        "_count_at",
+        "_counts",
+        "_doubles",
+        "_histograms",
+        "_places",
+        "bodiless",
+        "endpoint",
+        "status",
+    )
 
     def __init__(self, endpoint: str, method: str, status: int) -> None:
         self.endpoint = endpoint
+        self.status = status
         self.bodiless = method == "HEAD" or 100 <= status < 200 or status in {204, 304}  # noqa: PLR2004 - 1xx
-        self.first_byte, self.finish = _writers(endpoint, method, status)
+        self._count = metrics.http_requests.labels(method, endpoint, str(status) if status else OTHER)._value  # noqa: SLF001 - the cell
+        #: Time to first byte, duration, size of the request, size of the response: in the order in which they are observed.
+        self._histograms: list[Histogram] = [
+            metrics.http_time_to_first_byte_seconds.labels(method, endpoint),
+            metrics.http_request_duration_seconds.labels(method, endpoint),
+            metrics.http_request_size_bytes.labels(method, endpoint),
+            metrics.http_response_size_bytes.labels(method, endpoint),
+        ]
+        self._open()
 
+    def first_byte(self, first: float) -> None:
+        """Observe the first byte alone."""
+        self._histograms[0].observe(first)
 
-def _writers(endpoint: str, method: str, status: int) -> tuple[FirstByte, Finish]:
-    """Give the two functions with every cell bound in them, which is the cheapest way for Python to reach so many."""
-    count: Inc = metrics.http_requests.labels(method, endpoint, str(status) if status else OTHER)._value.inc  # noqa: SLF001 - the cell
-    seconds_bounds, seconds_sum, seconds_buckets = _open(metrics.http_request_duration_seconds, method, endpoint)
-    _, first_sum, first_buckets = _open(metrics.http_time_to_first_byte_seconds, method, endpoint)
-    size_bounds, received_sum, received_buckets = _open(metrics.http_request_size_bytes, method, endpoint)
-    _, sent_sum, sent_buckets = _open(metrics.http_response_size_bytes, method, endpoint)
-    received_none, sent_none = received_buckets[0], sent_buckets[0]
-
-    def first_byte(first: float) -> None:
-        first_sum(first)
-        first_buckets[bisect_left(seconds_bounds, first)](1.0)
-
-    def finish(first: float | None, seconds: float, received: int, sent: int) -> None:
+    def finish(self, first: float | None, seconds: float, received: int, sent: int) -> None:
         """Observe, and count last: a histogram is never behind the counter. `first` is None where it is observed already."""
-        bucket = bisect_left(seconds_bounds, seconds)
-        if first is not None:
-            first_sum(first)
-            first_buckets[bucket if not bucket else bisect_left(seconds_bounds, first)](1.0)
-        seconds_sum(seconds)
-        seconds_buckets[bucket](1.0)
-        if received:
-            received_sum(float(received))
-            received_buckets[bisect_left(size_bounds, received)](1.0)
-        else:
-            received_none(1.0)
-        if sent:
-            sent_sum(float(sent))
-            sent_buckets[bisect_left(size_bounds, sent)](1.0)
-        else:
-            sent_none(1.0)
-        count(1.0)
+        doubles = self._doubles
+        if doubles is None:
+            self._add(0, first, seconds, received, sent)
+            return
+        bucket = 0 if seconds <= _LEAST_SECONDS else bisect_left(_SECONDS, seconds)
+        first_sum, first_buckets, seconds_sum, seconds_buckets, received_sum, received_buckets, sent_sum, sent_buckets = self._places
+        done = 0
+        try:
+            if first is not None:
+                doubles[first_sum] += first
+                done = 1
+                doubles[first_buckets[bucket and bisect_left(_SECONDS, first)]] += 1.0
+            done = 2
+            doubles[seconds_sum] += seconds
+            done = 3
+            doubles[seconds_buckets[bucket]] += 1.0
+            done = 4
+            if received:
+                doubles[received_sum] += received
+                done = 5
+                doubles[received_buckets[bisect_left(_BYTES, received)]] += 1.0
+            else:
+                doubles[received_buckets[0]] += 1.0
+            done = 6
+            if sent:
+                doubles[sent_sum] += sent
+                done = 7
+                doubles[sent_buckets[bisect_left(_BYTES, sent)]] += 1.0
+            else:
+                doubles[sent_buckets[0]] += 1.0
+            done = 8
+            self._counts[self._count_at] += 1.0
+        except (IndexError, ValueError):
+            # The process forked, or the file was rewritten, perhaps between two of these lines.
+            self._add(done, first, seconds, received, sent)
 
-    return first_byte, finish
+    def _add(self, done: int, first: float | None, seconds: float, received: int, sent: int) -> None:
+        """Do what `finish` has not done, value by value, which finds them a file; let it write directly there from the next time on."""
+        for add, amount in islice(self._additions(first, seconds, received, sent), done, None):
+            if amount:
+                add(amount)
+        if self._doubles is not None:
+            self._open()
 
+    def _additions(self, first: float | None, seconds: float, received: int, sent: int) -> Iterator[tuple[Inc, float]]:
+        """Give what `finish` adds, in its order."""
+        for histogram, amount, bounds in zip(self._histograms, (first, seconds, received, sent), _BOUNDS, strict=True):
+            yield histogram._sum.inc, amount or 0.0  # noqa: SLF001 - the cells
+            yield histogram._buckets[bisect_left(bounds, amount or 0.0)].inc, 0.0 if amount is None else 1.0  # noqa: SLF001 - the cells
+        yield self._count.inc, 1.0
 
-def _open(histogram: Histogram, method: str, endpoint: str) -> tuple[Sequence[float], Inc, Sequence[Inc]]:
-    """Give a histogram child's bounds, the increment of its sum, and one of each bucket."""
-    child = histogram.labels(method, endpoint)
-    return tuple(child._upper_bounds), child._sum.inc, tuple(bucket.inc for bucket in child._buckets)  # noqa: SLF001 - the cells
+    def _open(self) -> None:
+        """Find where `finish` may write directly; nowhere where the values are not those of this package."""
+        self._doubles: memoryview[float] | None = None
+        count = direct([self._count])
+        found = direct([value for child in self._histograms for value in (child._sum, *child._buckets)])  # noqa: SLF001 - the cells
+        if count is None or found is None:
+            return
+        self._counts, (self._count_at,) = count
+        places = iter(found[1])
+        first, duration, received, sent = (tuple(islice(places, 1 + len(bounds))) for bounds in _BOUNDS)
+        self._places = (first[0], first[1:], duration[0], duration[1:], received[0], received[1:], sent[0], sent[1:])
+        self._doubles = found[0]

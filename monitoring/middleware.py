@@ -12,7 +12,7 @@ import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from .cells import Cells, Methods, known_status
+from .cells import Cells, Method, Methods, known_status
 from .templates import Templates
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ _UNKNOWN = sys.maxsize
 _DIGITS = 18
 _TRAILERS = "http.response.trailers"
 _MOST_CELLS = 4096
+_QUIET = frozenset({"2.0", "2.1", "2.2", "2.3"})
+"""Versions of ASGI before 2.4, with which servers drop in silence what is sent to a client that went away."""
+_UNSAID: dict[str, Any] = {}
 
 
 class MetricsMiddleware:
@@ -60,17 +63,24 @@ class MetricsMiddleware:
             # The server ends such a response: with a 500 of its own, or by closing the connection.
             exchange.end(FAILED)
 
-    def find(self, endpoint: str, method: str, status: int) -> Cells:
+    def find(self, endpoint: str, method: Method, status: int) -> Cells:
         """Give the cells of one endpoint, method and status, made at their first use."""
         status = known_status(status)
-        key = (endpoint, method, status)
+        key = (endpoint, method.label, status)
         found = self.cells.get(key)
         if found is None:
             if len(self.cells) >= _MOST_CELLS:
                 # An application that makes routes as it goes: begin anew rather than grow.
-                self.cells.clear()
-            found = self.cells[key] = Cells(endpoint, method, status)
+                self.forget()
+            found = self.cells[key] = Cells(endpoint, method.label, status)
+        method.endpoints[endpoint] = found
         return found
+
+    def forget(self) -> None:
+        """Look every cell up anew, as after `clear()` of a family."""
+        self.cells.clear()
+        for method in self.methods.values():
+            method.endpoints.clear()
 
 
 class _Exchange:
@@ -84,7 +94,6 @@ class _Exchange:
         "_headers",
         "_method",
         "_middleware",
-        "_progress",
         "_receive",
         "_received",
         "_scope",
@@ -100,13 +109,13 @@ class _Exchange:
         self._receive = receive
         self._send = send
         # Kept now: applications inside may rewrite the scope, and what began must end under the same name.
-        self._method, self._progress = middleware.methods[scope["method"]]
+        self._method = method = middleware.methods[scope["method"]]
         self._cells: Cells | None = None
         self._first: float | None = None
         self._disconnected = self._trailers = self.counted = False
         self._received = self._sent = 0
         self._headers: Headers = ()
-        self._progress(1.0)
+        method.progress(1.0)
         self._began = perf_counter()
 
     async def receive(self) -> Message:
@@ -131,7 +140,7 @@ class _Exchange:
         if cells is not None and kind == "http.response.body" and not message.get("more_body") and not self._trailers:
             # The last message, by far the most common way to end.
             self.counted = True
-            self._progress(-1.0)
+            self._method.progress(-1.0)
             body = message.get("body")
             sent = self._sent
             if body:
@@ -157,9 +166,10 @@ class _Exchange:
             headers = list(headers)
             message = {**message, "headers": headers}
         self._headers = headers
-        middleware = self._middleware
-        endpoint = middleware.templates.find(self._scope, status)
-        cells = middleware.cells.get((endpoint, self._method, status)) or middleware.find(endpoint, self._method, status)
+        endpoint = self._middleware.templates.find(self._scope, status)
+        cells = self._method.endpoints.get(endpoint)
+        if cells is None or cells.status != status:
+            cells = self._middleware.find(endpoint, self._method, status)
         self._cells = cells
         self._first = perf_counter() - self._began
         if cells.bodiless or _is_empty(headers):
@@ -167,7 +177,7 @@ class _Exchange:
             return self._send(message)
         if message.get("trailers"):
             self._trailers = _awaits_trailers(self._scope)
-        return self._forward(message)
+        return self._send(message) if self._scope.get("asgi", _UNSAID).get("spec_version") in _QUIET else self._forward(message)
 
     def _pass(self, cells: Cells, kind: str, message: Message) -> None:
         """Follow a message between the start and the last one, and those by which a server sends files by itself."""
@@ -212,7 +222,7 @@ class _Exchange:
     def _complete(self, cells: Cells) -> None:
         """Count a response that is about to be complete."""
         self.counted = True
-        self._progress(-1.0)
+        self._method.progress(-1.0)
         if self._disconnected:
             cells = self._middleware.find(cells.endpoint, self._method, DISCONNECTED)
         cells.finish(self._first, perf_counter() - self._began, self._received, self._sent)

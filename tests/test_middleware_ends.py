@@ -320,7 +320,7 @@ def test_what_a_process_keeps_is_bounded() -> None:
 def test_counts_go_on_where_cells_had_to_be_made_anew() -> None:
     middleware = MetricsMiddleware(sending(start(), body(b"a")))
     drive(middleware)
-    middleware.cells.clear()
+    middleware.forget()
     drive(middleware)
     assert counted() == {(*LABELS, "200"): 2}
     assert observed("sent") == {LABELS: 2}

@@ -258,7 +258,7 @@ def test_hosts_under_one_middleware_are_not_taken_for_one_another() -> None:
     app = MetricsMiddleware(by_host())
     for host, path, endpoint, status in itertools.chain(BY_HOST, reversed(BY_HOST)):
         forget()
-        app.cells.clear()
+        app.forget()
         app.methods.clear()
         request = scope("GET", path)
         request["headers"] = [(b"host", host.encode())]

@@ -114,7 +114,7 @@ def test_the_label_is_the_template_of_the_route_that_answered(nodes: list[Node],
             asked.append((concrete, data.draw(st.sampled_from(METHODS)), data.draw(st.integers(0, 4)) == 0))
     for path, method, slash in asked:
         forget()
-        app.cells.clear()
+        app.forget()
         app.methods.clear()
         exchange = drive(app, scope(method, path + "/" * slash))
         assert exchange.raised is None
