@@ -203,7 +203,11 @@ class Store:
     def _catch_up(self) -> None:
         """Do what was put off, once nothing is half done any more."""
         while self._put_off and not self._busy:
-            self._write(*self._put_off.pop(0))
+            try:
+                put_off = self._put_off.pop(0)
+            except IndexError:
+                return  # a signal handler came in between and did it
+            self._write(*put_off)
 
     def _attach(self, group: list[Value]) -> bool:
         """Attach a group of values; False where there is no room. The lease is held."""

@@ -16,7 +16,12 @@ from tests.faults.processes import MARKER, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-START = "import os, sys, signal, threading, time\nfrom monitoring import multiprocess\n"
+# A line is written whole, so that those of a parent and its forked child do not mix.
+START = """
+import os, sys, signal, threading, time
+sys.stdout.reconfigure(line_buffering=True, write_through=False)
+from monitoring import multiprocess
+"""
 
 
 @dataclass
