@@ -44,7 +44,7 @@ class FamilyLines:
         self.declared = declared
         self.described = self.type in ("info", "stateset")
         self.bounds = sorted(map(float, declared.buckets)) if declared else []
-        self.heads = {style: render.head(name, self.type, text, openmetrics=style) for style in (False, True)}
+        self.heads = {style: render.head(name, self.type, text, openmetrics=style).encode() for style in (False, True)}
         self.cells: list[int] = []
         self.lines: list[str] = []
         self.by_sample: dict[tuple[str, Labels], int] = {}
@@ -52,14 +52,16 @@ class FamilyLines:
         self.blocks: dict[Labels, tuple[int, list[float]]] = {}
         #: Info and Enum: the cells of each label set of the metric itself.
         self.groups: dict[Labels, list[int]] = {}
-        #: All lines; None where one has changed.
-        self.joined: str | None = ""
+        #: What it exposes in each format, as long as no line has changed.
+        self.texts: dict[bool, bytes] = {}
 
-    def text(self, *, openmetrics: bool) -> str:
+    def text(self, *, openmetrics: bool) -> bytes:
         """Everything the family exposes; nothing where it is not declared and has no value."""
-        if self.joined is None:
-            self.joined = "".join(self.lines)
-        return self.heads[openmetrics] + self.joined if self.joined or self.declared else ""
+        text = self.texts.get(openmetrics)
+        if text is None:
+            lines = "".join(self.lines).encode()
+            text = self.texts[openmetrics] = self.heads[openmetrics] + lines if lines or self.declared else b""
+        return text
 
 
 class Placed:
@@ -173,9 +175,10 @@ class Layout:
             else:
                 line = f"{prefixes[cell]}{render.number(value)}\n"
             family.lines[place] = line
-            family.joined = None
+            if family.texts:
+                family.texts = {}
 
-    def texts(self, *, openmetrics: bool) -> Iterator[tuple[str, str]]:
+    def texts(self, *, openmetrics: bool) -> Iterator[tuple[str, bytes]]:
         """Name and exposition of each family, in order of name."""
         for family in self._order:
             yield family.name, family.text(openmetrics=openmetrics)

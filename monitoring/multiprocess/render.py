@@ -16,7 +16,7 @@ EXPONENT = 1e6
 #: The classic format's words for OpenMetrics's types.
 _CLASSIC = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
 _SUFFIX = {"counter": "_total", "info": "_info"}
-EOF_LINE = "# EOF\n"
+EOF_LINE = b"# EOF\n"
 
 
 def head(name: str, kind: str, text: str, *, openmetrics: bool) -> str:

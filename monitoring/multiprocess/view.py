@@ -78,12 +78,12 @@ class MergedCollector:
             extra = self._merge()
             texts = {name: text for name, text in self._layout.texts(openmetrics=openmetrics) if text}
             for metric in self._collected.beside(self._layout.names()):
-                texts.setdefault(metric.name, self._collected.text(metric, openmetrics=openmetrics))
+                texts.setdefault(metric.name, self._collected.text(metric, openmetrics=openmetrics).encode())
             for name, text in extra.texts(openmetrics=openmetrics):
-                texts.setdefault(name, text)
+                texts.setdefault(name, text.encode())
         if openmetrics:
             texts[""] = render.EOF_LINE
-        return "".join(texts.values()).encode()
+        return b"".join(texts.values())
 
     def _merge(self) -> inventory.Inventory:
         """Bring `_shown` and the lines up to date with the directory; gives the families that stand in no value file."""
