@@ -1,7 +1,7 @@
 """The files that make up nearly all of a scrape, read and merged in a few steps for all of them together.
 
-These are the good files of slots, but for the most recent modes. A file costs one look at its inode and size and one pass over its
-values; everything else is done once for all. Where a file is no longer what it was, it is handed back to be read by itself.
+These are the good files of slots. A file costs one look at its inode and size; everything else is done once for all of them: their
+mappings are read as one memory. Where a file is no longer what it was, it is handed back to be read by itself.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from . import mapped
 from .vectors import NO_VALUE, NO_VALUE_BITS, NumpyVectors
 
 if TYPE_CHECKING:
@@ -18,19 +19,24 @@ if TYPE_CHECKING:
     from .reader import Source
     from .vectors import PlainVectors
 
-_RULES = {"": "sum", "sum": "sum", "max": "max", "min": "min", "all": "all"}
+_RULES = {"": "sum", "sum": "sum", "all": "all", "max": "max", "min": "min", "mostrecent": "recent"}
+#: In this order the sources of a bulk stand.
+_ORDER = ("sum", "all", "max", "min", "recent")
 
 
 def fits(source: Source) -> bool:
     """Whether a source, read and placed, may be read in bulk from now on."""
-    rule = _RULES.get(source.mode.removeprefix("live"))
-    usual = rule == "sum" or (rule is not None and not source.placed.repeats)
+    usual = _rule(source) == "sum" or not source.placed.repeats
     return usual and source.slot is not None and not source.trouble and not source.carried and bool(source.keys)
 
 
 def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source]) -> Bulk | None:
     """A bulk of these sources; None without numpy, or where there are none."""
     return Bulk(vectors, layout, sources) if isinstance(vectors, NumpyVectors) and sources else None
+
+
+def _rule(source: Source) -> str:
+    return _RULES[source.mode.removeprefix("live")]
 
 
 class Bulk:
@@ -41,93 +47,106 @@ class Bulk:
         self.layout = layout
         #: As they were given, which tells whether they are still the same.
         self.given = list(sources)
-        self.sources = sorted(sources, key=lambda source: _RULES[source.mode.removeprefix("live")])
+        self.sources = sorted(sources, key=lambda source: _ORDER.index(_rule(source)))
+        self.known = frozenset(map(id, sources))
         self._np = np
         self._values = np.concatenate([source.values for source in self.sources])
-        self._words = np.empty(2 * len(self._values), dtype=np.int64)
-        self._expected = np.concatenate([source.mapped.keywords for source in self.sources])
-        self._files: list[tuple[Any, ...]] = []
-        self._ends: list[int] = []
+        recent = [source.moments for source in self.sources if _rule(source) == "recent"]
+        self._moments = np.concatenate(recent) if recent else np.empty(0)
+        self._ends = np.cumsum([len(source.keys) for source in self.sources]).tolist()
+        looks = [source.mapped for source in self.sources]
+        self._files = [(source.path, look.inode, look.used) for source, look in zip(self.sources, looks, strict=True)]
+        self._keywords = np.concatenate([look.keywords for look in looks])
+        self._heads = np.array([look.head for look in looks], dtype=np.int64)
+        memory, starts = mapped.span([look.mapping for look in looks])
+        self._mappings = [look.mapping for look in looks]
+        self._memory = vectors.words(memory)
+        # Where to read: of each sample the word that ends its key and its value; the moments; of each file its first word.
+        heads = np.array(starts, dtype=np.intp) >> 3
+        pairs = np.concatenate([look.places + head for look, head in zip(looks, heads, strict=True)])
+        moments = pairs[2 * (len(self._values) - len(self._moments)) + 1 :: 2] + 1
+        self._places = np.concatenate((pairs, moments, heads))
+        self._words = np.empty(len(self._places), dtype=np.int64)
+        self._groups: dict[str, _Group] = {}
         end = 0
-        for source in self.sources:
-            start, end = end, end + len(source.keys)
-            at = source.mapped
-            self._ends.append(end)
-            self._files.append((source.path, at.inode, at.used, at.head, at.words, at.places, self._words[2 * start : 2 * end]))
-        self._groups = [_Group(vectors, rule, self.sources) for rule in ("sum", "all", "max", "min")]
+        for rule in _ORDER:
+            group = _Group(vectors, rule, [source for source in self.sources if _rule(source) == rule], end)
+            self._groups[rule], end = group, group.span.stop
 
     def read(self) -> list[Source]:
         """Read all values again; the sources that have to be looked at by themselves, in which case all of them are handed back."""
-        stale = []
+        stale = set()
         lstat = os.lstat
-        for number, (path, inode, used, head, words, places, out) in enumerate(self._files):
+        for number, (path, inode, used) in enumerate(self._files):
             try:
                 found = lstat(path)
             except OSError:
-                stale.append(number)
+                stale.add(number)
                 continue
-            if found.st_ino != inode or found.st_size < used or words.item(0) != head:
-                stale.append(number)
-            else:
-                words.take(places, out=out, mode="clip")
-        differ = self._words[::2] != self._expected
+            if found.st_ino != inode:
+                stale.add(number)
+            elif found.st_size < used:
+                # Somebody cuts files off. To read beyond an end is what to avoid, though it can be survived.
+                self.close()
+                return self.sources
+        self._memory.take(self._places, out=self._words, mode="clip")
+        pairs = 2 * len(self._values)
+        stale.update((self._words[-len(self._heads) :] != self._heads).nonzero()[0].tolist())
+        differ = self._words[:pairs:2] != self._keywords
         if differ.any():
-            others = self._np.logical_or.reduceat(differ, [0, *self._ends[:-1]]).nonzero()[0]
-            stale = sorted({*stale, *others.tolist()})
-        values = self._words[1::2].copy().view(self._np.float64)
+            stale.update(self._np.logical_or.reduceat(differ, [0, *self._ends[:-1]]).nonzero()[0].tolist())
+        values = self._words[1:pairs:2].copy().view(self._np.float64)
+        moments = self._words[pairs : pairs + len(self._moments)].copy().view(self._np.float64)
         if stale:
-            self._hand_back(values, frozenset(stale))
-            return [self.sources[number] for number in stale]
-        self._values = values
+            self._hand_back(values, moments, stale)
+            return [self.sources[number] for number in sorted(stale)]
+        self._values, self._moments = values, moments
         return []
 
-    def totals(self, size: int) -> Any:
-        """What the files have in each cell; no value where none has one that was not removed."""
-        totals = self._groups[0].summed(self._values, size)
-        for group in self._groups[1:]:
-            group.merge(self._values, totals)
-        return totals
+    def totals(self, size: int) -> tuple[Any, Any]:
+        """What the files have in each cell, no value where none has one that was not removed; and since when, for most recent gauges."""
+        totals, stamps = self._groups["sum"].summed(self._values, size), self._np.full(size, NO_VALUE)
+        for rule in ("all", "max", "min"):
+            self._groups[rule].merge(self._values, totals)
+        self._groups["recent"].newest(self._values, self._moments, totals, stamps)
+        return totals, stamps
 
     def close(self) -> None:
         """Give every source its values, for whoever reads it by itself from now on."""
-        self._hand_back(self._values, frozenset())
+        self._hand_back(self._values, self._moments, set())
 
-    def _hand_back(self, values: Any, stale: frozenset[int]) -> None:
+    def _hand_back(self, values: Any, moments: Any, stale: set[int]) -> None:
         start = 0
+        first = len(values) - len(moments)
         for number, (source, end) in enumerate(zip(self.sources, self._ends, strict=True)):
             source.values = (self._values if number in stale else values)[start:end].copy()
+            if start >= first:
+                source.moments = (self._moments if number in stale else moments)[start - first : end - first].copy()
             start = end
 
 
 class _Group:
-    """All values of one rule, which stand together in the bulk's."""
+    """All values of one rule, which stand together in the bulk's, from `start` on."""
 
-    def __init__(self, vectors: NumpyVectors, rule: str, sources: Sequence[Source]) -> None:
+    def __init__(self, vectors: NumpyVectors, rule: str, sources: Sequence[Source], start: int) -> None:
         np = vectors.numpy
         self._np, self._vectors, self._rule = np, vectors, rule
-        start = end = 0
-        cells = [np.empty(0, dtype=np.intp)]
-        for source in sources:
-            mine = _RULES[source.mode.removeprefix("live")] == rule
-            if mine:
-                cells.append(source.placed.cells)
-            if mine or len(cells) == 1:
-                end += len(source.keys)
-                start = start if mine else end
-        cells = np.concatenate(cells)
-        self._use = (cells >= 0).nonzero()[0] + start
-        self._cells = cells[cells >= 0]
-        if len(self._use) == end - start:
-            self._use = slice(start, end)
+        cells = np.concatenate([np.empty(0, dtype=np.intp), *(source.placed.cells for source in sources)])
+        #: Its values, and those of them that have a cell.
+        self.span = slice(start, start + len(cells))
+        self._use: Any = (cells >= 0).nonzero()[0]
+        self._cells = cells.take(self._use)
+        if len(self._use) == len(cells):
+            self._use = slice(None)
         self._counts = np.zeros(0)
-        if rule in ("max", "min"):
+        if rule in ("max", "min", "recent"):
             self._order = self._cells.argsort(kind="stable")
             self._distinct, self._starts = np.unique(self._cells[self._order], return_index=True)
 
     def summed(self, values: Any, size: int) -> Any:
         """The sum of each cell."""
         np = self._np
-        values = values[self._use]
+        values = values[self.span][self._use]
         if len(self._counts) != size:
             self._counts = np.bincount(self._cells, minlength=size)
         totals = np.bincount(self._cells, weights=values, minlength=size)
@@ -141,7 +160,7 @@ class _Group:
         np = self._np
         if not len(self._cells):
             return
-        values = values[self._use]
+        values = values[self.span][self._use]
         if self._rule == "all":
             totals[self._cells] = values
         elif np.isnan(values).any() or (values.view(np.int64) == NO_VALUE_BITS).any():
@@ -150,3 +169,15 @@ class _Group:
         else:
             choose = np.maximum if self._rule == "max" else np.minimum
             totals[self._distinct] = choose.reduceat(values[self._order], self._starts)
+
+    def newest(self, values: Any, moments: Any, totals: Any, stamps: Any) -> None:
+        """The value set last of each cell, the first of those set at the same moment; what was never set or was removed has none."""
+        np = self._np
+        if not len(self._cells):
+            return
+        values, moments = values[self.span][self._use][self._order], moments[self._use][self._order]
+        moments = np.where((moments > 0.0) & (values.view(np.int64) != NO_VALUE_BITS), moments, 0.0)
+        last = np.maximum.reduceat(moments, self._starts)
+        chosen = ((moments == np.repeat(last, np.diff(self._starts, append=len(moments)))) & (moments > 0.0)).nonzero()[0][::-1]
+        cells = self._cells[self._order[chosen]]
+        totals[cells], stamps[cells] = values[chosen], moments[chosen]

@@ -14,9 +14,12 @@ import signal
 import stat
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .files import LACKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _PROT_READ, _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 1, 1, 2, 0x10, 0x20
 _SA_SIGINFO, _SA_ONSTACK = 4, 0x08000000
@@ -44,13 +47,23 @@ class Mapping:
         if address in (None, _MAP_FAILED):
             number = ctypes.get_errno()
             raise OSError(number, f"a value file cannot be mapped: {os.strerror(number)}")
-        self._address: int = address
+        self.address: int = address
         _mapped[address] = address + self._length
         self.memory: memoryview[int] = _memoryview_at(address, size, _PYBUF_READ)
 
     def __del__(self) -> None:
-        if _mapped.pop(getattr(self, "_address", 0), None):
-            _libc.munmap(self._address, self._length)
+        if _mapped.pop(getattr(self, "address", 0), None):
+            _libc.munmap(self.address, self._length)
+
+
+def span(mappings: Sequence[Mapping]) -> tuple[memoryview[int], list[int]]:
+    """One memory that reaches over all these mappings, and at which byte of it each begins.
+
+    What lies between them is not ours, nor mapped at all: only positions within the mappings may be read, while those live.
+    """
+    begin = min(mapping.address for mapping in mappings)
+    end = max(mapping.address + mapping.size for mapping in mappings)
+    return _memoryview_at(begin, end - begin, _PYBUF_READ), [mapping.address - begin for mapping in mappings]
 
 
 def inode_and_size(path: str) -> tuple[int, int] | str:

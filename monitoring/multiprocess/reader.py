@@ -38,7 +38,7 @@ class Mapped(NamedTuple):
     inode: int
     used: int
     head: int
-    words: Any
+    mapping: mapped.Mapping
     places: Any
     keywords: Any
 
@@ -83,7 +83,7 @@ class Source:
         stand = self._stand
         # Not the word that stands there now: what was appended since has to be noticed.
         head = int.from_bytes(_HEADER.pack(stand.used, stand.lineage.word), sys.byteorder, signed=True)
-        return Mapped(stand.inode, stand.used, head, self._words, self._places, self._keywords)
+        return Mapped(stand.inode, stand.used, head, self._mapping, self._places, self._keywords)
 
     def refresh(self, keys: Keys) -> None:
         """Look at the file again; on trouble keep the last good samples and say in `trouble` what it is."""

@@ -84,14 +84,23 @@ class Sources:
 
     def in_bulk(self, layout: Layout, shown: Sequence[Source]) -> tuple[bulk.Bulk | None, list[Source]]:
         """What is added up in bulk, and the rest of the sources shown, all of them read and placed."""
-        fitting: list[Source] = []
-        others: list[Source] = []
-        for source in shown:
-            (fitting if bulk.fits(source) else others).append(source)
+        known = self._known(layout)
+        fitting = [source for source in shown if id(source) in known or bulk.fits(source)]
         if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting:
             self.end_bulk()
             self._bulk = bulk.bulk_of(self._vectors, layout, fitting)
-        return (None, list(shown)) if self._bulk is None else (self._bulk, others)
+        if self._bulk is None:
+            return None, list(shown)
+        return self._bulk, [source for source in shown if id(source) not in self._bulk.known]
+
+    def unplaced(self, layout: Layout, shown: Sequence[Source]) -> list[Source]:
+        """The sources shown that may have samples without a place in this layout."""
+        known = self._known(layout)
+        return [source for source in shown if id(source) not in known]
+
+    def _known(self, layout: Layout) -> frozenset[int]:
+        """The sources, by identity, that were read in bulk just now, and are all placed."""
+        return self._bulk.known if self._bulk is not None and self._bulk.layout is layout else frozenset()
 
     def end_bulk(self) -> None:
         """Read every source by itself again: their places, or the layout, are about to change."""
@@ -109,17 +118,16 @@ class Sources:
         for source in self._sources.values():
             source.renumber(numbers)
 
-    def _refresh_bulk(self, keys: Keys) -> set[int]:
+    def _refresh_bulk(self, keys: Keys) -> frozenset[int]:
         """Read what is in bulk; the sources, by identity, that need no other look in this scrape."""
         if self._bulk is None:
-            return set()
-        sources = self._bulk.sources
-        stale = self._bulk.read()
+            return frozenset()
+        known, stale = self._bulk.known, self._bulk.read()
         if stale:
             self._bulk = None
             for source in stale:
                 source.refresh(keys)
-        return set(map(id, sources))
+        return known
 
     def _names(self) -> list[str]:
         try:

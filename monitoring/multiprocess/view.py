@@ -105,8 +105,7 @@ class MergedCollector:
         together, others = self._sources.in_bulk(layout, state.shown)
         mixed: Counter[str] = Counter()
         with vectors.quiet():
-            totals = together.totals(size) if together else vectors.blank(size)
-            stamps = vectors.blank(size)
+            totals, stamps = together.totals(size) if together else (vectors.blank(size), vectors.blank(size))
             for source in others:
                 self._add(source, totals, stamps)
             layout.finish(totals, stamps)
@@ -124,7 +123,7 @@ class MergedCollector:
             layout.declare(state.declared)
             self._laid_declared = state.declared
         if not layout.stale:
-            layout.place(state.shown)
+            layout.place(self._sources.unplaced(layout, state.shown))
         if layout.stale:
             layout = self._lay_out_anew(state.declared)
             layout.place(state.shown)
