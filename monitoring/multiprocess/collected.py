@@ -76,7 +76,7 @@ class Snapshots:
         return self._texts[key]
 
     def _look(self, name: str) -> tuple[tuple[int, ...], list[Metric]] | None:
-        path = self._directory / name
+        path = f"{self._directory}/{name}"
         former = self._files.get(name)
         try:
             info = os.lstat(path)

@@ -32,7 +32,7 @@ class Inventory:
     ) -> None:
         reasons = [({"reason": reason}, float(troubles.get(reason, 0))) for reason in _TROUBLES]
         self._families = []
-        ours = (path / locks.LOCK_FILE).exists()
+        ours = os.path.exists(f"{path}/{locks.LOCK_FILE}")
         if ours or troubles:
             self._gauge("multiproc_bad_files", "Value files skipped, or kept at their last good values.", *reasons)
         if ours:

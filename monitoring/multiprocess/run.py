@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,15 @@ class Run:
 
 def read(directory: Path) -> Run:
     """The current run; a missing or damaged file reads as generation 0. OSError where this process lacks descriptors or memory."""
-    content = files.read_regular(directory / RUN_FILE)
-    if isinstance(content, str):
-        return Run()
+    content = files.read_regular(f"{directory}/{RUN_FILE}")
+    return Run() if isinstance(content, str) else _parse(content[0])
+
+
+@lru_cache(maxsize=4)
+def _parse(content: bytes) -> Run:
+    """Kept, since every scrape asks twice."""
     try:
-        data: Any = json.loads(content[0].rstrip(b"\0 \n"))
+        data: Any = json.loads(content.rstrip(b"\0 \n"))
         supervisor = data["supervisor"]
         return Run(
             int(data["generation"]),
