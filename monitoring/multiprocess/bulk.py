@@ -1,7 +1,7 @@
 """The files that make up nearly all of a scrape, read and merged in a few steps for all of them together.
 
-These are the good files of slots. A file costs one look at its inode and size; everything else is done once for all of them: their
-mappings are read as one memory. Where a file is no longer what it was, it is handed back to be read by itself.
+These are the good files of slots. That they are still the same files is told by the directory's listing, and their mappings are read
+as one memory. Where a file is no longer what it was, it is handed back to be read by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from . import mapped
 from .vectors import NO_VALUE, NO_VALUE_BITS, NumpyVectors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .layout import Layout
     from .reader import Source
@@ -30,9 +30,9 @@ def fits(source: Source) -> bool:
     return usual and source.slot is not None and not source.trouble and not source.carried and bool(source.keys)
 
 
-def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source]) -> Bulk | None:
+def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> Bulk | None:
     """A bulk of these sources; None without numpy, or where there are none."""
-    return Bulk(vectors, layout, sources) if isinstance(vectors, NumpyVectors) and sources else None
+    return Bulk(vectors, layout, sources, listing) if isinstance(vectors, NumpyVectors) and sources else None
 
 
 def _rule(source: Source) -> str:
@@ -40,9 +40,9 @@ def _rule(source: Source) -> str:
 
 
 class Bulk:
-    """Sources that were read just now, placed in `layout`; `read` looks at them again, `totals` merges them."""
+    """Sources that were read after `listing` was, placed in `layout`; `read` looks at them again, `totals` merges them."""
 
-    def __init__(self, vectors: NumpyVectors, layout: Layout, sources: Sequence[Source]) -> None:
+    def __init__(self, vectors: NumpyVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> None:
         np = vectors.numpy
         self.layout = layout
         #: As they were given, which tells whether they are still the same.
@@ -55,7 +55,12 @@ class Bulk:
         self._moments = np.concatenate(recent) if recent else np.empty(0)
         self._ends = np.cumsum([len(source.keys) for source in self.sources]).tolist()
         looks = [source.mapped for source in self.sources]
-        self._files = [(source.path, look.inode, look.used) for source, look in zip(self.sources, looks, strict=True)]
+        self._used = [look.used for look in looks]
+        self._last = np.array(self._ends, dtype=np.intp) - 1
+        self._last_moments = self._last[len(self._last) - len(recent) :] - (len(self._values) - len(self._moments))
+        self._names = [os.path.basename(source.path) for source in self.sources]
+        # As the listing says, which need not be what a look at the file says. Mapped files keep theirs to themselves.
+        self._inodes = [listing.get(name) for name in self._names]
         self._keywords = np.concatenate([look.keywords for look in looks])
         self._heads = np.array([look.head for look in looks], dtype=np.int64)
         memory, starts = mapped.span([look.mapping for look in looks])
@@ -73,30 +78,30 @@ class Bulk:
             group = _Group(vectors, rule, [source for source in self.sources if _rule(source) == rule], end)
             self._groups[rule], end = group, group.span.stop
 
-    def read(self) -> list[Source]:
-        """Read all values again; the sources that have to be looked at by themselves, in which case all of them are handed back."""
-        stale = set()
-        lstat = os.lstat
-        for number, (path, inode, used) in enumerate(self._files):
-            try:
-                found = lstat(path)
-            except OSError:
-                stale.add(number)
-                continue
-            if found.st_ino != inode:
-                stale.add(number)
-            elif found.st_size < used:
-                # Somebody cuts files off. To read beyond an end is what to avoid, though it can be survived.
-                self.close()
-                return self.sources
+    def read(self, listing: Mapping[str, int]) -> list[Source]:
+        """Read all values again; the sources that have to be looked at by themselves, in which case all of them are handed back.
+
+        `listing` has the inodes of the directory's files by name, found before this call.
+        """
+        if not mapped.guarded() and self._cut(range(len(self.sources))):
+            # To read beyond a file's end would be the end of this process.
+            self.close()
+            return self.sources
+        inodes = list(map(listing.get, self._names))
+        stale = {number for number, inode in enumerate(inodes) if inode != self._inodes[number]} if inodes != self._inodes else set()
         self._memory.take(self._places, out=self._words, mode="clip")
         pairs = 2 * len(self._values)
         stale.update((self._words[-len(self._heads) :] != self._heads).nonzero()[0].tolist())
         differ = self._words[:pairs:2] != self._keywords
         if differ.any():
             stale.update(self._np.logical_or.reduceat(differ, [0, *self._ends[:-1]]).nonzero()[0].tolist())
-        values = self._words[1:pairs:2].copy().view(self._np.float64)
-        moments = self._words[pairs : pairs + len(self._moments)].copy().view(self._np.float64)
+        values = self._words[1:pairs:2].copy()
+        moments = self._words[pairs : pairs + len(self._moments)].copy()
+        # A file that is cut off behind its last key has lost a value, or a moment, and looks like one that changed.
+        last = values[self._last] != self._values.view(values.dtype)[self._last]
+        last[len(last) - len(self._last_moments) :] |= moments[self._last_moments] != self._moments.view(values.dtype)[self._last_moments]
+        stale.update(self._cut(last.nonzero()[0].tolist()))
+        values, moments = values.view(self._np.float64), moments.view(self._np.float64)
         if stale:
             self._hand_back(values, moments, stale)
             return [self.sources[number] for number in sorted(stale)]
@@ -110,6 +115,11 @@ class Bulk:
             self._groups[rule].merge(self._values, totals)
         self._groups["recent"].newest(self._values, self._moments, totals, stamps)
         return totals, stamps
+
+    def _cut(self, numbers: Iterable[int]) -> list[int]:
+        """Which of these files end before what is read of them."""
+        found = ((number, mapped.inode_and_size(self.sources[number].path)) for number in numbers)
+        return [number for number, look in found if isinstance(look, tuple) and look[1] < self._used[number]]
 
     def close(self) -> None:
         """Give every source its values, for whoever reads it by itself from now on."""
@@ -146,6 +156,8 @@ class _Group:
     def summed(self, values: Any, size: int) -> Any:
         """The sum of each cell."""
         np = self._np
+        if not len(self._cells):
+            return np.full(size, NO_VALUE)  # bincount would count in integers
         values = values[self.span][self._use]
         if len(self._counts) != size:
             self._counts = np.bincount(self._cells, minlength=size)

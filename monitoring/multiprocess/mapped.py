@@ -66,6 +66,12 @@ def span(mappings: Sequence[Mapping]) -> tuple[memoryview[int], list[int]]:
     return _memoryview_at(begin, end - begin, _PYBUF_READ), [mapping.address - begin for mapping in mappings]
 
 
+def guarded() -> bool:
+    """Whether a mapped file that is cut off can be read: nobody has put another handler in the place of ours."""
+    now = _Action()
+    return _handler is not None and _libc.sigaction(signal.SIGBUS, None, ctypes.byref(now)) == 0 and now.handler == _address
+
+
 def inode_and_size(path: str) -> tuple[int, int] | str:
     """Which regular file stands at a path, and its size; or why none does: missing, not_regular, unreadable."""
     try:
@@ -124,6 +130,7 @@ _mapped: dict[int, int] = {}
 _installing = threading.Lock()
 _former = _Action()
 _handler: Any = None
+_address: int | None = None
 
 
 def _on_bus_error(_number: int, info: Any, _context: Any) -> None:
@@ -141,7 +148,7 @@ def _on_bus_error(_number: int, info: Any, _context: Any) -> None:
 
 def _guard() -> None:
     """Install the handler, once per process; children that fork inherit it."""
-    global _handler  # noqa: PLW0603 - it must live as long as the process
+    global _handler, _address  # noqa: PLW0603 - it must live as long as the process
     if _handler is not None or sys.maxsize < 1 << 32:
         return
     with _installing:
@@ -149,7 +156,8 @@ def _guard() -> None:
             return
         kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.POINTER(_SignalInfo), ctypes.c_void_p)
         handler = kind(_on_bus_error)
-        action = _Action(ctypes.cast(handler, ctypes.c_void_p).value, flags=_SA_SIGINFO | _SA_ONSTACK)
+        _address = ctypes.cast(handler, ctypes.c_void_p).value
+        action = _Action(_address, flags=_SA_SIGINFO | _SA_ONSTACK)
         if _libc.sigaction(signal.SIGBUS, ctypes.byref(action), ctypes.byref(_former)) == 0:
             _handler = handler
 

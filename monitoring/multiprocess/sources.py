@@ -47,6 +47,8 @@ class Sources:
         self._reports = reports
         self._sources: dict[str, Source] = {}
         self._bulk: bulk.Bulk | None = None
+        #: The value files of the directory, and their inodes as the listing says.
+        self._listing: dict[str, int] = {}
 
     def shown(self, clean_slots: set[int]) -> list[Source]:
         """Every source but those whose values ended with their writer."""
@@ -54,9 +56,10 @@ class Sources:
 
     def refresh(self, keys: Keys) -> tuple[Counter[str], inventory.Usage]:
         """Look at every file; gives how many are in trouble, by reason, and what all of them take."""
+        self._listing = self._listed()
         known = self._refresh_bulk(keys)
         troubles: Counter[str] = Counter()
-        names = self._names()
+        names = sorted(self._listing)
         files = size = 0
         for name in names:
             source = self._sources.get(name) or reader.source(os.path.join(self._path, name), self._vectors)
@@ -69,7 +72,7 @@ class Sources:
                 source.refresh(keys)
             files, size = files + 1, size + source.size
         if len(self._sources) != files:
-            for name in self._sources.keys() - set(names):
+            for name in self._sources.keys() - self._listing.keys():
                 self._sources[name].lost("missing")
         for name in [name for name, source in self._sources.items() if source.trouble == "missing" and not len(source.values)]:
             del self._sources[name]
@@ -88,7 +91,7 @@ class Sources:
         fitting = [source for source in shown if id(source) in known or bulk.fits(source)]
         if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting:
             self.end_bulk()
-            self._bulk = bulk.bulk_of(self._vectors, layout, fitting)
+            self._bulk = bulk.bulk_of(self._vectors, layout, fitting, self._listing)
         if self._bulk is None:
             return None, list(shown)
         return self._bulk, [source for source in shown if id(source) not in self._bulk.known]
@@ -122,19 +125,20 @@ class Sources:
         """Read what is in bulk; the sources, by identity, that need no other look in this scrape."""
         if self._bulk is None:
             return frozenset()
-        known, stale = self._bulk.known, self._bulk.read()
+        known, stale = self._bulk.known, self._bulk.read(self._listing)
         if stale:
             self._bulk = None
             for source in stale:
                 source.refresh(keys)
         return known
 
-    def _names(self) -> list[str]:
+    def _listed(self) -> dict[str, int]:
         try:
-            return sorted(name for name in os.listdir(self._path) if name.endswith(".db"))
+            with os.scandir(self._path) as entries:
+                return {entry.name: entry.inode() for entry in entries if entry.name.endswith(".db")}
         except OSError as error:
             self._reports.say(
                 str(self._path),
                 f"metrics directory {self._path} cannot be listed: {error}; the last values are kept",
             )
-            return []
+            return {}

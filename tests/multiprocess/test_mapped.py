@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -96,3 +98,38 @@ with open(sys.argv[1], "wb+") as file:
         check=False,
     )
     assert (done.stdout, done.returncode) == ("0\n", -7), done.stderr
+
+
+@pytest.mark.parametrize("handler", ["ours", "of somebody else"])
+def test_a_view_survives_a_file_of_which_whole_pages_are_cut_off(
+    handler: str, metrics_directory: Path, environment: dict[str, str]
+) -> None:
+    program = """
+import faulthandler, os, sys
+from pathlib import Path
+from tests.multiprocess.workers import Run, Worker, own, samples
+from monitoring.multiprocess import MergedCollector
+directory = Path(sys.argv[1])
+joined, worker, view = Run(directory), Worker(directory), MergedCollector(None, sys.argv[1])
+for number in range(500):
+    with worker.running():
+        worker.value("counter", "c", "c_total", label=str(number)).inc(number)
+own(view)
+before = own(view)
+if sys.argv[2] != "ours":
+    faulthandler.enable()
+for size in (40000, 20000, 4096, 0):
+    os.truncate(directory / "counter_s0.db", size)
+    assert own(view) == before, size
+print(*(reason[0][1] for (name, reason), value in samples(view).items() if name == "multiproc_bad_files" and value))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(metrics_directory), handler],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "empty\n"), done.stderr

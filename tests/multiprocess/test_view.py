@@ -202,12 +202,19 @@ def test_a_mapped_file_that_is_cut(directory: Path, make: Callable[[Path], Merge
     writer, kept = Worker(directory), make(directory)
     for label in "abcdef":
         count(writer, 5, label=label)
+    level(writer, "mostrecent", 7, 1.0)
     before = own(kept)
-    path = directory / "counter_s0.db"
-    used = int.from_bytes(path.read_bytes()[:4], "little")
-    for size in (used - 1, used - 8, used - 17, 100, 8, 3, 0):
-        os.truncate(path, size)
-        assert own(kept) == before, f"cut at {size}"
+    for name in ("counter_s0.db", "gauge_mostrecent_s0.db"):
+        path = directory / name
+        whole = path.read_bytes()
+        used = int.from_bytes(whole[:4], "little")
+        for size in (*range(used - 1, used - 30, -1), 100, 8, 3, 0):
+            os.truncate(path, size)
+            assert own(kept) == before, f"{name} cut at {size} of {used}"
+            with path.open("r+b") as file:
+                file.write(whole)
+            assert own(kept) == before, f"{name} put back"
+            assert samples(kept)["multiproc_bad_files", (("reason", "truncated"),)] == 0
     writer.kill()
 
 
