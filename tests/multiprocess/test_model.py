@@ -1,4 +1,7 @@
-"""Random workers that write, die, take over slots and remove series, against a model in plain Python, for every type and gauge mode."""
+"""Random workers that write, die, take over slots, remove series and meet the cap, against a model in plain Python.
+
+For every type and gauge mode; the counter `k` may have two label sets.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -16,12 +20,17 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from monitoring.multiprocess import MergedCollector
 from monitoring.multiprocess.removal import overwrite
+from monitoring.multiprocess.series import OTHER, label_set
 
-from .workers import Run, Worker, own
+from .workers import Capped, Run, Worker, own, samples
+
+if TYPE_CHECKING:
+    from monitoring.multiprocess.values import Value
 
 AMOUNTS = st.integers(0, 1000).map(float)
 LABELS = st.sampled_from(["a", 'b"\\\n', "ü"])
 MODES = ["all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"]
+CAP = 2
 
 
 @dataclass
@@ -30,6 +39,8 @@ class Life:
 
     worker: Worker
     slot: int
+    capped: Capped
+    kept: dict[str, Value] = field(default_factory=dict)
     gauges: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     alive: bool = True
 
@@ -45,6 +56,8 @@ class Service(RuleBasedStateMachine):
         self.clock = itertools.count(1)
         self.seen: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         self.removed: set[tuple[str, str]] = set()
+        self.admitted: set[str] = set()
+        self.refused = 0.0
 
     def teardown(self) -> None:
         for life in self.lives:
@@ -62,7 +75,7 @@ class Service(RuleBasedStateMachine):
         free = min(set(range(6)) - {life.slot for life in self.living()})
         worker = Worker(self.directory)
         assert worker.store.slot == free, "the lowest free slot is taken"
-        self.lives.append(Life(worker, free))
+        self.lives.append(Life(worker, free, Capped(worker, "k", CAP)))
 
     @precondition(lambda self: self.living())
     @rule(data=st.data())
@@ -104,18 +117,57 @@ class Service(RuleBasedStateMachine):
         life.gauges[mode, label] = (former + amount if add else amount, moment)
         assert value.get() == life.gauges[mode, label][0]
 
+    @precondition(lambda self: self.living())
+    @rule(data=st.data(), label=LABELS | st.just(OTHER), amount=AMOUNTS)
+    def count_capped(self, data: st.DataObject, label: str, amount: float) -> None:
+        life = self.living()[data.draw(st.integers(0, len(self.living()) - 1))]
+        given, child = life.capped.labels(label)
+        if label != OTHER and label not in self.admitted:
+            if len(self.admitted) < CAP:
+                self.admitted.add(label)
+            else:
+                self.refused += 1
+                label = OTHER
+        assert given == label
+        self.count_child(life, given, child, amount)
+
+    @precondition(lambda self: any(life.kept for life in self.living()))
+    @rule(data=st.data(), amount=AMOUNTS)
+    def count_kept(self, data: st.DataObject, amount: float) -> None:
+        """Through a child that a worker has kept: nobody asks about the cap, also where it was removed meanwhile."""
+        holders = [(life, label) for life in self.living() for label in life.kept]
+        life, label = holders[data.draw(st.integers(0, len(holders) - 1))]
+        self.count_child(life, label, life.kept[label], amount)
+
+    def count_child(self, life: Life, label: str, child: Value, amount: float) -> None:
+        with life.worker.running():
+            child.inc(amount)
+        life.kept[label] = child
+        self.counted["k_total", label] = self.counted.get(("k_total", label), 0.0) + amount
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data(), label=st.none() | LABELS | st.just(OTHER))
+    def remove_capped(self, data: st.DataObject, label: str | None) -> None:
+        life = self.living()[data.draw(st.integers(0, len(self.living()) - 1))]
+        life.capped.remove(label)
+        self.admitted -= self.admitted if label is None else {label}
+        self.forget_counted("k", label)
+
     @rule(family=st.sampled_from(["c", "s", "h", *(f"g_{mode}" for mode in MODES)]), label=st.none() | LABELS)
     def remove(self, family: str, label: str | None) -> None:
         """One label set, or all of the family, for every slot; `label` None clears."""
         overwrite(self.directory, family, {} if label is None else {"label": label})
-        gone = [key for key in self.counted if key[0].partition("_")[0] == family and label in (None, key[1])]
-        for key in gone:
-            del self.counted[key]
+        self.forget_counted(family, label)
         for life in self.lives:
             for mode, each in list(life.gauges):
                 if family == f"g_{mode}" and label in (None, each):
                     del life.gauges[mode, each]
                     self.removed.add((mode, each))
+
+    def forget_counted(self, family: str, label: str | None) -> None:
+        gone = [key for key in self.counted if key[0].partition("_")[0] == family and label in (None, key[1])]
+        for key in gone:
+            del self.counted[key]
         self.seen = {key: value for key, value in self.seen.items() if key[0].partition("_")[0] != family}
 
     @precondition(lambda self: self.living())
@@ -177,6 +229,14 @@ class Service(RuleBasedStateMachine):
             # Upstream cannot know who lives, nor that a sample was removed: that reads as -0.0 there.
             if not key[0].startswith("g_live") and not (mode in ("min", "max") and (mode, dict(key[1])["label"]) in self.removed):
                 assert theirs[key] == value
+
+    @invariant()
+    def everybody_counts_the_same_series(self) -> None:
+        counted = {label_set({"label": label}) for label in self.admitted}
+        for life in self.living():
+            assert life.capped.known() == counted
+        refused = samples(self.view).get(("multiproc_refused_series_total", (("family", "k"),)), 0.0)
+        assert refused == self.refused
 
     @invariant()
     def files_are_bounded(self) -> None:

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from monitoring.multiprocess import locks, run, values
+from monitoring.multiprocess.cap import Cap
+from monitoring.multiprocess.removal import overwrite
+from monitoring.multiprocess.series import identity
 from monitoring.multiprocess.store import Store
 
 if TYPE_CHECKING:
@@ -47,6 +50,42 @@ class Worker:
         assert self.store._lease is not None
         self.store._lease.release()
         self.store.forget()
+
+
+class Capped:
+    """A labelled counter of one simulated worker under the cap: what `labels()` and `remove()` of a stock one do."""
+
+    def __init__(self, worker: Worker, name: str, max_series: int) -> None:
+        self._worker = worker
+        self._name, self._labelnames, self._labelvalues = name, ("label",), ()
+        self._metrics: dict[tuple[str, ...], values.Value] = {}
+        assert worker.store.directory is not None
+        self.cap = Cap(worker.store.directory, max_series, lambda _: None)
+        self.cap.adopt(self)
+
+    def labels(self, label: str) -> tuple[str, values.Value]:
+        """The label that was given, and the child."""
+        with self._worker.running():
+            child = self.cap.child(self, (label,), self._make)
+        return next(key[0] for key, each in self._metrics.items() if each is child), child
+
+    def remove(self, label: str | None) -> None:
+        """For all workers; None clears."""
+        labels = {} if label is None else {"label": label}
+        for key in [key for key in self._metrics if label in (None, key[0])]:
+            del self._metrics[key]
+        assert self._worker.store.directory is not None
+        overwrite(self._worker.store.directory, self._name, labels, noting=lambda found: self.cap.removing(self, labels, found))
+
+    def known(self) -> set[int]:
+        """What is counted against the cap, as this worker sees it."""
+        self.cap.follow()
+        return self.cap.log.known.get(identity(self._name), set())
+
+    def _make(self, _: Any, label: str) -> values.Value:
+        child = values.Value("counter", self._name, f"{self._name}_total", self._labelnames, (label,), HELP)
+        self._metrics[label,] = child
+        return child
 
 
 class Run:
