@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from . import metrics
@@ -29,6 +30,7 @@ _SECONDS = tuple(metrics.http_request_duration_seconds._upper_bounds)  # noqa: S
 _BYTES = tuple(metrics.http_request_size_bytes._upper_bounds)  # noqa: SLF001 - see above
 _BOUNDS = (_SECONDS, _SECONDS, _BYTES, _BYTES)
 _LEAST_SECONDS = _SECONDS[0]
+_AGAIN_SECONDS = 1.0
 
 
 def known_status(status: object) -> int:
@@ -72,6 +74,7 @@ class Cells:
         "_doubles",
         "_histograms",
         "_places",
+        "again_at",
         "bodiless",
         "endpoint",
         "status",
@@ -81,7 +84,9 @@ class Cells:
         self.endpoint = endpoint
         self.status = status
         self.bodiless = method == "HEAD" or 100 <= status < 200 or status in {204, 304}  # noqa: PLR2004 - 1xx
-        self._count = metrics.http_requests.labels(method, endpoint, str(status) if status else OTHER)._value  # noqa: SLF001 - the cell
+        labels = (method, endpoint, str(status) if status else OTHER)
+        counter = metrics.http_requests.labels(*labels)
+        self._count = counter._value  # noqa: SLF001 - the cell
         #: Time to first byte, duration, size of the request, size of the response: in the order in which they are observed.
         self._histograms: list[Histogram] = [
             metrics.http_time_to_first_byte_seconds.labels(method, endpoint),
@@ -89,6 +94,10 @@ class Cells:
             metrics.http_request_size_bytes.labels(method, endpoint),
             metrics.http_response_size_bytes.labels(method, endpoint),
         ]
+        #: When to look them up again, since a family that was full, or could not be asked, gave those of its overflow; 0 is never.
+        self.again_at = 0.0
+        if counter._labelvalues != labels or any(child._labelvalues != labels[:2] for child in self._histograms):  # noqa: SLF001 - what it is
+            self.again_at = monotonic() + _AGAIN_SECONDS
         self._open()
 
     def first_byte(self, first: float) -> None:

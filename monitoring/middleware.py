@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .cells import Cells, Method, Methods, known_status
@@ -68,12 +68,13 @@ class MetricsMiddleware:
         status = known_status(status)
         key = (endpoint, method.label, status)
         found = self.cells.get(key)
-        if found is None:
+        if found is None or 0.0 < found.again_at <= monotonic():
             if len(self.cells) >= _MOST_CELLS:
                 # An application that makes routes as it goes: begin anew rather than grow.
                 self.forget()
             found = self.cells[key] = Cells(endpoint, method.label, status)
-        method.endpoints[endpoint] = found
+        if not found.again_at:
+            method.endpoints[endpoint] = found
         return found
 
     def forget(self) -> None:
