@@ -44,6 +44,20 @@ def test_middleware() -> None:
     ]
 
 
+def test_labels() -> None:
+    output = run("labels", "--rounds", "2", "--calls", "50")
+    require_ratios(
+        output,
+        [
+            "labels() of a known series, ours / upstream",
+            "labels().inc() of a known series, likewise",
+            "a new series, likewise",
+            "a refused label set, ours / new, upstream",
+            "a refused label set / a known one, ours",
+        ],
+    )
+
+
 def test_scrape() -> None:
     output = run("scrape", "--sizes", "2x120", "--rounds", "2", "--dead", "6", "--scrapers", "5")
     shares = ("0% changed", "1% changed", "10% changed", "100% changed", "1% changed, spread", "10% changed, spread")
