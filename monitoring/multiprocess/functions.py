@@ -11,6 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import metrics
+from prometheus_client.samples import Sample
 
 from . import locks
 from .jobs import Job
@@ -57,6 +58,8 @@ def watch(gauge: Any, f: Callable[[], float]) -> None:
     with locks.mutex:
         gauge._sampled = job
         gauge.set = gauge.inc = gauge.dec = _nothing
+        # Who collects the gauge itself, as a registry of this process alone does, has the function's word of now, as upstream.
+        gauge._child_samples = lambda: (Sample("", {}, float(f()), None, None),)
         _gauges.add(gauge)
     sampler.wake()
 

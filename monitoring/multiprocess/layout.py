@@ -284,14 +284,14 @@ class Layout:
         return start + min(at, len(bounds) - 1)
 
     def _new_block(self, family: FamilyLines, labels: Labels, bounds: list[float]) -> None:
-        """The lines of one label set of a histogram, together: buckets, count, sum."""
+        """The lines of one label set of a histogram, together and in upstream's order: sum, buckets, count."""
+        self._line(family, f"{family.name}_sum", labels)
         start = self.size
         family.blocks[labels] = (start, bounds)
         for bound in bounds:
             self._add(family, f"{family.name}_bucket", (*labels, ("le", floatToGoString(bound))))  # type: ignore[no-untyped-call]
         # The count stands behind the buckets, always: it is their last sum.
         family.by_sample[f"{family.name}_count", labels] = self._add(family, f"{family.name}_count", labels)
-        self._line(family, f"{family.name}_sum", labels)
         self._rows.setdefault((family.name, len(bounds)), []).append(start)
 
     def _line(self, family: FamilyLines, name: str, labels: Labels) -> int:

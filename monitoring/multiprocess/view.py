@@ -11,13 +11,16 @@ import gc
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections import Counter
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import collected, families, files, inventory, lease, locks, reader, render, run
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from . import collected, directory, families, files, inventory, lease, locks, reader, render, run
 from .keys import Keys
 from .layout import Layout
 from .scrapes import Scrapes
@@ -32,18 +35,20 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 50
 _FEWEST_KEYS = 1000
+_FORMER_VARIABLE = "prometheus_multiproc_dir"
 _views: weakref.WeakSet[MergedCollector] = weakref.WeakSet()
 
 
-class MergedCollector:
+class MergedCollector(MultiProcessCollector):
     """Drop-in for prometheus_client's MultiProcessCollector that tolerates bad files and knows slots, runs and declarations.
 
     Registers itself with `registry` where one is given. `path` defaults to PROMETHEUS_MULTIPROC_DIR; ValueError where it is no
-    directory. Fit for any process and thread; keep it, since what it has parsed is what makes the next scrape cheap.
+    directory. Fit for any process and thread; keep it, since what it has parsed is what makes the next scrape cheap. Its `merge()`, for
+    files of a list, is upstream's own.
     """
 
     def __init__(self, registry: CollectorRegistry | None, path: str | None = None) -> None:
-        path = path or os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        path = path or _given_directory()
         if not path or not os.path.isdir(path):
             message = f"PROMETHEUS_MULTIPROC_DIR is not set or not a directory: {path!r}; create it or pass path="
             raise ValueError(message)
@@ -248,6 +253,14 @@ class _State(NamedTuple):
     declared: Mapping[str, families.Family] = MappingProxyType({})
     held: set[int] | frozenset[int] | None = frozenset()
     usage: inventory.Usage = inventory.Usage(0, 0)
+
+
+def _given_directory() -> str | None:
+    """The directory of the environment; upstream still takes the variable's former name, and warns."""
+    if _FORMER_VARIABLE in os.environ and directory.VARIABLE not in os.environ:
+        os.environ[directory.VARIABLE] = os.environ[_FORMER_VARIABLE]
+        warnings.warn(f"{_FORMER_VARIABLE} is deprecated, set {directory.VARIABLE}", DeprecationWarning, stacklevel=3)
+    return os.environ.get(directory.VARIABLE)
 
 
 def _forget_all() -> None:

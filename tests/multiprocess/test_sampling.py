@@ -54,7 +54,7 @@ for line in sys.stdin: box[0] = float(line)
 def test_the_first_sample_does_not_wait_for_the_next_tick(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
 multiprocess.install(sample_seconds=3600)
-from prometheus_client import Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 multiprocess.acquire()
 time.sleep(0.3)
 late = Gauge("late", "help", multiprocess_mode="livesum")
@@ -62,6 +62,11 @@ late.set_function(lambda: 7)
 while b"late 7.0" not in generate_latest(): time.sleep(0.01)
 late.set(1); late.inc(); late.dec()
 assert b"late 7.0" in generate_latest()
+# Who collects the gauge itself, as a registry of this process alone does, has the function's word of now.
+import itertools
+words, local = itertools.count(), CollectorRegistry()
+Gauge("local", "help", registry=local).set_function(lambda: next(words))
+assert local.get_sample_value("local") < local.get_sample_value("local")
 print("shown", flush=True)
 """
     with Programs(metrics_directory, environment) as programs:
