@@ -127,6 +127,23 @@ def test_a_file_that_is_put_back_counts_once(metrics_directory: Path) -> None:
     assert len(before) == 5
 
 
+def test_a_bad_file_is_in_a_log_line_once_and_in_the_metric_always(metrics_directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, other = metrics_directory / "counter_9.db", metrics_directory / "gauge_livesum_s4.db"
+    (metrics_directory / "counter_8.db").write_bytes(good_file())
+    view = MergedCollector(None, str(metrics_directory))
+    before = own(view)
+    assert len(before) == 5
+    for content in (b"garbage", b"garbage", b"other garbage"):
+        path.write_bytes(content)
+        assert own(view) == before, "it costs its own series only"
+        assert sum(value for (name, _), value in samples(view).items() if name == "multiproc_bad_files") == 1
+    assert [str(path) in record.getMessage() for record in caplog.records] == [True]
+    other.write_bytes(b"")
+    for _ in range(3):
+        assert sum(value for (name, _), value in samples(view).items() if name == "multiproc_bad_files") == 2
+    assert [str(other) in record.getMessage() for record in caplog.records] == [False, True]
+
+
 def test_a_file_grows_over_many_pages_and_keeps_every_value(metrics_directory: Path) -> None:
     file = ValueFile(metrics_directory / "counter_s0.db")
     cells = {}

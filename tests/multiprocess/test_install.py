@@ -187,6 +187,57 @@ assert b"c_total 2.0" in sent[1]["body"]
     execute(program, metrics_directory, environment)
 
 
+def test_what_is_the_same_in_every_process_and_registry(metrics_directory: Path, environment: dict[str, str]) -> None:
+    """The last section of docs/differences.md."""
+    program = """
+multiprocess.install()
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+c = Counter("c", "help"); h = Histogram("h", "help", buckets=[1]); g = Gauge("g", "help"); Counter("silent", "help", ["l"])
+other = CollectorRegistry()
+Counter("elsewhere", "help", registry=other).inc(3)
+c.inc(1, exemplar={"trace": "1"}); h.observe(0.5, exemplar={"trace": "2"}); g.set(1)
+live = Gauge("live", "help", multiprocess_mode="livesum"); live.set(4)
+mark_process_dead(os.getpid())
+text = generate_latest().decode()
+assert "c_total 1.0" in text and 'h_bucket{le="1.0"} 1.0' in text and "live 4.0" in text
+assert "elsewhere_total 3.0" in text
+assert "# TYPE silent_total counter" in text
+assert 'g{pid="s0"} 1.0' in text
+from prometheus_client import REGISTRY
+for each in (text, openmetrics(REGISTRY).decode(), multiprocess.MergedCollector(None).render(openmetrics=True).decode()):
+    assert "_created" not in each and "trace" not in each, each
+both = CollectorRegistry(); multiprocess.MergedCollector(both)
+assert generate_latest(both).decode().count("# TYPE c_total counter") == 1
+upstream = CollectorRegistry(); MultiProcessCollector(upstream)
+assert "c_total 1.0" in generate_latest(upstream).decode()
+"""
+    execute(program, metrics_directory, environment)
+
+
+def test_elsewhere_than_on_linux_it_warns_and_upstream_stays(metrics_directory: Path, environment: dict[str, str]) -> None:
+    program = """
+import warnings
+here, sys.platform = sys.platform, "darwin"
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    multiprocess.install()
+    multiprocess.acquire()
+sys.platform = here
+assert [str(each.message).partition(" (")[0] for each in said] == ["monitoring.multiprocess needs Linux"]
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.multiprocess import MultiProcessCollector
+Counter("c", "help").inc(2)
+registry = CollectorRegistry(); MultiProcessCollector(registry)
+assert registry.get_sample_value("c_total") == 2
+print(*sorted(os.listdir(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
+"""
+    names = execute(program, metrics_directory, environment).split()
+    assert names
+    assert all(name.startswith("counter_") and "_s" not in name for name in names), "upstream's own file, and nothing of ours"
+
+
 def test_a_deploy_that_changes_declarations(metrics_directory: Path, environment: dict[str, str]) -> None:
     old = """
 multiprocess.install()

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import pytest
-
 HELP = "help text"
 
 
@@ -112,7 +110,3 @@ def samples(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
 def own(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """As `samples`, without the kit's own families."""
     return {key: value for key, value in samples(collector).items() if not key[0].startswith("multiproc_")}
-
-
-def no_warning(caplog: pytest.LogCaptureFixture) -> bool:
-    return not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
