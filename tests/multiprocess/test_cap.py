@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.multiprocess.series import LOG_FILE, OTHER, SeriesLog, identity, label_set
 
-from .test_removal import execute
+from .removing import execute
 
 if TYPE_CHECKING:
     from pathlib import Path

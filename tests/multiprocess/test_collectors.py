@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import os
 import time
 from typing import TYPE_CHECKING
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import exposition
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-    StateSetMetricFamily,
-    SummaryMetricFamily,
-    Timestamp,
-)
-from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.samples import Exemplar
 
 from monitoring.multiprocess import MergedCollector, collected, lease
 from tests.faults.processes import wait_until
 
 from .programs import Program, Programs
-from .workers import Worker, samples
+from .workers import samples
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 INSTALL = """
 multiprocess.install(sample_seconds=0.1)
 from prometheus_client import Counter, Gauge, REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 """
+
+
 STAY = "\nprint('up', flush=True)\nsys.stdin.read()\n"
 
 
@@ -295,98 +276,6 @@ def test_a_cold_start_clears_snapshots(metrics_directory: Path, environment: dic
         former.kill()
         programs.start("multiprocess.install(); multiprocess.acquire()" + STAY).wait_for("up")
         assert not (metrics_directory / collected.SHARED).exists()
-
-
-def everything() -> list[Metric]:
-    gauge = GaugeMetricFamily("g", 'help "quoted"\n\\', labels=["l"], unit="seconds")
-    gauge.add_metric(['a"\\\n'], math.nan)
-    gauge.add_metric(["é"], -math.inf, timestamp=Timestamp(12, 34))
-    counter = CounterMetricFamily("c", "help", labels=["l"])
-    counter.add_metric(["x"], 3, created=12.5, exemplar=Exemplar({"trace": "1"}, 2.0, 3.5))
-    histogram = HistogramMetricFamily("h", "help", buckets=[("1.0", 1), ("+Inf", 3)], sum_value=5)
-    summary = SummaryMetricFamily("s", "help", count_value=2, sum_value=3)
-    return [
-        gauge,
-        counter,
-        histogram,
-        summary,
-        InfoMetricFamily("i", "help", {"v": "1"}),
-        StateSetMetricFamily("e", "help", {"a": True, "b": False}),
-    ]
-
-
-def test_every_type_is_kept() -> None:
-    before = [collected.checked(metric) for metric in everything()]
-    after = collected.decode(collected.encode(before))
-    assert repr(after) == repr(before)
-    assert [(m.name, m.type, m.unit, m.documentation) for m in after] == [(m.name, m.type, m.unit, m.documentation) for m in everything()]
-    for kept, said in zip(after, everything(), strict=True):
-        assert [(s.name, s.labels, s.timestamp) for s in kept.samples] == [(s.name, s.labels, s.timestamp) for s in said.samples]
-        assert repr([s.value for s in kept.samples]) == repr([float(s.value) for s in said.samples])
-    assert after[0].samples[1].timestamp == Timestamp(12, 34)
-    assert after[1].samples[0].exemplar == Exemplar({"trace": "1"}, 2.0, 3.5)
-
-
-def test_both_expositions_show_them_as_upstream_would(metrics_directory: Path) -> None:
-    worker = Worker(metrics_directory)
-    worker.value("counter", "stock", "stock_total").inc(1.0)
-    (metrics_directory / collected.SHARED).write_bytes(collected.encode([*everything(), GaugeMetricFamily("stock", "clashes", value=3)]))
-    view = MergedCollector(None, str(metrics_directory))
-    kept = [metric for metric in view.collect() if not metric.name.startswith("multiproc")]
-    assert [metric.name for metric in kept] == ["stock", "c", "e", "g_seconds", "h", "i", "s"]
-
-    class Kept:
-        def collect(self) -> list[Metric]:
-            return kept
-
-    assert exposition.generate_latest(Kept()).decode() in view.render().decode()
-    assert openmetrics.generate_latest(Kept()).decode().removesuffix("# EOF\n") in view.render(openmetrics=True).decode()
-    assert list(parse_openmetrics(view.render(openmetrics=True).decode()))
-    worker.kill()
-    assert b"# TYPE h histogram" not in view.render()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=12,
-)
-
-
-@given(
-    st.binary(max_size=60)
-    | JSON.map(lambda value: json.dumps(value).encode())
-    | st.integers(0, 700).map(lambda n: collected.encode(everything())[:n])
-)
-def test_no_bytes_harm_a_view(data: bytes) -> None:
-    with contextlib.suppress(ValueError):
-        collected.encode(collected.decode(data))
-
-
-@pytest.mark.parametrize("damage", ["garbage", "truncated", "empty", "directory", "fifo", "link", "deep"])
-def test_a_bad_snapshot_keeps_the_last_good_one(metrics_directory: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    path = metrics_directory / collected.SHARED
-    good = collected.encode(everything())
-    path.write_bytes(good)
-    snapshots = collected.Snapshots(metrics_directory)
-    families = snapshots.read({0})
-    assert [metric.name for metric in families] == ["c", "e", "g_seconds", "h", "i", "s"]
-    assert snapshots.read({0}) is families
-    assert not snapshots.troubles
-    path.unlink()
-    if damage == "directory":
-        path.mkdir()
-    elif damage == "fifo":
-        os.mkfifo(path)
-    elif damage == "link":
-        path.symlink_to("/etc/passwd")
-    else:
-        path.write_bytes({"garbage": b"\xff\x00", "truncated": good[:-3], "empty": b"", "deep": b"[" * 100_000}[damage])
-    for _ in range(2):
-        assert repr(snapshots.read({0})) == repr(families)
-        assert snapshots.troubles.total() == 1
-    assert len(caplog.records) == 1
-    assert snapshots.read(set()) == []
 
 
 def test_the_role_follows_a_stopped_slot_only_when_it_dies(metrics_directory: Path, environment: dict[str, str]) -> None:
