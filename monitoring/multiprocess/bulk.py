@@ -78,20 +78,21 @@ class Bulk:
             group = _Group(vectors, rule, [source for source in self.sources if _rule(source) == rule], end)
             self._groups[rule], end = group, group.span.stop
 
-    def read(self, listing: Mapping[str, int]) -> list[Source]:
-        """Read all values again; the sources that have to be looked at by themselves, in which case all of them are handed back.
+    def read(self, listing: Mapping[str, int]) -> tuple[list[Source], list[Source]]:
+        """Read all values again. Gives the sources that have to be looked at by themselves, and those that only have more samples now.
 
+        Where there are any, all sources are handed back with the values read last, and this bulk has ended.
         `listing` has the inodes of the directory's files by name, found before this call.
         """
         if not mapped.guarded() and self._cut(range(len(self.sources))):
             # To read beyond a file's end would be the end of this process.
             self.close()
-            return self.sources
+            return self.sources, []
         inodes = list(map(listing.get, self._names))
         stale = {number for number, inode in enumerate(inodes) if inode != self._inodes[number]} if inodes != self._inodes else set()
         self._memory.take(self._places, out=self._words, mode="clip")
         pairs = 2 * len(self._values)
-        stale.update((self._words[-len(self._heads) :] != self._heads).nonzero()[0].tolist())
+        grown = (self._words[-len(self._heads) :] != self._heads).nonzero()[0].tolist()
         differ = self._words[:pairs:2] != self._keywords
         if differ.any():
             stale.update(self._np.logical_or.reduceat(differ, [0, *self._ends[:-1]]).nonzero()[0].tolist())
@@ -102,11 +103,10 @@ class Bulk:
         last[len(last) - len(self._last_moments) :] |= moments[self._last_moments] != self._moments.view(values.dtype)[self._last_moments]
         stale.update(self._cut(last.nonzero()[0].tolist()))
         values, moments = values.view(self._np.float64), moments.view(self._np.float64)
-        if stale:
+        if stale or grown:
             self._hand_back(values, moments, stale)
-            return [self.sources[number] for number in sorted(stale)]
         self._values, self._moments = values, moments
-        return []
+        return [self.sources[number] for number in sorted(stale)], [self.sources[number] for number in grown if number not in stale]
 
     def totals(self, size: int) -> tuple[Any, Any]:
         """What the files have in each cell, no value where none has one that was not removed; and since when, for most recent gauges."""

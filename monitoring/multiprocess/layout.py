@@ -73,6 +73,7 @@ class Placed:
         self.cells: Any = vectors.indexes([])
         self.use: Any = None
         self.repeats = False
+        self.highest = -1
         self.mixed: Counter[str] = Counter()
 
 
@@ -132,16 +133,19 @@ class Layout:
         return placed
 
     def _place(self, source: Source, placed: Placed) -> None:
-        cells = self._cells_of(source)
-        numbers = [cells[key] for key in source.keys[placed.count :]]
-        vector = self._vectors.indexes(numbers)
-        placed.cells = self._vectors.joined(placed.cells, vector) if placed.count else vector
+        cells, vectors = self._cells_of(source), self._vectors
+        numbers = [cells[key] for key in (source.keys[placed.count :] if placed.count else source.keys)]
+        vector = vectors.indexes(numbers)
+        placed.cells = vectors.joined(placed.cells, vector) if placed.count else vector
         placed.count = len(source.keys)
         if min(numbers) < 0:
             placed.mixed.update(REASONS[-1 - cell] for cell in numbers if cell < 0)
-        placed.use = self._vectors.where(placed.cells) if placed.mixed else None
-        given = placed.cells if placed.use is None else self._vectors.take(placed.cells, placed.use)
-        placed.repeats = self._vectors.repeats(given)
+        placed.use = vectors.where(placed.cells) if placed.mixed else None
+        # Cells are given in ascending order: what is above all former ones cannot be one of them.
+        fresh = min(numbers) > placed.highest and len(set(numbers)) == len(numbers)
+        placed.highest = max(placed.highest, *numbers)
+        if not fresh:
+            placed.repeats = vectors.repeats(placed.cells if placed.use is None else vectors.take(placed.cells, placed.use))
 
     def carried(self, source: Source) -> tuple[list[int], list[float]]:
         """Cells and amounts of what a source has lost and still counts."""

@@ -101,21 +101,33 @@ class Source:
                 return
         self._look_anew(keys)
 
+    def grow(self, keys: Keys) -> None:
+        """Look at a good file whose samples were read just now, and which has more of them: read those."""
+        used, lineage = self._header()
+        if self._stand.used < used <= self._mapping.size and used % 8 == 0:
+            content = bytes(self._mapping.memory[self._stand.used : used])
+            self._extend(_scan(content, self._stand.used, used, keys), self._stand._replace(used=used, lineage=lineage))
+        else:
+            self.refresh(keys)
+
     def _continue(self, stand: Stand, keys: Keys) -> bool:
         """Read what was appended; False where the keys before it do no longer stand where they stood."""
+        if not self._read():
+            return False
         content = self._open(self._stand.used, stand)
         if isinstance(content, str):
             self.lost(content)
-            return True
-        records = _scan(content, self._stand.used, stand.used, keys)
+        else:
+            self._extend(_scan(content, self._stand.used, stand.used, keys), stand)
+        return True
+
+    def _extend(self, records: _Records, stand: Stand) -> None:
         if records.damage:
             self.lost(records.damage)
             self._survivors = frozenset([*self.keys, *records.keys])
-            return True
-        if not self._append(records):
-            return False
-        self._stand = stand
-        return True
+        else:
+            self._append(records)
+            self._stand = stand
 
     def _look_anew(self, keys: Keys) -> None:
         """Read a file from its beginning: the first time, or as it is another one than before, or was damaged."""
@@ -210,23 +222,22 @@ class Source:
         self.values = self.moments = self._vectors.numbers([])
         self.placed = None
 
-    def _append(self, records: _Records) -> bool:
-        """Keep where the records stand, and read all; False where the keys of former ones do no longer stand where they stood."""
+    def _append(self, records: _Records) -> None:
+        """Keep where the records stand, and read them."""
         if not records.keys:
-            return True
+            return
         vectors = self._vectors
-        places = vectors.places(records.start, records.lengths)
-        _, keywords = vectors.read(self._words, places, None) or (None, None)
-        former = self._places, self._keywords
+        places = vectors.places(records.ends)
+        values, keywords = vectors.read(self._words, places, None) or (None, None)
+        values = values if self.slot is not None else vectors.valued(values)
+        moments = vectors.moments(self._words, places) if self._recent else self.moments
         if self.keys:
             places, keywords = vectors.joined(self._places, places), vectors.joined(self._keywords, keywords)
-        self._places, self._keywords = places, keywords
+            values = vectors.joined(self.values, values)
+            moments = vectors.joined(self.moments, moments) if self._recent else moments
+        self._places, self._keywords, self.values, self.moments = places, keywords, values, moments
         self.keys += records.keys
-        if not self._read():
-            self._places, self._keywords = former
-            del self.keys[-len(records.keys) :]
-            return False
-        return True
+        self._drop_removed()
 
     def _read(self) -> bool:
         """Read values through the mapping; False where the keys do no longer stand where they stood."""
@@ -238,10 +249,13 @@ class Source:
         self.values = found[0] if self.slot is not None else self._vectors.valued(found[0])
         if self._recent:
             self.moments = self._vectors.moments(self._words, self._places)
+        self._drop_removed()
+        return True
+
+    def _drop_removed(self) -> None:
         if self.carried:
             gone = {key for key, value in zip(self.keys, self.values, strict=True) if key in self.carried and removed(value)}
             self.carried = {key: amount for key, amount in self.carried.items() if key not in gone}
-        return True
 
     def _amounts(self) -> dict[int, float]:
         amounts = dict(zip(self.keys, map(float, self.values), strict=True))
@@ -273,24 +287,23 @@ def source(path: str, vectors: PlainVectors) -> Source | None:
 
 
 class _Records(NamedTuple):
-    """What a scan found: where the first record begins, of each its key's number and length; and what ended the scan too early."""
+    """What a scan found: of each record its key's number and the byte of the file at which it ends; and what ended the scan too early."""
 
-    start: int
     keys: list[int]
-    lengths: list[int]
+    ends: list[int]
     damage: str
 
 
 def _scan(data: bytes, start: int, used: int, keys: Keys) -> _Records:
     """The records of a file from byte `start` on, where `data` begins, up to the first damage."""
-    records = _Records(start, [], [], "")
-    found, add, sizes = keys.ids.get, records.keys.append, records.lengths.append
+    records = _Records([], [], "")
+    found, add, end_at = keys.ids.get, records.keys.append, records.ends.append
     size, end, position = len(data), used - start, 0
     whole = min(size, end)
     lengths = memoryview(data)[: size - size % 4].cast("i")
     while position < whole - 3:
         length = lengths[position >> 2]
-        following = position + 28 + length - (length + 4) % 8
+        following = position + (length + 28 & -8)
         if length <= 0 or following > whole:
             return records._replace(damage="corrupt" if length <= 0 or following > end else "truncated")
         key = data[position + 4 : position + 4 + length]
@@ -301,7 +314,7 @@ def _scan(data: bytes, start: int, used: int, keys: Keys) -> _Records:
             except ValueError:
                 return records._replace(damage="corrupt")
         add(number)
-        sizes(length)
+        end_at(start + following)
         position = following
     return records if position >= end else records._replace(damage="truncated")
 

@@ -125,11 +125,13 @@ class Sources:
         """Read what is in bulk; the sources, by identity, that need no other look in this scrape."""
         if self._bulk is None:
             return frozenset()
-        known, stale = self._bulk.known, self._bulk.read(self._listing)
-        if stale:
+        known, (stale, grown) = self._bulk.known, self._bulk.read(self._listing)
+        if stale or grown:
             self._bulk = None
             for source in stale:
                 source.refresh(keys)
+            for source in grown:
+                source.grow(keys)
         return known
 
     def _listed(self) -> dict[str, int]:

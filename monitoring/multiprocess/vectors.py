@@ -49,15 +49,11 @@ class PlainVectors:
         """Both vectors, one after the other."""
         return first + second
 
-    def places(self, start: int, lengths: Sequence[int]) -> Any:
-        """For records one after the other from byte `start` on, with keys of these lengths: which words to read of each.
-
-        That is the word before its value, which ends the key, and the value.
-        """
+    def places(self, ends: Sequence[int]) -> Any:
+        """For records that end at these bytes: which words to read of each, the one before its value, which ends the key, and the value."""
         places: list[int] = []
-        for length in lengths:
-            start += 28 + length - (length + 4) % 8
-            places += ((start >> 3) - 3, (start >> 3) - 2)
+        for end in ends:
+            places += ((end >> 3) - 3, (end >> 3) - 2)
         return places
 
     def words(self, memory: memoryview[int]) -> Any:
@@ -179,11 +175,12 @@ class NumpyVectors(PlainVectors):
     def joined(self, first: Any, second: Any) -> Any:
         return self._np.concatenate((first, second))
 
-    def places(self, start: int, lengths: Sequence[int]) -> Any:
-        length = self.indexes(lengths)
-        values = (start + (28 + length - (length + 4) % 8).cumsum() >> 3) - 2
-        places = self._np.empty(2 * len(values), dtype=self._np.intp)
-        places[::2], places[1::2] = values - 1, values
+    def places(self, ends: Sequence[int]) -> Any:
+        places = self._np.empty(2 * len(ends), dtype=self._np.intp)
+        places[1::2] = ends
+        places >>= 3
+        places[1::2] -= 2
+        places[::2] = places[1::2] - 1
         return places
 
     def words(self, memory: memoryview[int]) -> Any:

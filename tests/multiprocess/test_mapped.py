@@ -30,7 +30,7 @@ if len(sys.argv) > 2:
     import monitoring.multiprocess.mapped as mapped
     mapped._guard = lambda: None
 path, ours = sys.argv[1], vectors()
-places = ours.places(8, [100] * 8000)
+places = ours.places([8 + 128 * number for number in range(1, 8001)])
 open(path, "wb").write(b"x" * (1 << 20))
 other = subprocess.Popen([sys.executable, "-c", TRUNCATE, path])
 reads = cut = 0
