@@ -30,19 +30,32 @@ def fits(source: Source) -> bool:
     return usual and source.slot is not None and not source.trouble and not source.carried and bool(source.keys)
 
 
-def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> Bulk | None:
-    """A bulk of these sources; None without numpy, or where there are none."""
-    return Bulk(vectors, layout, sources, listing) if isinstance(vectors, NumpyVectors) and sources else None
+def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int], room: Room) -> Bulk | None:
+    """A bulk of these sources, in the memory of one that has ended; None without numpy, or where there are none."""
+    return Bulk(vectors, layout, sources, listing, room) if isinstance(vectors, NumpyVectors) and sources else None
 
 
 def _rule(source: Source) -> str:
     return _RULES[source.mode.removeprefix("live")]
 
 
+class Room:
+    """Memory for the great vectors of one bulk after the other: to get it anew from the system costs as much as to fill it."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[str, Any] = {}
+
+    def of(self, np: Any, name: str, size: int, dtype: Any) -> Any:
+        """A vector of this size, with anything in it."""
+        if len(self._vectors.get(name, ())) < size:
+            self._vectors[name] = np.empty(size + size // 8, dtype=dtype)
+        return self._vectors[name][:size]
+
+
 class Bulk:
     """Sources that were read after `listing` was, placed in `layout`; `read` looks at them again, `totals` merges them."""
 
-    def __init__(self, vectors: NumpyVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> None:
+    def __init__(self, vectors: NumpyVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int], room: Room) -> None:
         np = vectors.numpy
         self.layout = layout
         #: As they were given, which tells whether they are still the same.
@@ -50,10 +63,12 @@ class Bulk:
         self.sources = sorted(sources, key=lambda source: _ORDER.index(_rule(source)))
         self.known = frozenset(map(id, sources))
         self._np = np
-        self._values = np.concatenate([source.values for source in self.sources])
+        self._ends = np.cumsum([len(source.keys) for source in self.sources]).tolist()
+        size = self._ends[-1]
+        self._values, self._spare = (room.of(np, name, size, np.float64) for name in ("values", "spare"))
+        np.concatenate([source.values for source in self.sources], out=self._values)
         recent = [source.moments for source in self.sources if _rule(source) == "recent"]
         self._moments = np.concatenate(recent) if recent else np.empty(0)
-        self._ends = np.cumsum([len(source.keys) for source in self.sources]).tolist()
         looks = [source.mapped for source in self.sources]
         self._used = [look.used for look in looks]
         self._last = np.array(self._ends, dtype=np.intp) - 1
@@ -61,17 +76,20 @@ class Bulk:
         self._names = [os.path.basename(source.path) for source in self.sources]
         # As the listing says, which need not be what a look at the file says. Mapped files keep theirs to themselves.
         self._inodes = [listing.get(name) for name in self._names]
-        self._keywords = np.concatenate([look.keywords for look in looks])
+        self._keywords = np.concatenate([look.keywords for look in looks], out=room.of(np, "keywords", size, np.int64))
         self._heads = np.array([look.head for look in looks], dtype=np.int64)
         memory, starts = mapped.span([look.mapping for look in looks])
         self._mappings = [look.mapping for look in looks]
         self._memory = vectors.words(memory)
         # Where to read: of each sample the word that ends its key and its value; the moments; of each file its first word.
         heads = np.array(starts, dtype=np.intp) >> 3
-        pairs = np.concatenate([look.places + head for look, head in zip(looks, heads, strict=True)])
-        moments = pairs[2 * (len(self._values) - len(self._moments)) + 1 :: 2] + 1
-        self._places = np.concatenate((pairs, moments, heads))
-        self._words = np.empty(len(self._places), dtype=np.int64)
+        count = 2 * size + len(self._moments) + len(heads)
+        self._places, self._words = room.of(np, "places", count, np.intp), room.of(np, "words", count, np.int64)
+        pairs, moments = self._places[: 2 * size], self._places[2 * size : -len(heads)]
+        np.concatenate([look.places for look in looks], out=pairs)
+        pairs += heads.repeat([len(look.places) for look in looks])
+        moments[:] = pairs[2 * (size - len(moments)) + 1 :: 2] + 1
+        self._places[-len(heads) :] = heads
         self._groups: dict[str, _Group] = {}
         end = 0
         for rule in _ORDER:
@@ -96,7 +114,8 @@ class Bulk:
         differ = self._words[:pairs:2] != self._keywords
         if differ.any():
             stale.update(self._np.logical_or.reduceat(differ, [0, *self._ends[:-1]]).nonzero()[0].tolist())
-        values = self._words[1:pairs:2].copy()
+        values = self._spare.view(self._words.dtype)
+        values[:] = self._words[1:pairs:2]
         moments = self._words[pairs : pairs + len(self._moments)].copy()
         # A file that is cut off behind its last key has lost a value, or a moment, and looks like one that changed.
         last = values[self._last] != self._values.view(values.dtype)[self._last]
@@ -105,7 +124,7 @@ class Bulk:
         values, moments = values.view(self._np.float64), moments.view(self._np.float64)
         if stale or grown:
             self._hand_back(values, moments, stale)
-        self._values, self._moments = values, moments
+        self._values, self._spare, self._moments = values, self._values, moments
         return [self.sources[number] for number in sorted(stale)], [self.sources[number] for number in grown if number not in stale]
 
     def totals(self, size: int) -> tuple[Any, Any]:
@@ -144,10 +163,8 @@ class _Group:
         cells = np.concatenate([np.empty(0, dtype=np.intp), *(source.placed.cells for source in sources)])
         #: Its values, and those of them that have a cell.
         self.span = slice(start, start + len(cells))
-        self._use: Any = (cells >= 0).nonzero()[0]
-        self._cells = cells.take(self._use)
-        if len(self._use) == len(cells):
-            self._use = slice(None)
+        self._use: Any = slice(None) if (cells >= 0).all() else (cells >= 0).nonzero()[0]
+        self._cells = cells[self._use]
         self._counts = np.zeros(0)
         if rule in ("max", "min", "recent"):
             self._order = self._cells.argsort(kind="stable")

@@ -47,6 +47,7 @@ class Sources:
         self._reports = reports
         self._sources: dict[str, Source] = {}
         self._bulk: bulk.Bulk | None = None
+        self._room = bulk.Room()
         #: The value files of the directory, and their inodes as the listing says.
         self._listing: dict[str, int] = {}
 
@@ -91,7 +92,7 @@ class Sources:
         fitting = [source for source in shown if id(source) in known or bulk.fits(source)]
         if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting:
             self.end_bulk()
-            self._bulk = bulk.bulk_of(self._vectors, layout, fitting, self._listing)
+            self._bulk = bulk.bulk_of(self._vectors, layout, fitting, self._listing, self._room)
         if self._bulk is None:
             return None, list(shown)
         return self._bulk, [source for source in shown if id(source) not in self._bulk.known]
