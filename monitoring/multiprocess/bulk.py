@@ -60,14 +60,17 @@ class Bulk:
         self.layout = layout
         #: As they were given, which tells whether they are still the same.
         self.given = list(sources)
-        self.sources = sorted(sources, key=lambda source: _ORDER.index(_rule(source)))
+        by_rule: dict[str, list[Source]] = {rule: [] for rule in _ORDER}
+        for source in sources:
+            by_rule[_rule(source)].append(source)
+        self.sources = [source for group in by_rule.values() for source in group]
         self.known = frozenset(map(id, sources))
         self._np = np
         self._ends = np.cumsum([len(source.keys) for source in self.sources]).tolist()
         size = self._ends[-1]
         self._values, self._spare = (room.of(np, name, size, np.float64) for name in ("values", "spare"))
         np.concatenate([source.values for source in self.sources], out=self._values)
-        recent = [source.moments for source in self.sources if _rule(source) == "recent"]
+        recent = [source.moments for source in by_rule["recent"]]
         self._moments = np.concatenate(recent) if recent else np.empty(0)
         looks = [source.mapped for source in self.sources]
         self._used = [look.used for look in looks]
@@ -92,9 +95,9 @@ class Bulk:
         self._places[-len(heads) :] = heads
         self._groups: dict[str, _Group] = {}
         end = 0
-        for rule in _ORDER:
-            group = _Group(vectors, rule, [source for source in self.sources if _rule(source) == rule], end)
-            self._groups[rule], end = group, group.span.stop
+        for rule, group in by_rule.items():
+            self._groups[rule] = _Group(vectors, rule, group, end)
+            end = self._groups[rule].span.stop
 
     def read(self, listing: Mapping[str, int]) -> tuple[list[Source], list[Source]]:
         """Read all values again. Gives the sources that have to be looked at by themselves, and those that only have more samples now.
