@@ -11,7 +11,6 @@ belongs to the living. A role (election.py) is the byte `ROLES` + a 40-bit hash 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -21,7 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from . import ownership
+from . import ownership, pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,21 +50,6 @@ mutex = threading.RLock()
 WRITER_PATIENCE = 3.0
 
 _FLOCK = struct.Struct("hhqqi4x")
-_PROT_READ, _MAP_SHARED, _MADV_DONTFORK = 1, 1, 10
-_MAP_FAILED = ctypes.c_void_p(-1).value
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 os.register_at_fork(before=mutex.acquire, after_in_parent=mutex.release, after_in_child=mutex.release)
 
@@ -164,20 +148,11 @@ def hold(fd: int) -> int:
 
     The caller holds `mutex` from the lock to the closing of the descriptor: a fork in between would hand the descriptor on.
     """
-    address = _libc.mmap(None, _PAGE, _PROT_READ, _MAP_SHARED, fd, 0)
-    if address in (None, _MAP_FAILED):
-        number = ctypes.get_errno()
-        raise OSError(number, f"mapping {LOCK_FILE} failed: {os.strerror(number)}")
-    if _libc.madvise(address, _PAGE, _MADV_DONTFORK):
-        number = ctypes.get_errno()
-        _libc.munmap(address, _PAGE)
-        raise OSError(number, f"madvise(MADV_DONTFORK) on {LOCK_FILE} failed: {os.strerror(number)}")
-    return int(address)
+    address = pages.share(fd, pages.PAGE, LOCK_FILE)
+    pages.keep_from_children(address, pages.PAGE, LOCK_FILE)
+    return address
 
 
 def drop(address: int) -> None:
     """End a `hold`: its locks go with the mapping. Never call it in a forked child, where the address means nothing."""
-    _libc.munmap(address, _PAGE)
-
-
-_PAGE = os.sysconf("SC_PAGESIZE")
+    pages.unmap(address, pages.PAGE)

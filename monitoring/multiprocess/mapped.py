@@ -16,24 +16,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from . import pages
 from .files import LACKING
+from .pages import PAGE, libc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PROT_READ, _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS = 1, 1, 2, 0x10, 0x20
 _SA_SIGINFO, _SA_ONSTACK = 4, 0x08000000
-_MAP_FAILED = ctypes.c_void_p(-1).value
-_PAGE = os.sysconf("SC_PAGESIZE")
-_PYBUF_READ = 0x100
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_memoryview_at = ctypes.pythonapi.PyMemoryView_FromMemory
-_memoryview_at.restype = ctypes.py_object
-_memoryview_at.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
 
 
 class Mapping:
@@ -41,19 +31,16 @@ class Mapping:
 
     def __init__(self, fd: int, size: int) -> None:
         _guard()
-        self._length = size + -size % _PAGE
+        self._length = size + -size % PAGE
         self.size = size
-        address = _libc.mmap(None, self._length, _PROT_READ, _MAP_SHARED, fd, 0)
-        if address in (None, _MAP_FAILED):
-            number = ctypes.get_errno()
-            raise OSError(number, f"a value file cannot be mapped: {os.strerror(number)}")
+        address = pages.share(fd, self._length, "a value file")
         self.address: int = address
         _mapped[address] = address + self._length
-        self.memory: memoryview[int] = _memoryview_at(address, size, _PYBUF_READ)
+        self.memory: memoryview[int] = pages.memory(address, size)
 
     def __del__(self) -> None:
         if _mapped.pop(getattr(self, "address", 0), None):
-            _libc.munmap(self.address, self._length)
+            pages.unmap(self.address, self._length)
 
 
 def span(mappings: Sequence[Mapping]) -> tuple[memoryview[int], list[int]]:
@@ -63,13 +50,13 @@ def span(mappings: Sequence[Mapping]) -> tuple[memoryview[int], list[int]]:
     """
     begin = min(mapping.address for mapping in mappings)
     end = max(mapping.address + mapping.size for mapping in mappings)
-    return _memoryview_at(begin, end - begin, _PYBUF_READ), [mapping.address - begin for mapping in mappings]
+    return pages.memory(begin, end - begin), [mapping.address - begin for mapping in mappings]
 
 
 def guarded() -> bool:
     """Whether a mapped file that is cut off can be read: nobody has put another handler in the place of ours."""
     now = _Action()
-    return _handler is not None and _libc.sigaction(signal.SIGBUS, None, ctypes.byref(now)) == 0 and now.handler == _address
+    return _handler is not None and libc.sigaction(signal.SIGBUS, None, ctypes.byref(now)) == 0 and now.handler == _address
 
 
 def inode_and_size(path: str) -> tuple[int, int] | str:
@@ -138,12 +125,12 @@ def _on_bus_error(_number: int, info: Any, _context: Any) -> None:
     address = info.contents.address
     for begin, end in list(_mapped.items()):
         if begin <= address < end:
-            page = address - address % _PAGE
+            page = address - address % PAGE
             # The rest of the file is gone as well.
-            _libc.mmap(page, end - page, _PROT_READ, _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED, -1, 0)
+            pages.blank(page, end - page)
             return
     # Not ours: the read is repeated under the former handler.
-    _libc.sigaction(signal.SIGBUS, ctypes.byref(_former), None)
+    libc.sigaction(signal.SIGBUS, ctypes.byref(_former), None)
 
 
 def _guard() -> None:
@@ -158,7 +145,7 @@ def _guard() -> None:
         handler = kind(_on_bus_error)
         _address = ctypes.cast(handler, ctypes.c_void_p).value
         action = _Action(_address, flags=_SA_SIGINFO | _SA_ONSTACK)
-        if _libc.sigaction(signal.SIGBUS, ctypes.byref(action), ctypes.byref(_former)) == 0:
+        if libc.sigaction(signal.SIGBUS, ctypes.byref(action), ctypes.byref(_former)) == 0:
             _handler = handler
 
 

@@ -6,27 +6,10 @@ A forked child does not get the mapping, so it can never write into its parent's
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
-_PROT_READ_WRITE, _MAP_SHARED, _MADV_DONTFORK, _PYBUF_WRITE = 3, 1, 10, 0x200
-_MAP_FAILED = ctypes.c_void_p(-1).value
+from . import pages
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_memoryview_at = ctypes.pythonapi.PyMemoryView_FromMemory
-_memoryview_at.restype = ctypes.py_object
-_memoryview_at.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
 #: Without the GIL a reader may still be inside an ended view: its pages stay until the process ends.
 _UNMAPS = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -38,11 +21,8 @@ class Mapping:
     """
 
     def __init__(self, fd: int, length: int, name: object) -> None:
-        address = _libc.mmap(None, length, _PROT_READ_WRITE, _MAP_SHARED, fd, 0)
-        if address in (None, _MAP_FAILED):
-            number = ctypes.get_errno()
-            raise OSError(number, f"mapping {name} failed: {os.strerror(number)}")
-        _libc.madvise(address, length, _MADV_DONTFORK)
+        address = pages.share(fd, length, name, write=True)
+        pages.keep_from_children(address, length, name)
         self._address: int | None = address
         self._length = length
         self.bytes: memoryview[int]
@@ -51,7 +31,8 @@ class Mapping:
 
     def begin(self) -> None:
         """Make the views, also anew after `end()`."""
-        self.bytes = _memoryview_at(self._address, self._length, _PYBUF_WRITE)
+        assert self._address is not None
+        self.bytes = pages.memory(self._address, self._length, write=True)
         self.doubles = self.bytes.cast("d")
 
     def end(self) -> None:
@@ -68,5 +49,5 @@ class Mapping:
         """End the views and give the pages back. Never in a forked child, where the address means nothing."""
         self.end()
         if self._address is not None and _UNMAPS:
-            _libc.munmap(self._address, self._length)
+            pages.unmap(self._address, self._length)
         self._address = None
