@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import mapped
+from . import mapped, regular
 from .vectors import NO_VALUE, NO_VALUE_BITS, NumpyVectors
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Bulk:
 
     def _cut(self, numbers: Iterable[int]) -> list[int]:
         """Which of these files end before what is read of them."""
-        found = ((number, mapped.inode_and_size(self.sources[number].path)) for number in numbers)
+        found = ((number, regular.inode_and_size(self.sources[number].path)) for number in numbers)
         return [number for number, look in found if isinstance(look, tuple) and look[1] < self._used[number]]
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.samples import Exemplar, Timestamp
 from prometheus_client.validation import _validate_labelname, _validate_metric_name
 
-from . import files
+from . import regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -85,7 +85,7 @@ class Snapshots:
         stamp = (info.st_ino, info.st_mtime_ns, info.st_size)
         if former and former[0] == stamp:
             return former
-        content = "corrupt" if info.st_size > _MOST_BYTES else files.read_regular(path)
+        content = "corrupt" if info.st_size > _MOST_BYTES else regular.read(path)
         if content == "missing":
             return None
         if not isinstance(content, str):

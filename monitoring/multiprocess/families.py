@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from . import files, locks, ownership
+from . import locks, ownership, regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ def read(directory: Path) -> Mapping[str, Family]:
 
     OSError where this process lacks descriptors or memory.
     """
-    content = files.read_regular(directory / FAMILIES_FILE)
+    content = regular.read(directory / FAMILIES_FILE)
     return {} if isinstance(content, str) else parse(content[0]) or {}
 
 

@@ -10,11 +10,10 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import locks, ownership
+from . import locks, ownership, regular
 from .mapping import Mapping
 from .records import (
     INITIAL_BYTES,
-    LACKING,
     SALVAGE_BITS,
     Lineage,
     Scan,
@@ -23,7 +22,6 @@ from .records import (
     encode,
     intact,
     lineage,
-    read_regular,
     rebuild,
     removed,
     scan,
@@ -32,7 +30,7 @@ from .records import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["INITIAL_BYTES", "LACKING", "ValueFile", "encode", "read_regular", "scan"]
+__all__ = ["INITIAL_BYTES", "ValueFile", "encode", "scan"]
 
 _INT = struct.Struct("i")
 _HAVE_BASE = ("gauge_max", "gauge_min", "gauge_sum")
@@ -125,14 +123,14 @@ class ValueFile:
                 view[index + 1] = self._blank[1]
 
     def _open(self) -> tuple[int, bytes]:
-        content = read_regular(self.path)
+        content = regular.read(self.path)
         if not isinstance(content, str) and intact(content[0]):
             return os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), content[0]
         rebuilt = rebuild([])
         if content != "missing":
             # Whoever removes series waits: it must not write into a file that is being replaced.
             with locks.alone(self.path.parent, locks.EDIT):
-                content = read_regular(self.path)
+                content = regular.read(self.path)
                 self._salvaged = True
                 before = b"" if isinstance(content, str) else content[0]
                 was = lineage(before)

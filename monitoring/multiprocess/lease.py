@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from . import files, locks, run
+from . import locks, regular, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Lease:
         try:
             found = os.lstat(directory / locks.LOCK_FILE)
         except OSError as error:
-            return error.errno in files.LACKING
+            return error.errno in regular.LACKING
         return (found.st_dev, found.st_ino) == self.file
 
     def release(self) -> None:
@@ -80,7 +80,7 @@ def living_slots(directory: Path) -> tuple[set[int], set[int]]:
     try:
         fd = locks.open_lock_file(directory, write=False)
     except OSError as error:
-        if error.errno in files.LACKING or isinstance(error, PermissionError):
+        if error.errno in regular.LACKING or isinstance(error, PermissionError):
             raise
         return set(), set()
     try:

@@ -8,16 +8,13 @@ answers for our own mappings only; every other SIGBUS goes to whoever handled it
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import signal
-import stat
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from . import pages
-from .files import LACKING
 from .pages import PAGE, libc
 
 if TYPE_CHECKING:
@@ -57,36 +54,6 @@ def guarded() -> bool:
     """Whether a mapped file that is cut off can be read: nobody has put another handler in the place of ours."""
     now = _Action()
     return _handler is not None and libc.sigaction(signal.SIGBUS, None, ctypes.byref(now)) == 0 and now.handler == _address
-
-
-def inode_and_size(path: str) -> tuple[int, int] | str:
-    """Which regular file stands at a path, and its size; or why none does: missing, not_regular, unreadable."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return "missing"
-    except OSError:
-        return "unreadable"
-    return (found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else "not_regular"
-
-
-def opened(path: str) -> int | str:
-    """A descriptor of the regular file at a path, or why there is none: missing, not_regular, unreadable.
-
-    OSError where this process lacks descriptors or memory, which says nothing about the file.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return "missing"
-    except OSError as error:
-        if error.errno in LACKING:
-            raise
-        return "not_regular" if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR) else "unreadable"
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return "not_regular"
-    return fd
 
 
 class _SignalInfo(ctypes.Structure):

@@ -11,8 +11,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import mapped
-from .files import LACKING
+from . import mapped, regular
 from .records import Lineage, removed
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class Source:
 
     def refresh(self, keys: Keys) -> None:
         """Look at the file again; on trouble keep the last good samples and say in `trouble` what it is."""
-        found = mapped.inode_and_size(self.path)
+        found = regular.inode_and_size(self.path)
         if isinstance(found, str):
             self.lost(found)
             return
@@ -155,7 +154,7 @@ class Source:
 
         Bytes are read and not taken from the mapping: parsing is not done on what may change.
         """
-        fd = mapped.opened(self.path)
+        fd = regular.opened(self.path)
         if isinstance(fd, str):
             return fd
         try:
@@ -168,13 +167,13 @@ class Source:
                 end = _HEADER.unpack(head)[0] if len(head) == _HEADER.size else 0
             else:
                 end = stand.used if stand else 0
-            content = _read_all(fd, start, max(min(end, info.st_size), _HEADER.size))
+            content = regular.part(fd, start, max(min(end, info.st_size), _HEADER.size))
             if info.st_size >= _HEADER.size and not (self._words is not None and start and self._mapping.size >= end):
                 self._words = None
                 self._mapping = mapped.Mapping(fd, info.st_size)
                 self._words = self._vectors.words(self._mapping.memory)
         except OSError as error:
-            if error.errno in LACKING:
+            if error.errno in regular.LACKING:
                 raise
             return "unreadable"
         finally:
@@ -317,13 +316,3 @@ def _scan(data: bytes, start: int, used: int, keys: Keys) -> _Records:
         end_at(start + following)
         position = following
     return records if position >= end else records._replace(damage="truncated")
-
-
-def _read_all(fd: int, start: int, end: int) -> bytes:
-    content = os.pread(fd, end - start, start)
-    while start + len(content) < end:
-        more = os.pread(fd, end - start - len(content), start + len(content))
-        if not more:
-            break
-        content += more
-    return content

@@ -6,25 +6,20 @@ Layout: int32 `used`, 4 bytes that upstream ignores (`Lineage`), then records of
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import stat
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 INITIAL_BYTES = 1 << 14
 _INT = struct.Struct("i")
 _HEAD = struct.Struct("iI")
 _DOUBLES = struct.Struct("dd")
 HEADER_BYTES = 8
-#: What a process lacks at a moment says nothing about the file.
-LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: The header's second word: how often the file was salvaged (upper 12 bits) and rewritten by its holder (lower 20 bits).
 SALVAGE_BITS, REWRITE_BITS = 12, 20
 #: What a removed sample's value is, down to the bit. `x + -0.0 == x`: whoever adds to it begins at 0, and need not know.
@@ -129,42 +124,6 @@ def encode(key: str, value: float = 0.0, timestamp: float = 0.0) -> bytes:
     raw = key.encode()
     padded = raw + b" " * (8 - (len(raw) + 4) % 8)
     return _INT.pack(len(raw)) + padded + _DOUBLES.pack(value, timestamp)
-
-
-def read_regular(path: Path | str) -> tuple[bytes, int] | str:
-    """The bytes and inode of a regular file, or the reason why there are none: missing, not_regular, unreadable.
-
-    OSError where this process lacks descriptors or memory: the file may be as good as ever, and nobody may replace it.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return "missing"
-    except OSError as error:
-        if error.errno in LACKING:
-            raise
-        return "not_regular" if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR) else "unreadable"
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            return "not_regular"
-        return _read_all(fd, info.st_size), info.st_ino
-    except OSError as error:
-        if error.errno in LACKING:
-            raise
-        return "unreadable"
-    finally:
-        os.close(fd)
-
-
-def _read_all(fd: int, size: int) -> bytes:
-    data = os.pread(fd, size, 0)
-    while len(data) < size:
-        more = os.pread(fd, size - len(data), len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _decodable(records: Iterable[Record]) -> bool:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import files, locks, ownership, series
+from . import locks, ownership, regular, series
 
 RUN_FILE = "run.json"
 _READY, _CLEARING = "ready", "clearing"
@@ -50,7 +50,7 @@ class Run:
 
 def read(directory: Path) -> Run:
     """The current run; a missing or damaged file reads as generation 0. OSError where this process lacks descriptors or memory."""
-    content = files.read_regular(f"{directory}/{RUN_FILE}")
+    content = regular.read(f"{directory}/{RUN_FILE}")
     return Run() if isinstance(content, str) else _parse(content[0])
 
 

@@ -16,9 +16,9 @@ import random
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import families, locks, ownership
+from . import families, locks, ownership, regular
 from .mapping import Mapping as MappedFile
-from .records import read_regular, removed, scan
+from .records import removed, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -252,7 +252,7 @@ class SeriesLog:
         declared = families.read(self._path.parent)
         known: dict[int, set[int]] = {}
         for name in os.listdir(self._path.parent):
-            content = read_regular(self._path.parent / name) if name.endswith(".db") and "_s" in name else ""
+            content = regular.read(self._path.parent / name) if name.endswith(".db") and "_s" in name else ""
             for record in scan(content[0]).records if not isinstance(content, str) else ():
                 if not removed(record.value):
                     _note(record.key, declared, known)

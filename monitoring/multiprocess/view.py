@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from . import collected, directory, families, files, inventory, lease, locks, reader, render, run
+from . import collected, directory, families, inventory, lease, locks, reader, regular, render, run
 from .keys import Keys
 from .layout import Layout
 from .scrapes import Scrapes
@@ -209,7 +209,7 @@ class MergedCollector(MultiProcessCollector):
         return self._sources.refresh(self._keys)
 
     def _read_declared(self) -> None:
-        found = files.read_regular(self._families_path)
+        found = regular.read(self._families_path)
         content = b"{}" if isinstance(found, str) else found[0]
         if content != self._families:
             declared = families.parse(content)

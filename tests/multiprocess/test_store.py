@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import MergedCollector, families, files, lease, locks, run
+from monitoring.multiprocess import MergedCollector, families, lease, locks, regular, run
 from monitoring.multiprocess.families import Family
 
 from .test_install import execute
@@ -72,7 +72,7 @@ def no_descriptors() -> Iterator[None]:
 @pytest.mark.usefixtures("no_descriptors")
 def test_without_descriptors_nothing_is_taken_for_missing_or_damaged(metrics_directory: Path) -> None:
     for read in (
-        lambda: files.read_regular(metrics_directory / "counter_s0.db"),
+        lambda: regular.read(metrics_directory / "counter_s0.db"),
         lambda: run.read(metrics_directory),
         lambda: families.read(metrics_directory),
         lambda: lease.living_slots(metrics_directory),
