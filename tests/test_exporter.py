@@ -66,6 +66,25 @@ def test_stand_alone_it_serves_a_directory(alone: dict[str, str], metrics_direct
         assert added == {"exporter.sock", "counter_scrapes0.db", "histogram_scrapes0.db"}
 
 
+def test_odd_questions_do_no_harm(alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path) -> None:
+    """Thousands of names, the longest list that fits, one that does not, and Accept headers that nobody has heard of."""
+    write_metrics(alone, metrics_directory)
+    sample = b'\nthings_total{kind="a"} 3.0\n'
+    with serving(ALONE, port, "/healthz", alone, tmp_path / "log") as served:
+        names = "&".join(f"name[]=n{number}" for number in range(4_500))
+        for listed in (f"{names}&name[]=things_total", f"name[]=things_total&{names}"):
+            answer = served.ask("GET", f"/metrics?{listed}")
+            assert (answer.status, answer.body.count(b"\n")) == (200, 3)
+            assert sample in answer.body
+        assert served.ask("GET", f"/metrics?{names}").body == b""
+        assert served.ask("GET", f"/metrics?{names}&{names}").status == 431
+        for accept in ("", "image/png", "text/plain;version=9", ";;;,,,q=", "a/b;q=nonsense", "*", "x" * 60_000):
+            answer = served.ask("GET", "/metrics", headers={"Accept": accept})
+            assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+            assert sample in answer.body
+        assert sample in served.ask("GET", "/metrics").body
+
+
 def test_it_waits_for_the_directory_and_never_makes_it(alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path) -> None:
     later = metrics_directory / "later"
     alone["PROMETHEUS_MULTIPROC_DIR"] = str(later)
