@@ -64,6 +64,7 @@ def test_who_may_read_the_directory_sees_who_is_alive(directory: Path, mode: int
     run, first, second = serve(directory)
     found, said = seen(directory, group)
     assert (found["g"], found["c_total"], found["multiproc_workers"]) == ("6.0", "4.0", "2.0")
+    assert "multiproc_scrapes_total" not in found, "where it may not write, it leaves its own accounts out"
     second.kill()
     found, _ = seen(directory, group)
     assert (found["g"], found["c_total"], found["multiproc_workers"]) == ("3.0", "4.0", "1.0")
