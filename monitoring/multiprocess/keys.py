@@ -16,10 +16,16 @@ class Key(NamedTuple):
 
 
 class Keys:
-    """Numbers for raw keys: `ids[raw]` where it is known, else `add(raw)`."""
+    """Numbers for the keys of records, by their head: the key's length in four bytes, and the key.
+
+    That is `ids[head]` where it is known, else `add(head)`. Keys are numbered as they come: what stands behind a key in one file is
+    likely to have the next number, as the samples of one histogram have in all of them.
+    """
 
     def __init__(self) -> None:
         self.ids: dict[bytes, int] = {}
+        #: By number.
+        self.heads: list[bytes] = []
         #: By number; None for a key that is whole, and cannot be exposed.
         self.parsed: list[Key | None] = []
         self._loads = _fastest_loads()
@@ -27,8 +33,9 @@ class Keys:
     def __len__(self) -> int:
         return len(self.parsed)
 
-    def add(self, raw: bytes) -> int:
+    def add(self, head: bytes) -> int:
         """The number of a new key; ValueError where its bytes are no key at all."""
+        raw = head[4:]
         if raw[:2] != b'["' or raw[-1:] != b"]":
             raise ValueError(raw[:100])
         try:
@@ -49,7 +56,8 @@ class Keys:
             raise ValueError(raw[:100]) from None
         except UnicodeEncodeError:
             key = None
-        number = self.ids[raw] = len(self.parsed)
+        number = self.ids[head] = len(self.parsed)
+        self.heads.append(head)
         self.parsed.append(key)
         return number
 
@@ -57,9 +65,10 @@ class Keys:
         """A table of these keys only, and the new number of each."""
         table = Keys()
         renumbered: dict[int, int] = {}
-        for raw, number in self.ids.items():
+        for number, head in enumerate(self.heads):
             if number in numbers:
-                renumbered[number] = table.ids[raw] = len(table.parsed)
+                renumbered[number] = table.ids[head] = len(table.parsed)
+                table.heads.append(head)
                 table.parsed.append(self.parsed[number])
         return table, renumbered
 

@@ -296,23 +296,30 @@ class _Records(NamedTuple):
 def _scan(data: bytes, start: int, used: int, keys: Keys) -> _Records:
     """The records of a file from byte `start` on, where `data` begins, up to the first damage."""
     records = _Records([], [], "")
-    found, add, end_at = keys.ids.get, records.keys.append, records.ends.append
-    size, end, position = len(data), used - start, 0
-    whole = min(size, end)
+    found, heads, add, end_at = keys.ids.get, keys.heads, records.keys.append, records.ends.append
+    size, end, position, next_number, count = len(data), used - start, 0, 0, len(keys)
+    whole, starts_with = min(size, end), data.startswith
     lengths = memoryview(data)[: size - size % 4].cast("i")
     while position < whole - 3:
-        length = lengths[position >> 2]
-        following = position + (length + 28 & -8)
-        if length <= 0 or following > whole:
-            return records._replace(damage="corrupt" if length <= 0 or following > end else "truncated")
-        key = data[position + 4 : position + 4 + length]
-        number = found(key)
-        if number is None:
-            try:
-                number = keys.add(key)
-            except ValueError:
-                return records._replace(damage="corrupt")
+        if next_number < count and starts_with(heads[next_number], position):
+            number, following = next_number, position + (len(heads[next_number]) + 24 & -8)
+            if following > whole:
+                return records._replace(damage="corrupt" if following > end else "truncated")
+        else:
+            length = lengths[position >> 2]
+            following = position + (length + 28 & -8)
+            if length <= 0 or following > whole:
+                return records._replace(damage="corrupt" if length <= 0 or following > end else "truncated")
+            head = data[position : position + 4 + length]
+            known = found(head)
+            if known is None:
+                try:
+                    known = keys.add(head)
+                except ValueError:
+                    return records._replace(damage="corrupt")
+                count += 1
+            number = known
         add(number)
         end_at(start + following)
-        position = following
+        position, next_number = following, number + 1
     return records if position >= end else records._replace(damage="truncated")
