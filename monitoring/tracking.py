@@ -1,28 +1,44 @@
-"""Decorators that count an operation: its outcome, its duration and its sizes.
+"""Decorators and helpers that count the operations of Ryot, ΣLANG and ΣVAULT, whoever runs them.
 
-They work bare and with parentheses, on plain and on async functions, keep the signature, and change neither result nor exception.
+They work bare and with parentheses, on functions, generators and methods, plain and async; they keep the signature, and change neither
+result nor exception.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import inspect
-import time
-from collections.abc import Callable
-from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import metrics
+from .wrapping import SUCCESS, decorated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from prometheus_client import Counter
+    from .wrapping import Arguments, Begin, Finish, Keywords
 
-    Succeeded = Callable[[float, int | None, Any], None]
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+DEFAULT_MODEL = "default"
+"""The model of a call that names none."""
+
+
+@overload
+def track_ryot_request(function: _F, /) -> _F: ...
+@overload
+def track_ryot_request(*, model: str | None = None) -> Callable[[_F], _F]: ...
+def track_ryot_request(function: _F | None = None, /, *, model: str | None = None) -> _F | Callable[[_F], _F]:
+    """Count a call of a language model, under `model` or, without it, the function's argument of that name.
+
+    A `prompt` argument, or the length of a `prompts` one, is observed as the batch's size. Tokens are for `increment_tokens_generated`.
+    """
+    return decorated(function, lambda wrapped: _ryot(wrapped, model))
+
+
+def increment_tokens_generated(model: str, tokens: float = 1) -> None:
+    """Count tokens that a model generated; ValueError for less than 0."""
+    metrics.ryot_tokens_generated.labels(model).inc(tokens)
 
 
 @overload
@@ -31,7 +47,7 @@ def track_compression(function: _F, /) -> _F: ...
 def track_compression() -> Callable[[_F], _F]: ...
 def track_compression(function: _F | None = None, /) -> _F | Callable[[_F], _F]:
     """Count a compression; sizes and ratio where the first bytes argument and the result are bytes."""
-    return _decorated(function, lambda: metrics.sigmalang_compression_requests, _compressed)
+    return decorated(function, lambda _: _begin_compression)
 
 
 @overload
@@ -40,27 +56,85 @@ def track_decompression(function: _F, /) -> _F: ...
 def track_decompression() -> Callable[[_F], _F]: ...
 def track_decompression(function: _F | None = None, /) -> _F | Callable[[_F], _F]:
     """Count a decompression."""
-    return _decorated(function, lambda: metrics.sigmalang_decompression_requests, _decompressed)
+    return decorated(function, lambda _: _begin_decompression)
 
 
-def _compressed(seconds: float, before: int | None, result: object) -> None:
-    metrics.sigmalang_compression_duration_seconds.observe(seconds)
-    after = _size(result)
-    if before is None or after is None:
-        return
-    metrics.sigmalang_original_size_bytes.observe(before)
-    metrics.sigmalang_compressed_size_bytes.observe(after)
-    if after:
-        metrics.sigmalang_compression_ratio.observe(before / after)
+@overload
+def track_storage_operation(operation: _F, /) -> _F: ...
+@overload
+def track_storage_operation(operation: str | None = None, /) -> Callable[[_F], _F]: ...
+def track_storage_operation(operation: _F | str | None = None, /) -> _F | Callable[[_F], _F]:
+    """Count an operation on stored objects: `store`, `retrieve`, `delete`, or another name; bare, it takes the function's own."""
+    if operation is None or isinstance(operation, str):
+        return decorated(None, lambda wrapped: _storage(operation or _name(wrapped)))
+    return decorated(operation, lambda wrapped: _storage(_name(wrapped)))
 
 
-def _decompressed(seconds: float, _before: int | None, _result: object) -> None:
-    metrics.sigmalang_decompression_duration_seconds.observe(seconds)
+def _ryot(function: Callable[..., Any], fixed: str | None) -> Begin:
+    find_model, find_prompt, find_prompts = (_argument(function, name) for name in ("model", "prompt", "prompts"))
+
+    def begin(args: Arguments, kwargs: Keywords) -> Finish:
+        model = fixed or find_model(args, kwargs)
+        label = model if isinstance(model, str) and model else DEFAULT_MODEL
+        prompts = find_prompts(args, kwargs)
+        if prompts is None:
+            prompts = find_prompt(args, kwargs)
+        if prompts is not None:
+            metrics.ryot_batch_size.labels(label).observe(len(prompts) if isinstance(prompts, list | tuple) else 1)
+        began = perf_counter()
+
+        def finish(status: str, _result: object) -> None:
+            metrics.ryot_request_duration_seconds.labels(label).observe(perf_counter() - began)
+            metrics.ryot_requests.labels(label, status).inc()
+
+        return finish
+
+    return begin
 
 
-def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """Give the size of the first bytes argument, before the function may use it up."""
-    return next((size for size in map(_size, (*args, *kwargs.values())) if size is not None), None)
+def _storage(operation: str) -> Begin:
+    duration = metrics.sigmavault_operation_duration_seconds
+
+    def begin(_args: Arguments, _kwargs: Keywords) -> Finish:
+        began = perf_counter()
+
+        def finish(status: str, _result: object) -> None:
+            duration.labels(operation).observe(perf_counter() - began)
+            metrics.sigmavault_operations.labels(operation, status).inc()
+
+        return finish
+
+    return begin
+
+
+def _begin_compression(args: Arguments, kwargs: Keywords) -> Finish:
+    # Noted before the function may use it up.
+    before = next((size for size in map(_size, (*args, *kwargs.values())) if size is not None), None)
+    began = perf_counter()
+
+    def finish(status: str, result: object) -> None:
+        if status == SUCCESS:
+            metrics.sigmalang_compression_duration_seconds.observe(perf_counter() - began)
+            after = _size(result)
+            if before is not None and after is not None:
+                metrics.sigmalang_original_size_bytes.observe(before)
+                metrics.sigmalang_compressed_size_bytes.observe(after)
+                if after:
+                    metrics.sigmalang_compression_ratio.observe(before / after)
+        metrics.sigmalang_compression_requests.labels(status).inc()
+
+    return finish
+
+
+def _begin_decompression(_args: Arguments, _kwargs: Keywords) -> Finish:
+    began = perf_counter()
+
+    def finish(status: str, _result: object) -> None:
+        if status == SUCCESS:
+            metrics.sigmalang_decompression_duration_seconds.observe(perf_counter() - began)
+        metrics.sigmalang_decompression_requests.labels(status).inc()
+
+    return finish
 
 
 def _size(thing: object) -> int | None:
@@ -72,52 +146,21 @@ def _size(thing: object) -> int | None:
     return len(thing) if isinstance(thing, bytes | bytearray) else None
 
 
-def _decorated(function: _F | None, requests: Callable[[], Counter], succeeded: Succeeded) -> _F | Callable[[_F], _F]:
-    def decorate(wrapped: _F) -> _F:
-        tracked: _F = _wrap(wrapped, requests, succeeded)
-        return tracked
-
-    return decorate if function is None else decorate(function)
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
-def _wrap(function: Any, requests: Callable[[], Counter], succeeded: Succeeded) -> Any:  # noqa: ANN401 - the same kind of function
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
-
-        @functools.wraps(function)
-        async def tracked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
-            with _outcome(requests()):
-                before = _given(args, kwargs)
-                began = time.perf_counter()
-                result = await function(*args, **kwargs)
-                succeeded(time.perf_counter() - began, before, result)
-                return result
-
-    else:
-
-        @functools.wraps(function)
-        def tracked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
-            with _outcome(requests()):
-                before = _given(args, kwargs)
-                began = time.perf_counter()
-                result = function(*args, **kwargs)
-                succeeded(time.perf_counter() - began, before, result)
-                return result
-
-    return tracked
-
-
-@contextmanager
-def _outcome(requests: Counter) -> Iterator[None]:
-    """Count what is done inside, once, by how it ends."""
-    status = "error"
+def _argument(function: Callable[..., Any], name: str) -> Callable[[Arguments, Keywords], Any]:
+    """Give a way to find one argument of a call by its parameter's name; None where the call has none."""
     try:
-        yield
-        status = "success"
-    except TimeoutError:
-        status = "timeout"
-        raise
-    except (asyncio.CancelledError, GeneratorExit):
-        status = "cancelled"
-        raise
-    finally:
-        requests.labels(status).inc()
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        parameters = {}  # type: ignore[assignment]
+    if name not in parameters:
+        return lambda _args, kwargs: kwargs.get(name)
+    parameter = parameters[name]
+    default = None if parameter.default is parameter.empty else parameter.default
+    if parameter.kind in {parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}:
+        return lambda _args, kwargs: kwargs.get(name, default)
+    place = list(parameters).index(name)
+    return lambda args, kwargs: args[place] if place < len(args) else kwargs.get(name, default)

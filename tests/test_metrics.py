@@ -4,78 +4,135 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info
 
 from monitoring import metrics
+from monitoring.metrics.table import table
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-HTTP_SECONDS = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0]
-WORK_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]
-BYTES = [10.0**power for power in range(2, 9)]
+HTTP_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10)
+WORK_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+RYOT_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
+BYTES = tuple(10**power for power in range(2, 9))
+ANY = None
 REQUEST = ("method", "endpoint")
-CATALOGUE: dict[str, tuple[Any, type, tuple[str, ...], list[float] | None]] = {
-    "neurectomy_http_requests": (metrics.http_requests, Counter, (*REQUEST, "status"), None),
-    "neurectomy_http_request_duration_seconds": (metrics.http_request_duration_seconds, Histogram, REQUEST, HTTP_SECONDS),
-    "neurectomy_http_time_to_first_byte_seconds": (metrics.http_time_to_first_byte_seconds, Histogram, REQUEST, HTTP_SECONDS),
-    "neurectomy_http_request_size_bytes": (metrics.http_request_size_bytes, Histogram, REQUEST, BYTES),
-    "neurectomy_http_response_size_bytes": (metrics.http_response_size_bytes, Histogram, REQUEST, BYTES),
-    "neurectomy_http_requests_in_progress": (metrics.http_requests_in_progress, Gauge, ("method",), None),
-    "neurectomy_sigmalang_compression_requests": (metrics.sigmalang_compression_requests, Counter, ("status",), None),
-    "neurectomy_sigmalang_decompression_requests": (metrics.sigmalang_decompression_requests, Counter, ("status",), None),
-    "neurectomy_sigmalang_compression_ratio": (
-        metrics.sigmalang_compression_ratio,
-        Histogram,
-        (),
-        [1, 2, 5, 10, 15, 20, 25, 30, 40, 50],
-    ),
-    "neurectomy_sigmalang_compression_duration_seconds": (metrics.sigmalang_compression_duration_seconds, Histogram, (), WORK_SECONDS),
-    "neurectomy_sigmalang_decompression_duration_seconds": (metrics.sigmalang_decompression_duration_seconds, Histogram, (), WORK_SECONDS),
-    "neurectomy_sigmalang_original_size_bytes": (metrics.sigmalang_original_size_bytes, Histogram, (), BYTES),
-    "neurectomy_sigmalang_compressed_size_bytes": (metrics.sigmalang_compressed_size_bytes, Histogram, (), BYTES),
+DEVICE = ("gpu", "uuid")
+#: What the seed promised to its users, and with which buckets where it or the catalogue says so.
+SEED: dict[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]] = {
+    "http_requests_total": ("counter", (*REQUEST, "status"), ()),
+    "ryot_requests_total": ("counter", ("model", "status"), ()),
+    "ryot_tokens_generated_total": ("counter", ("model",), ()),
+    "sigmalang_compression_requests_total": ("counter", ("status",), ()),
+    "sigmavault_operations_total": ("counter", ("operation", "status"), ()),
+    "circuit_breaker_failures_total": ("counter", ("service",), ()),
+    "tokens_generated_total": ("counter", ("model",), ()),
+    "http_request_duration_seconds": ("histogram", REQUEST, HTTP_SECONDS),
+    "http_request_size_bytes": ("histogram", REQUEST, BYTES),
+    "http_response_size_bytes": ("histogram", REQUEST, BYTES),
+    "ryot_request_duration_seconds": ("histogram", ("model",), RYOT_SECONDS),
+    "ryot_batch_size": ("histogram", ("model",), ANY),
+    "sigmalang_compression_ratio": ("histogram", (), (1, 2, 5, 10, 15, 20, 25, 30, 40, 50)),
+    "sigmalang_compression_duration_seconds": ("histogram", (), WORK_SECONDS),
+    "sigmavault_operation_duration_seconds": ("histogram", ("operation",), WORK_SECONDS),
+    "sigmavault_encryption_duration_seconds": ("histogram", ("operation",), ANY),
+    "requests_per_user": ("histogram", (), ANY),
+    "circuit_breaker_state": ("gauge", ("service",), ()),
+    "ryot_model_loading_duration_seconds": ("gauge", ("model",), ()),
+    "ryot_gpu_memory_usage_bytes": ("gauge", DEVICE, ()),
+    "active_users": ("gauge", (), ()),
+    "api_keys_active": ("gauge", (), ()),
+    "sigmavault_storage_bytes_total": ("gauge", (), ()),
+    "sigmavault_objects_total": ("gauge", (), ()),
+    "cost_per_request": ("gauge", ("endpoint",), ()),
 }
+#: What the seed's queries use, and what the project adds.
+ADDED: dict[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]] = {
+    "system_info": ("info", ("version", "environment", "cluster"), ()),
+    "http_time_to_first_byte_seconds": ("histogram", REQUEST, HTTP_SECONDS),
+    "http_requests_in_progress": ("gauge", ("method",), ()),
+    "ryot_time_to_first_token_seconds": ("histogram", ("model",), ANY),
+    "ryot_time_per_output_token_seconds": ("histogram", ("model",), ANY),
+    "ryot_prompt_tokens_total": ("counter", ("model",), ()),
+    "gpu_utilization_ratio": ("gauge", DEVICE, ()),
+    "gpu_temperature_celsius": ("gauge", DEVICE, ()),
+    "gpu_power_watts": ("gauge", DEVICE, ()),
+    "gpu_memory_total_bytes": ("gauge", DEVICE, ()),
+    "gpu_process_memory_bytes": ("gauge", (*DEVICE, "worker"), ()),
+    "sigmalang_decompression_requests_total": ("counter", ("status",), ()),
+    "sigmalang_decompression_duration_seconds": ("histogram", (), WORK_SECONDS),
+    "sigmalang_original_size_bytes": ("histogram", (), BYTES),
+    "sigmalang_compressed_size_bytes": ("histogram", (), BYTES),
+    "sigmavault_snapshots_total": ("counter", ("operation", "status"), ()),
+    "sigmavault_snapshot_duration_seconds": ("histogram", ("operation", "status"), ANY),
+    "circuit_breaker_calls_total": ("counter", ("service", "result"), ()),
+    "circuit_breaker_transitions_total": ("counter", ("service", "from_state", "to_state"), ()),
+    "cost_dollars_total": ("counter", ("endpoint", "model"), ()),
+    "agent_healthy": ("gauge", ("agent",), ()),
+    "agent_utilization_ratio": ("gauge", ("agent",), ()),
+    "agent_last_heartbeat_timestamp_seconds": ("gauge", ("agent",), ()),
+    "agent_tasks_total": ("counter", ("agent", "status"), ()),
+    "agent_task_duration_seconds": ("histogram", ("agent", "status"), ANY),
+}
+CATALOGUE = {f"neurectomy_{name}": what for name, what in {**SEED, **ADDED}.items()}
+FAMILIES = {family.name: family for family in metrics.FAMILIES}
+#: The mode of each gauge that is not written by one elected process.
+MODES = {
+    "neurectomy_http_requests_in_progress": "livesum",
+    "neurectomy_ryot_model_loading_duration_seconds": "livemax",
+    "neurectomy_gpu_process_memory_bytes": "livesum",
+}
+
+
+def test_nothing_is_missing_and_nothing_is_made_up() -> None:
+    assert sorted(FAMILIES) == sorted(CATALOGUE)
+    assert len(FAMILIES) == len(metrics.FAMILIES)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_each_family_is_what_the_catalogue_says(name: str) -> None:
-    family, kind, labels, buckets = CATALOGUE[name]
-    (described,) = family.describe()
-    assert described.name == name
-    assert type(family) is kind
-    assert family._labelnames == labels
+    kind, labels, buckets = CATALOGUE[name]
+    family = FAMILIES[name]
+    assert type(family.metric) is {"counter": Counter, "gauge": Gauge, "histogram": Histogram, "info": Info}[kind]
+    assert family.kind == kind
+    assert family.labels == labels
+    assert family.metric._labelnames == (() if kind == "info" else labels)
+    (described,) = family.metric.describe()
+    assert described.name + {"counter": "_total", "info": "_info"}.get(kind, "") == name
+    assert described.documentation == family.help
     assert described.documentation.endswith(".")
-    assert REGISTRY._names_to_collectors[name] is family
-    if buckets is not None:
-        assert family._upper_bounds == [*buckets, float("inf")]
-
-
-def test_the_requests_in_progress_are_those_of_living_workers() -> None:
-    assert metrics.http_requests_in_progress._multiprocess_mode == "livesum"
-
-
-def test_the_system_info() -> None:
-    assert type(metrics.system_info) is Info
-    assert metrics.system_info.describe()[0].name == "neurectomy_system"
+    assert REGISTRY._names_to_collectors[described.name] is family.metric
+    assert getattr(metrics, described.name.removeprefix("neurectomy_") if kind != "info" else "system_info") is family.metric
+    if isinstance(family.metric, Histogram):
+        assert tuple(family.metric._kwargs["buckets"]) == family.buckets
+        if buckets is not ANY:
+            assert family.buckets == buckets
+        assert list(family.buckets) == sorted(set(family.buckets))
+    if isinstance(family.metric, Gauge):
+        assert family.metric._multiprocess_mode == MODES.get(name, "livemostrecent")
 
 
 def test_no_family_has_a_label_that_a_client_could_fill() -> None:
-    for family in vars(metrics).values():
-        for label in getattr(family, "_labelnames", ()):
-            assert label in {"method", "endpoint", "status"}
+    known = {"method", "endpoint", "status", "model", "operation", "service", "result", "from_state", "to_state", "agent"}
+    for family in metrics.FAMILIES:
+        assert set(family.labels) <= known | {*DEVICE, "worker", "version", "environment", "cluster"}
+
+
+def test_the_documentations_table_is_the_declarations() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == table()
 
 
 def test_what_others_import_is_there_and_nothing_else_is_made_up() -> None:
-    from monitoring.middleware import MetricsMiddleware
-    from monitoring.tracking import track_compression, track_decompression
+    from monitoring import middleware, tracking
 
-    assert metrics.MetricsMiddleware is MetricsMiddleware
-    assert metrics.track_compression is track_compression
-    assert metrics.track_decompression is track_decompression
+    assert metrics.MetricsMiddleware is middleware.MetricsMiddleware
+    for name in ("track_ryot_request", "track_compression", "track_decompression", "track_storage_operation", "increment_tokens_generated"):
+        assert getattr(metrics, name) is getattr(tracking, name)
     for name in metrics.__all__:
         assert getattr(metrics, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'track_nonsense'"):
@@ -98,10 +155,10 @@ def test_a_family_shows_its_help_and_type_before_it_has_a_series(metrics_directo
     ran = subprocess.run([sys.executable, "-c", EXPOSED], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     lines = ran.stdout.splitlines()
-    for name, (family, kind, _, _) in CATALOGUE.items():
-        exposed = f"{name}_total" if kind is Counter else name
-        assert lines.count(f"# TYPE {exposed} {kind.__name__.lower()}") == 1
-        assert lines.count(f"# HELP {exposed} {family._documentation}") == 1
+    for family in metrics.FAMILIES:
+        kind = {"info": "gauge"}.get(family.kind, family.kind)
+        assert lines.count(f"# TYPE {family.name} {kind}") == 1
+        assert lines.count(f"# HELP {family.name} {family.help}") == 1
     assert [line for line in lines if line.startswith("neurectomy_system_info{")] == [
         'neurectomy_system_info{cluster="c",environment="e",version="1"} 1.0'
     ]
