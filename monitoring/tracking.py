@@ -11,10 +11,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import metrics
+from .children import child, count, observe
 from .wrapping import SUCCESS, decorated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .wrapping import Arguments, Begin, Finish, Keywords
 
@@ -38,7 +39,7 @@ def track_ryot_request(function: _F | None = None, /, *, model: str | None = Non
 
 def increment_tokens_generated(model: str, tokens: float = 1) -> None:
     """Count tokens that a model generated; ValueError for less than 0."""
-    metrics.ryot_tokens_generated.labels(model).inc(tokens)
+    child(metrics.ryot_tokens_generated, model).inc(tokens)
 
 
 @overload
@@ -80,12 +81,12 @@ def _ryot(function: Callable[..., Any], fixed: str | None) -> Begin:
         if prompts is None:
             prompts = find_prompt(args, kwargs)
         if prompts is not None:
-            metrics.ryot_batch_size.labels(label).observe(len(prompts) if isinstance(prompts, list | tuple) else 1)
+            observe(child(metrics.ryot_batch_size, label), len(prompts) if isinstance(prompts, list | tuple) else 1)
         began = perf_counter()
 
         def finish(status: str, _result: object) -> None:
-            metrics.ryot_request_duration_seconds.labels(label).observe(perf_counter() - began)
-            metrics.ryot_requests.labels(label, status).inc()
+            observe(child(metrics.ryot_request_duration_seconds, label), perf_counter() - began)
+            count(metrics.ryot_requests, label, status)
 
         return finish
 
@@ -99,8 +100,8 @@ def _storage(operation: str) -> Begin:
         began = perf_counter()
 
         def finish(status: str, _result: object) -> None:
-            duration.labels(operation).observe(perf_counter() - began)
-            metrics.sigmavault_operations.labels(operation, status).inc()
+            observe(child(duration, operation), perf_counter() - began)
+            count(metrics.sigmavault_operations, operation, status)
 
         return finish
 
@@ -109,19 +110,21 @@ def _storage(operation: str) -> Begin:
 
 def _begin_compression(args: Arguments, kwargs: Keywords) -> Finish:
     # Noted before the function may use it up.
-    before = next((size for size in map(_size, (*args, *kwargs.values())) if size is not None), None)
+    before = _first_size(args)
+    if before is None and kwargs:
+        before = _first_size(kwargs.values())
     began = perf_counter()
 
     def finish(status: str, result: object) -> None:
         if status == SUCCESS:
-            metrics.sigmalang_compression_duration_seconds.observe(perf_counter() - began)
+            observe(metrics.sigmalang_compression_duration_seconds, perf_counter() - began)
             after = _size(result)
             if before is not None and after is not None:
-                metrics.sigmalang_original_size_bytes.observe(before)
-                metrics.sigmalang_compressed_size_bytes.observe(after)
+                observe(metrics.sigmalang_original_size_bytes, before)
+                observe(metrics.sigmalang_compressed_size_bytes, after)
                 if after:
-                    metrics.sigmalang_compression_ratio.observe(before / after)
-        metrics.sigmalang_compression_requests.labels(status).inc()
+                    observe(metrics.sigmalang_compression_ratio, before / after)
+        count(metrics.sigmalang_compression_requests, status)
 
     return finish
 
@@ -131,13 +134,23 @@ def _begin_decompression(_args: Arguments, _kwargs: Keywords) -> Finish:
 
     def finish(status: str, _result: object) -> None:
         if status == SUCCESS:
-            metrics.sigmalang_decompression_duration_seconds.observe(perf_counter() - began)
-        metrics.sigmalang_decompression_requests.labels(status).inc()
+            observe(metrics.sigmalang_decompression_duration_seconds, perf_counter() - began)
+        count(metrics.sigmalang_decompression_requests, status)
 
     return finish
 
 
+def _first_size(things: Iterable[object]) -> int | None:
+    for thing in things:
+        size = _size(thing)
+        if size is not None:
+            return size
+    return None
+
+
 def _size(thing: object) -> int | None:
+    if thing.__class__ is bytes:
+        return len(thing)
     if isinstance(thing, memoryview):
         try:
             return thing.nbytes
