@@ -35,6 +35,12 @@ def require_ratios(output: str, names: Iterable[str]) -> None:
         assert float(found[1]) > 0
 
 
+def test_tracking() -> None:
+    lines = run("tracking", "--rounds", "2").splitlines()[2:]
+    assert len(lines) == 4
+    assert all(re.fullmatch(r"track_\S+ +-?[\d.]+ us", line) for line in lines)
+
+
 def test_middleware() -> None:
     output = run("middleware", "--rounds", "3", "--calls", "20", "--routes", "2", "--variants", "ours", "stock")
     assert [line.split("  ")[0] for line in output.splitlines()[3:]] == [
