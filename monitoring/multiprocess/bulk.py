@@ -98,6 +98,8 @@ class Bulk:
         for rule, group in by_rule.items():
             self._groups[rule] = _Group(vectors, rule, group, end)
             end = self._groups[rule].span.stop
+        for source in self.sources:
+            source.values = ()  # until they are handed back
 
     def read(self, listing: Mapping[str, int]) -> tuple[list[Source], list[Source]]:
         """Read all values again. Gives the sources that have to be looked at by themselves, and those that only have more samples now.

@@ -28,6 +28,8 @@ class Keys:
         self.heads: list[bytes] = []
         #: By number; None for a key that is whole, and cannot be exposed.
         self.parsed: list[Key | None] = []
+        #: Names and helps: one object for all keys that say the same.
+        self._texts: dict[str, str] = {}
         self._loads = _fastest_loads()
 
     def __len__(self) -> int:
@@ -51,7 +53,8 @@ class Keys:
             raise ValueError(raw[:100])
         try:
             "".join((family, name, text, *labels, *labels.values())).encode()
-            key = Key(family, name, pairs, text)
+            shared = self._texts.setdefault
+            key = Key(shared(family, family), shared(name, name), pairs, shared(text, text))
         except TypeError:
             raise ValueError(raw[:100]) from None
         except UnicodeEncodeError:

@@ -293,22 +293,24 @@ class Layout:
         start = self.size
         family.blocks[labels] = (start, bounds)
         for bound in bounds:
-            self._add(family, f"{family.name}_bucket", (*labels, ("le", floatToGoString(bound))))  # type: ignore[no-untyped-call]
+            self._add(family, (f"{family.name}_bucket", (*labels, ("le", floatToGoString(bound)))))  # type: ignore[no-untyped-call]
         # The count stands behind the buckets, always: it is their last sum.
-        family.by_sample[f"{family.name}_count", labels] = self._add(family, f"{family.name}_count", labels)
+        count = f"{family.name}_count", labels
+        family.by_sample[count] = self._add(family, count)
         self._rows.setdefault((family.name, len(bounds)), []).append(start)
 
     def _line(self, family: FamilyLines, name: str, labels: Labels) -> int:
-        cell = family.by_sample.get((name, labels))
+        sample = name, labels
+        cell = family.by_sample.get(sample)
         if cell is None:
-            cell = family.by_sample[name, labels] = self._add(family, name, labels)
+            cell = family.by_sample[sample] = self._add(family, sample)
         return cell
 
-    def _add(self, family: FamilyLines, name: str, labels: Labels) -> int:
+    def _add(self, family: FamilyLines, sample: tuple[str, Labels]) -> int:
         cell = self.size
         self._owners.append((family, len(family.lines)))
-        self._samples.append((name, labels))
-        self._prefixes.append(render.prefix(name, labels))
+        self._samples.append(sample)
+        self._prefixes.append(render.prefix(*sample))
         family.lines.append("")
         family.cells.append(cell)
         return cell

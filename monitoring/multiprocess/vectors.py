@@ -176,7 +176,7 @@ class NumpyVectors(PlainVectors):
         return self._np.concatenate((first, second))
 
     def places(self, ends: Sequence[int]) -> Any:
-        places = self._np.empty(2 * len(ends), dtype=self._np.intp)
+        places = self._np.empty(2 * len(ends), dtype=self._np.int32)  # no file has 16 GiB, and there are many of these
         places[1::2] = ends
         places >>= 3
         places[1::2] -= 2
