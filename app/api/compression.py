@@ -34,9 +34,9 @@ class RawResponse(Response):
     media_type = RAW
 
 
-def _describe(title: str) -> dict[str, Any]:
+def _describe(title: str, *, required: bool) -> dict[str, Any]:
     """Give the OpenAPI of a raw body, which FastAPI cannot read off the signature."""
-    return {"requestBody": {"required": True, "description": title, "content": _BINARY}}
+    return {"requestBody": {"required": required, "description": title, "content": _BINARY}}
 
 
 def _answers(title: str, *, malformed: str | None = None) -> dict[int | str, dict[str, Any]]:
@@ -49,7 +49,7 @@ def _answers(title: str, *, malformed: str | None = None) -> dict[int | str, dic
 @router.post(
     "/compress",
     response_class=RawResponse,
-    openapi_extra=_describe(f"A document of at most {sigmalang.MAX_DOCUMENT_BYTES} bytes"),
+    openapi_extra=_describe(f"A document of at most {sigmalang.MAX_DOCUMENT_BYTES} bytes; it may be empty", required=False),
     responses=_answers("The document as one zstandard frame"),
 )
 async def compress(request: Request) -> RawResponse:
@@ -66,7 +66,7 @@ async def compress(request: Request) -> RawResponse:
 @router.post(
     "/decompress",
     response_class=RawResponse,
-    openapi_extra=_describe(f"One zstandard frame of at most {sigmalang.MAX_COMPRESSED_BYTES} bytes"),
+    openapi_extra=_describe(f"One zstandard frame of at most {sigmalang.MAX_COMPRESSED_BYTES} bytes", required=True),
     responses=_answers("The document", malformed="The body is not one complete zstandard frame"),
 )
 async def decompress(request: Request) -> RawResponse:
