@@ -21,7 +21,8 @@ from starlette.routing import Route
 
 import app as package
 from app import environment
-from app.api import compression, health, problems
+from app.api import compression, health, problems, ryot
+from app.integrations.ryot import builtin
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
 from monitoring.middleware import MetricsMiddleware
@@ -31,9 +32,11 @@ from monitoring.middleware import MetricsMiddleware
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Take this worker's slot, and be ready until the stop begins."""
     monitoring.multiprocess.acquire()
+    await app.state.ryot.start()
     app.state.started = True
     yield
     app.state.started = False
+    await app.state.ryot.close()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -43,6 +46,10 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     app.include_router(compression.router)
+    app.include_router(ryot.router)
+    app.state.ryot = model = builtin.Builtin(settings.ryot_timeout)
+    if settings.preload:
+        model.load()  # once, for all workers
     if settings.metrics_path:
         bare = settings.metrics_path.rstrip("/")
         endpoint = MetricsEndpoint(bind=settings.bind, token=settings.metrics_token, missing=lambda: HTTPException(404))

@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["critical", "error", "warning", "info", "debug"], BeforeValidator(_lower)] = Field(
         default="info", description="critical, error, warning, info or debug"
     )
+    ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=60, description="seconds, more than 0 and at most 86400"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -68,6 +68,7 @@ GOOD = [
     ("WORKER_CLASS", "ASGI"),
     ("LOG_LEVEL", "DEBUG"),
     ("TIMEOUT", "0"),
+    ("RYOT_TIMEOUT", "0.5"),
     ("FORWARDED_ALLOW_IPS", "*"),
     ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1"),
 ]
@@ -109,6 +110,8 @@ BAD = [
     ("FORWARDED_ALLOW_IPS", "proxy.local"),
     ("FORWARDED_ALLOW_IPS", "10.0.0.1/8"),
     ("LOG_LEVEL", "loud\nvery"),
+    ("RYOT_TIMEOUT", "0"),
+    ("RYOT_TIMEOUT", "nan"),
 ]
 
 

@@ -1,0 +1,99 @@
+"""The bodies of OpenAI's API as far as this service reads them. Everything else in them passes to the backend as it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from app.integrations.ryot import RefusedError
+
+
+def _whole(value: object) -> object:
+    """JSON makes no difference between 2 and 2.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)
+_Tokens = Annotated[list[Annotated[int, Field(ge=0, le=2**31), _WHOLE]], Field(min_length=1)]
+_Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class StreamOptions(BaseModel):
+    """What a stream tells beside the text."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    include_usage: bool | None = None
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str = Field(min_length=1, max_length=512, description="One of GET /v1/models")
+    max_tokens: Annotated[int, Field(ge=0, le=10_000_000), _WHOLE] | None = None
+    n: Annotated[int, Field(ge=1, le=128), _WHOLE] | None = Field(default=None, description="Choices for each prompt")
+    seed: Annotated[int, _WHOLE] | None = None
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+
+
+class CompletionBody(_Body):
+    """The body of POST /v1/completions."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=2048)] | _Tokens | Annotated[list[_Tokens], Field(min_length=1)] = (
+        Field(description="One prompt or a batch, as text or as token numbers")
+    )
+
+
+class Message(BaseModel):
+    """One message of a chat."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+
+
+class ChatBody(_Body):
+    """The body of POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=0, le=10_000_000), _WHOLE] | None = None
+
+
+def parse(raw: bytes, shape: type[_Body]) -> dict[str, Any]:
+    """Give the body with all that was sent, once it is known to have this shape; RefusedError says what is wrong with it."""
+    try:
+        given = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise RefusedError(f"the body is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise RefusedError("the body is no JSON object")
+    try:
+        valid = shape.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RefusedError(f"{place}: {first['msg']}", param=str(first["loc"][0]) if first["loc"] else None) from None
+    return valid.model_dump(exclude_unset=True)
+
+
+def schema(shape: type[BaseModel]) -> dict[str, Any]:
+    """Give a shape as JSON schema with nothing to look up elsewhere, as OpenAPI needs it inside a path."""
+    whole = shape.model_json_schema()
+    parts = whole.pop("$defs", {})
+
+    def inline(node: Any) -> Any:  # noqa: ANN401 - JSON
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return inline(parts[node["$ref"].rpartition("/")[2]])
+            return {key: inline(value) for key, value in node.items()}
+        return [inline(each) for each in node] if isinstance(node, list) else node
+
+    found: dict[str, Any] = inline(whole)
+    return found
