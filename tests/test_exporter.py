@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import ROOT
-from tests.faults.processes import wait_until
+from tests.faults.processes import take_away, wait_until
 from tests.serving import ask, refused, serving, spawn
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def test_it_follows_the_directory_when_it_is_made_anew(alone: dict[str, str], me
             write_metrics(alone, pod)
             assert b'\nthings_total{kind="a"} 3.0\n' in served.ask("GET", "/metrics").body
             wait_until((pod / "exporter.sock").exists, "the socket for workers")
-            shutil.rmtree(pod)
+            take_away(pod)
             assert served.ask("GET", "/metrics").status == 503
     assert list(metrics_directory.iterdir()) == []
 

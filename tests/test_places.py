@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.processes import wait_dead, wait_until
+from tests.faults.processes import take_away, wait_dead, wait_until
 from tests.serving import ask
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def test_a_directory_that_is_taken_away_while_serving(kit: Kit, metrics_director
     master = kit.start(PROMETHEUS_MULTIPROC_DIR=str(directory))
     kit.compress()
     first = kit.workers(master)
-    shutil.rmtree(directory)
+    take_away(directory)
     for _ in range(10):
         kit.compress()
     for port in (kit.port, kit.metrics_port):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,3 +91,10 @@ def end_marked(marker: str) -> None:
         return not alive
 
     wait_until(nobody_left, f"every process marked {marker} ended")
+
+
+def take_away(directory: Path) -> None:
+    """Remove a directory in one step: a service that writes a file meanwhile would keep one that is emptied file by file."""
+    aside = directory.with_name(f"{directory.name}-{uuid.uuid4().hex}")
+    directory.rename(aside)
+    shutil.rmtree(aside)

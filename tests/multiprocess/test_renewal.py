@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from monitoring.multiprocess import MergedCollector, lease, locks
-from tests.faults.processes import wait_until
+from tests.faults.processes import take_away, wait_until
 
 from .programs import Program, Programs
 from .workers import own, samples
@@ -110,9 +109,7 @@ def test_a_directory_that_is_gone_costs_no_write_and_is_used_again_when_it_is_th
     with Programs(directory, environment) as programs:
         first = worker(programs, 0, seconds=0.05)
         do(first, COUNT, 0)
-        # In one step: a sampler that wrote a file meanwhile would keep a directory that is emptied file by file.
-        directory.rename(directory.with_name("gone"))
-        shutil.rmtree(directory.with_name("gone"))
+        take_away(directory)
         do(first, f"{MORE}; c.labels('new').inc()", 0)
         wait_until(lambda: any("was taken away under this process" in line for line in first.lines), "it says so")
         directory.mkdir(mode=0o700)
