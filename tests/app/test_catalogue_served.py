@@ -30,9 +30,12 @@ MOVED = ("neurectomy_system_", "neurectomy_http_", "neurectomy_ryot_", "neurecto
 LATER = {"neurectomy_ryot_gpu_memory_usage_bytes"}
 #: The seed's queries but for those of storage and breakers, whose issues bring what they ask for. Windows are as the seed has them.
 QUERIES = {
-    "slow endpoints, the quantile": "histogram_quantile(0.95, sum(rate(neurectomy_http_request_duration_seconds_bucket[5m])) by (endpoint, le))",
+    "slow endpoints, the quantile": """histogram_quantile(0.95,
+        sum(rate(neurectomy_http_request_duration_seconds_bucket[5m])) by (endpoint, le)
+    )""",
     "token generation rate": "rate(neurectomy_ryot_tokens_generated_total[1m])",
-    "average compression ratio": "rate(neurectomy_sigmalang_original_size_bytes_sum[5m]) / rate(neurectomy_sigmalang_compressed_size_bytes_sum[5m])",
+    "average compression ratio": """rate(neurectomy_sigmalang_original_size_bytes_sum[5m]) /
+        rate(neurectomy_sigmalang_compressed_size_bytes_sum[5m])""",
 }
 
 
