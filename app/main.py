@@ -22,7 +22,7 @@ from starlette.routing import Route
 import app as package
 from app import environment
 from app.api import compression, health, problems, ryot
-from app.integrations.ryot import builtin
+from app.integrations.ryot import Backend, builtin, remote
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
 from monitoring.middleware import MetricsMiddleware
@@ -39,6 +39,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.ryot.close()
 
 
+def create_models(settings: Settings) -> Backend:
+    """Choose where language models live: RYOT_BASE_URL, or the stand-in."""
+    if settings.ryot_base_url:
+        return remote.Remote(settings.ryot_base_url, settings.ryot_api_key, settings.ryot_timeout)
+    model = builtin.Builtin(settings.ryot_timeout)
+    if settings.preload:
+        model.load()  # once, for all workers
+    return model
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Build the application."""
     app = FastAPI(title="Neurectomy API", version=package.__version__, lifespan=lifespan)
@@ -47,9 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(compression.router)
     app.include_router(ryot.router)
-    app.state.ryot = model = builtin.Builtin(settings.ryot_timeout)
-    if settings.preload:
-        model.load()  # once, for all workers
+    app.state.ryot = create_models(settings)
     if settings.metrics_path:
         bare = settings.metrics_path.rstrip("/")
         endpoint = MetricsEndpoint(bind=settings.bind, token=settings.metrics_token, missing=lambda: HTTPException(404))

@@ -6,6 +6,7 @@ docs/configuration.md says what each one means. A value that is not allowed is a
 import ipaddress
 import sys
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,7 +15,7 @@ from monitoring.listening import parse
 
 #: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
 _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
-_SECRET = ("METRICS_TOKEN",)
+_SECRET = ("METRICS_TOKEN", "RYOT_API_KEY")
 
 
 class SettingsError(ValueError):
@@ -61,6 +62,15 @@ def _path(text: str) -> str:
 
 def _token(text: str) -> str:
     if not all(" " < character < "\x7f" for character in text):
+        raise ValueError
+    return text
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not all(" " < character < "\x7f" for character in text):
+        raise ValueError
+    if any(character in "?#" for character in text) or parts.port == 0:  # the port of a nonsense one raises by itself
         raise ValueError
     return text
 
@@ -124,6 +134,10 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["critical", "error", "warning", "info", "debug"], BeforeValidator(_lower)] = Field(
         default="info", description="critical, error, warning, info or debug"
     )
+    ryot_base_url: Annotated[str, AfterValidator(_url)] | None = Field(
+        default=None, description="an address that begins with http:// or https:// and has no ?, # or spaces"
+    )
+    ryot_api_key: Annotated[str, AfterValidator(_token)] | None = Field(default=None, description="visible ASCII characters without spaces")
     ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60, description="seconds, more than 0 and at most 86400"
     )

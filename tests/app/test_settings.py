@@ -69,6 +69,8 @@ GOOD = [
     ("LOG_LEVEL", "DEBUG"),
     ("TIMEOUT", "0"),
     ("RYOT_TIMEOUT", "0.5"),
+    ("RYOT_BASE_URL", "http://127.0.0.1:8080/v1"),
+    ("RYOT_BASE_URL", "https://[::1]/"),
     ("FORWARDED_ALLOW_IPS", "*"),
     ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1"),
 ]
@@ -112,6 +114,10 @@ BAD = [
     ("LOG_LEVEL", "loud\nvery"),
     ("RYOT_TIMEOUT", "0"),
     ("RYOT_TIMEOUT", "nan"),
+    ("RYOT_BASE_URL", "127.0.0.1:8080"),
+    ("RYOT_BASE_URL", "http://"),
+    ("RYOT_BASE_URL", "http://x:99999/"),
+    ("RYOT_BASE_URL", "http://x/?a=b"),
 ]
 
 
@@ -126,14 +132,15 @@ def test_a_bad_value_is_one_line_with_name_value_and_what_is_allowed(monkeypatch
 
 
 def test_every_variable_is_refused_somewhere_above() -> None:
-    assert {name for name, _ in BAD} | {"METRICS_TOKEN"} == {name.upper() for name in Settings.model_fields}
+    assert {name for name, _ in BAD} | {"METRICS_TOKEN", "RYOT_API_KEY"} == {name.upper() for name in Settings.model_fields}
 
 
-def test_a_bad_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["METRICS_TOKEN", "RYOT_API_KEY"])
+def test_a_bad_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load(monkeypatch, METRICS_TOKEN="my secret")
+        load(monkeypatch, **{name: "my secret"})
     assert "secret" not in str(caught.value)
-    assert str(caught.value).startswith("METRICS_TOKEN=(hidden)")
+    assert str(caught.value).startswith(f"{name}=(hidden)")
 
 
 def test_the_configuration_page_has_every_variable_with_its_default() -> None:
