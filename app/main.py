@@ -14,6 +14,7 @@ except ValueError as error:  # a variable or the metrics directory cannot be ser
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -21,7 +22,9 @@ from starlette.routing import Route
 
 import app as package
 from app import environment
-from app.api import compression, health, problems, ryot
+from app.api import compression, dictionaries, health, problems, ryot
+from app.integrations import sigmalang
+from app.integrations.dictionaries import Dictionaries
 from app.integrations.ryot import Backend, builtin, remote
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
@@ -55,7 +58,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(MetricsMiddleware)
     problems.install(app)
     app.include_router(health.router)
+    app.state.sigmalang = compression.Sigmalang(
+        sigmalang.Bounds(settings.sigmalang_max_document_bytes, settings.sigmalang_max_unfolded_bytes),
+        Dictionaries(Path(settings.data_dir).absolute() / "dictionaries", settings.sigmalang_max_dictionaries),
+    )
     app.include_router(compression.router)
+    app.include_router(dictionaries.changing)
+    app.include_router(dictionaries.router)
     app.include_router(ryot.router)
     app.state.ryot = create_models(settings)
     if settings.metrics_path:

@@ -60,6 +60,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _folder(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
 def _token(text: str) -> str:
     if not all(" " < character < "\x7f" for character in text):
         raise ValueError
@@ -90,9 +96,11 @@ def _lower(value: object) -> object:
 Count = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
+Bytes = Annotated[int, Field(ge=1, le=1024**4)]
 
 _COUNT = "a whole number from 1 to 4096"
 _NUMBER = "a whole number from 0 (off) to 1000000000"
+_BYTES = "whole bytes from 1 to 1099511627776"
 _SECONDS = "whole seconds from 0 to 86400"
 
 
@@ -140,6 +148,13 @@ class Settings(BaseSettings):
     ryot_api_key: Annotated[str, AfterValidator(_token)] | None = Field(default=None, description="visible ASCII characters without spaces")
     ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60, description="seconds, more than 0 and at most 86400"
+    )
+
+    data_dir: Annotated[str, AfterValidator(_folder)] = Field(default="data", description="a path of visible characters")
+    sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)
+    sigmalang_max_unfolded_bytes: Bytes = Field(default=1024**3, description=_BYTES)
+    sigmalang_max_dictionaries: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=100, description="a whole number from 0 (none can be added) to 10000"
     )
 
     @model_validator(mode="before")

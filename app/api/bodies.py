@@ -1,25 +1,44 @@
 """Raw request bodies, read within a bound."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 from fastapi import Request
 
 from app.api.problems import ProblemError
 
 
 async def read_bounded(request: Request, most: int) -> bytes:
-    """Give the whole body, or refuse it with 413 as soon as it is known to be larger.
+    """Give the whole body, or refuse it with 413 as soon as it is known to be larger."""
+    body = bytearray()
+    async with aclosing(pieces(request, most)) as stream:
+        async for piece in stream:
+            body += piece
+    return bytes(body)
+
+
+async def pieces(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+    """Give the body as it is received, or refuse it with 413 as soon as it is known to be larger.
 
     What Content-Length announces is refused before a byte is read; a chunked body once it has
-    grown too large. At most one received chunk more than the bound is held.
+    grown too large. At most one received chunk more than the bound is read.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced) > most:
+    announced = announced_length(request)
+    if announced is not None and announced > most:
         raise _too_large(most)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > most:
             raise _too_large(most)
-    return bytes(body)
+        if piece:
+            yield piece
+
+
+def announced_length(request: Request) -> int | None:
+    """Give what Content-Length says, None where it says nothing."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isascii() and announced.isdigit() else None
 
 
 def _too_large(most: int) -> ProblemError:

@@ -1,31 +1,44 @@
 """ΣLANG over HTTP: raw bytes in, raw bytes out.
 
-Bodies are bounded on the way in and on the way out, long ones are worked on in a thread, and each
-operation is counted, the refused ones too, before its answer leaves.
+Bodies are bounded on the way in and on the way out. Long ones are worked on piece by piece in threads, in bounded memory: what is kept of
+them is their compressed form, past 1 MiB in a file without a name, since most clients read nothing before they have sent everything.
+Each operation is counted, the refused ones too, before its answer is complete.
 """
 
-import asyncio
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import IO, Any
 
+import zstandard
 from fastapi import APIRouter, Request, Response
-from prometheus_client import Counter
 from starlette.requests import ClientDisconnect
 
-from app.api.bodies import read_bounded
+from app.api.bodies import announced_length, pieces
+from app.api.operations import Operation
 from app.api.problems import ProblemError, responses
+from app.api.streams import PIECE_BYTES, Streamed, in_thread
 from app.integrations import sigmalang
+from app.integrations.dictionaries import Dictionaries
 from monitoring import metrics
 
 router = APIRouter(prefix="/v1", tags=["ΣLANG"])
 
 RAW = "application/octet-stream"
 _INLINE_BYTES = 32 * 1024
-"""Up to this size a document is compressed in the event loop, where it takes less than a thread costs. A compressed one tells
+_INLINE_LEVEL = 6
+"""Up to this size and level a document is compressed in the event loop, where it takes less than a thread costs. A compressed one tells
 little of the work in it: 500 bytes may unfold to the whole bound, so that is always done in a thread."""
 
-_BINARY = {RAW: {"schema": {"type": "string", "format": "binary"}}}
+_KEPT_BYTES = 1024 * 1024
+"""What is kept of one body in memory; the rest is on disk."""
+
+_AHEAD_BYTES = 4 * 1024 * 1024
+"""A document up to this size is restored whole before it leaves; a longer one is checked first, and unfolded again as it leaves."""
+
+BINARY = {RAW: {"schema": {"type": "string", "format": "binary"}}}
 
 
 class RawResponse(Response):
@@ -34,70 +47,211 @@ class RawResponse(Response):
     media_type = RAW
 
 
-def _describe(title: str, *, required: bool) -> dict[str, Any]:
-    """Give the OpenAPI of a raw body, which FastAPI cannot read off the signature."""
-    return {"requestBody": {"required": required, "description": title, "content": _BINARY}}
+@dataclass(frozen=True)
+class Sigmalang:
+    """What the routes work with: `app.state.sigmalang`."""
+
+    bounds: sigmalang.Bounds
+    dictionaries: Dictionaries
 
 
-def _answers(title: str, *, malformed: str | None = None) -> dict[int | str, dict[str, Any]]:
-    problems = {"_413": "The body, or what it unfolds to, is larger than the bound"}
-    if malformed is not None:
-        problems["_422"] = malformed
-    return {200: {"description": title, "content": _BINARY}, **responses(**problems)}
+def _describe(title: str, *, level: bool) -> dict[str, Any]:
+    """Give the OpenAPI of raw bodies and of parameters that are read here, so that refusing them is counted too."""
+    parameters: list[dict[str, Any]] = [
+        {"name": "dictionary", "in": "query", "required": False, "schema": {"type": "string"}, "description": "The id of a dictionary"}
+    ]
+    if level:
+        first, last = sigmalang.LEVELS[0], sigmalang.LEVELS[-1]
+        schema = {"type": "integer", "minimum": first, "maximum": last, "default": sigmalang.LEVEL}
+        text = f"From {first} (fast) to {last} (small)"
+        parameters.append({"name": "level", "in": "query", "required": False, "schema": schema, "description": text})
+    else:
+        schema = {"type": "integer", "enum": [0, 1], "default": 0}
+        text = "1: send a long document while it is checked; one that proves damaged is cut off, which a status of 200 does not say"
+        parameters.append({"name": "stream", "in": "query", "required": False, "schema": schema, "description": text})
+    return {"parameters": parameters, "requestBody": {"required": not level, "description": title, "content": BINARY}}
+
+
+def _answers(title: str, malformed: str) -> dict[int | str, dict[str, Any]]:
+    problems = {
+        "_404": "There is no such dictionary",
+        "_413": "The body, or what it unfolds to, is larger than the bound",
+        "_422": malformed,
+        "_507": "The disk that a long body is kept on meanwhile is full",
+    }
+    return {200: {"description": title, "content": BINARY}, **responses(**problems)}
 
 
 @router.post(
     "/compress",
     response_class=RawResponse,
-    openapi_extra=_describe(f"A document of at most {sigmalang.MAX_DOCUMENT_BYTES} bytes; it may be empty", required=False),
-    responses=_answers("The document as one zstandard frame"),
+    openapi_extra=_describe("A document of at most SIGMALANG_MAX_DOCUMENT_BYTES bytes; it may be empty", level=True),
+    responses=_answers("The document as one zstandard frame", "The level is none, or the length is not the announced one"),
 )
-async def compress(request: Request) -> RawResponse:
+async def compress(request: Request) -> Response:
     """Compress a document."""
-    requests = metrics.sigmalang_compression_requests
-    done = await _run(request, sigmalang.MAX_DOCUMENT_BYTES, sigmalang.compress, requests, inline=_INLINE_BYTES)
-    metrics.sigmalang_compression_duration_seconds.observe(done.seconds)
-    metrics.sigmalang_original_size_bytes.observe(len(done.given))
-    metrics.sigmalang_compressed_size_bytes.observe(len(done.made))
-    metrics.sigmalang_compression_ratio.observe(len(done.given) / len(done.made))
-    return RawResponse(done.made)
+    state: Sigmalang = request.app.state.sigmalang
+    operation = Operation(metrics.sigmalang_compression_requests)
+    with operation.refusals():
+        level = _level(request)
+        dictionary = await _dictionary(request, state.dictionaries, level)
+        async with aclosing(pieces(request, state.bounds.document)) as body:
+            head = bytearray()
+            async for piece in body:
+                head += piece
+                if len(head) > _INLINE_BYTES:
+                    return await _compress_long(request, operation, level, dictionary, head, body)
+        document = bytes(head)
+        work = operation.timed(sigmalang.compress)
+        inline = level <= _INLINE_LEVEL
+        made = work(document, level, dictionary) if inline else await in_thread(work, document, level, dictionary)
+        _observe_compression(operation, len(document), len(made))
+        operation.finish("success")
+        return RawResponse(made)
+
+
+async def _compress_long(
+    request: Request,
+    operation: Operation,
+    level: int,
+    dictionary: zstandard.ZstdCompressionDict | None,
+    head: bytearray,
+    body: AsyncIterator[bytes],
+) -> Response:
+    """Compress what is longer than a moment's work while it is received; all of the frame is known before it leaves."""
+    kept = _keep()
+    try:
+        compressing = sigmalang.Compressing(level, dictionary, announced_length(request))
+
+        def add(piece: bytes) -> None:
+            kept.write(operation.timed(compressing.add)(piece))
+
+        def finish() -> int:
+            kept.write(operation.timed(compressing.finish)())
+            size = kept.tell()
+            kept.seek(0)
+            return size
+
+        size = 0
+        async for piece in body:
+            head += piece
+            if len(head) >= PIECE_BYTES:
+                size += len(head)
+                await in_thread(add, bytes(head))
+                head.clear()
+        size += len(head)
+        await in_thread(add, bytes(head))
+        made = await in_thread(finish)
+    except BaseException:
+        kept.close()
+        raise
+
+    def told(status: str) -> None:
+        if status == "success":
+            _observe_compression(operation, size, made)
+        operation.finish(status)
+
+    return Streamed(kept.read, told, kept.close, media_type=RAW, length=made)
 
 
 @router.post(
     "/decompress",
     response_class=RawResponse,
-    openapi_extra=_describe(f"One zstandard frame of at most {sigmalang.MAX_COMPRESSED_BYTES} bytes", required=True),
-    responses=_answers("The document", malformed="The body is not one complete zstandard frame"),
+    openapi_extra=_describe("One zstandard frame of a document of at most SIGMALANG_MAX_UNFOLDED_BYTES bytes", level=False),
+    responses=_answers("The document", "The body is not one complete zstandard frame, or was made with another dictionary"),
 )
-async def decompress(request: Request) -> RawResponse:
-    """Restore a document."""
-    requests = metrics.sigmalang_decompression_requests
-    done = await _run(request, sigmalang.MAX_COMPRESSED_BYTES, sigmalang.decompress, requests)
-    metrics.sigmalang_decompression_duration_seconds.observe(done.seconds)
-    return RawResponse(done.made)
+async def decompress(request: Request) -> Response:
+    """Restore a document.
+
+    A long one is unfolded once to check it and once more as it leaves; with `stream=1` it leaves unchecked, and one that proves to be
+    damaged has no clean end.
+    """
+    state: Sigmalang = request.app.state.sigmalang
+    operation = Operation(metrics.sigmalang_decompression_requests)
+    with operation.refusals():
+        streaming = _stream(request)
+        dictionary = await _dictionary(request, state.dictionaries, None)
+        kept = _keep()
+        try:
+            head = bytearray()
+            async with aclosing(pieces(request, state.bounds.compressed)) as body:
+                async for piece in body:
+                    head += piece
+                    if len(head) >= PIECE_BYTES:
+                        await in_thread(kept.write, bytes(head))
+                        head.clear()
+
+            kept.write(head)
+            unfolding, whole = await in_thread(operation.timed(_unfold), kept, state, dictionary)
+            length = None
+            if not whole and not streaming:
+                while await in_thread(operation.timed(_pass_over), unfolding):
+                    await _stay(request)
+                length = unfolding.size
+                unfolding, _ = await in_thread(operation.timed(_unfold), kept, state, dictionary)
+        except BaseException:
+            kept.close()
+            raise
+
+        def told(status: str) -> None:
+            if status == "success":
+                metrics.sigmalang_decompression_duration_seconds.observe(operation.seconds)
+            operation.finish(status)
+
+        if whole:
+            kept.close()
+            made = unfolding.read(state.bounds.unfolded)
+            told("success")
+            return RawResponse(made)
+        return Streamed(operation.timed(unfolding.read), told, kept.close, media_type=RAW, length=length)
 
 
-class _Done(NamedTuple):
-    given: bytes
-    made: bytes
-    seconds: float
+def _unfold(kept: IO[bytes], state: Sigmalang, dictionary: zstandard.ZstdCompressionDict | None) -> tuple[sigmalang.Unfolding, bool]:
+    """Begin to unfold what was kept; also say whether that was all."""
+    kept.seek(0)
+    unfolding = sigmalang.Unfolding(kept, state.bounds.unfolded, dictionary)
+    return unfolding, unfolding.look_ahead(_AHEAD_BYTES)
 
 
-async def _run(request: Request, most: int, work: Callable[[bytes], bytes], requests: Counter, inline: int = 0) -> _Done:
-    """Read the body, do the work and count the request, whatever comes of it; the answer is not sent yet then."""
-    status = "error"
-    try:
-        given = await read_bounded(request, most)
-        started = time.perf_counter()
-        made = work(given) if len(given) <= inline else await asyncio.to_thread(work, given)
-        status = "success"
-        return _Done(given, made, time.perf_counter() - started)
-    except (asyncio.CancelledError, ClientDisconnect):
-        status = "cancelled"
-        raise
-    except sigmalang.TooLargeError as error:
-        raise ProblemError(413, error.reason, str(error)) from error
-    except sigmalang.CodecError as error:
-        raise ProblemError(422, error.reason, str(error)) from error
-    finally:
-        requests.labels(status).inc()
+def _pass_over(unfolding: sigmalang.Unfolding) -> bool:
+    """Unfold some 16 MiB for nothing but to see whether it can be done; False at the end."""
+    return all(unfolding.read(PIECE_BYTES) for _ in range(64))
+
+
+async def _stay(request: Request) -> None:
+    """Go on only while the client is there."""
+    if await request.is_disconnected():
+        raise ClientDisconnect
+
+
+def _observe_compression(operation: Operation, original: int, compressed: int) -> None:
+    metrics.sigmalang_compression_duration_seconds.observe(operation.seconds)
+    metrics.sigmalang_original_size_bytes.observe(original)
+    metrics.sigmalang_compressed_size_bytes.observe(compressed)
+    metrics.sigmalang_compression_ratio.observe(original / compressed)
+
+
+def _keep() -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(max_size=_KEPT_BYTES)
+
+
+def _level(request: Request) -> int:
+    given = request.query_params.get("level")
+    if given is None:
+        return sigmalang.LEVEL
+    if not re.fullmatch("[0-9]{1,3}", given, re.ASCII) or int(given) not in sigmalang.LEVELS:
+        allowed = f"a whole number from {sigmalang.LEVELS[0]} to {sigmalang.LEVELS[-1]}"
+        raise ProblemError(422, "bad_level", f"level={given[:64]!r} is not allowed: it must be {allowed}")
+    return int(given)
+
+
+def _stream(request: Request) -> bool:
+    given = request.query_params.get("stream", "0")
+    if given not in {"0", "1"}:
+        raise ProblemError(422, "bad_stream", f"stream={given[:64]!r} is not allowed: it must be 0 or 1")
+    return given == "1"
+
+
+async def _dictionary(request: Request, dictionaries: Dictionaries, level: int | None) -> zstandard.ZstdCompressionDict | None:
+    name = request.query_params.get("dictionary")
+    return None if name is None else await in_thread(dictionaries.prepared, name, level)

@@ -1,18 +1,32 @@
-"""ΣLANG: compresses and restores documents, within fixed bounds.
+"""ΣLANG: compresses and restores documents with zstandard, within bounds, piece by piece.
 
-Every function here is plain and synchronous; it promises to hold at most one document in and one document out, whatever
-the bytes say, and to raise :class:`CodecError` with a reason instead of anything else.
+Everything here is plain and synchronous. It promises to hold a bounded part of a document, however long it is and whatever the bytes
+say, and to raise :class:`CodecError` with a reason instead of anything else.
 """
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
 
 import zstandard
 
-MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""The largest document: the most that is compressed, and the most that a compressed one may unfold to."""
-
-MAX_COMPRESSED_BYTES = MAX_DOCUMENT_BYTES + MAX_DOCUMENT_BYTES // 256 + 64
-"""The largest compressed document: what the largest incompressible one may grow to, so that all that we give out comes back."""
-
 LEVEL = 3
+LEVELS = range(1, 20)
+"""Past 19 zstandard needs hundreds of MiB for one document."""
+
+_TABLES_FOR_BYTES = 2 * 1024 * 1024
+"""The tables of a level are made for documents of at most this size: 33 MiB at level 19, and the same as ever at level 3."""
+
+_WINDOW_BYTES = 16 * 1024 * 1024
+"""The most that a frame may ask us to remember while it is unfolded."""
+
+_PIECE_BYTES = 512
+"""A repeated block of 128 KiB takes four bytes, so one piece unfolds to 16 MiB at the very most before its size is checked."""
+
+_HEADER_BYTES = 18
 
 
 class CodecError(ValueError):
@@ -33,61 +47,151 @@ class TooLargeError(CodecError):
     reason = "too_large"
 
 
-def compress(document: bytes) -> bytes:
+@dataclass(frozen=True)
+class Bounds:
+    """The most bytes of a document that is compressed, and of one that is restored."""
+
+    document: int = 1024**3
+    unfolded: int = 1024**3
+
+    @property
+    def compressed(self) -> int:
+        """The most bytes of a frame: what the largest incompressible document may grow to, so that all that we give out comes back."""
+        return self.unfolded + self.unfolded // 256 + 64
+
+
+class Readable(Protocol):
+    """Where a frame is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give the next bytes, none at the end."""
+
+
+class Compressing:
+    """One document on its way into one zstandard frame, which records its checksum and, where `size` is given, its size."""
+
+    def __init__(self, level: int = LEVEL, dictionary: zstandard.ZstdCompressionDict | None = None, size: int | None = None) -> None:
+        """Prepare for a document of `size` bytes, which it must have then; None is unknown."""
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level,
+            source_size=_TABLES_FOR_BYTES if size is None else min(size, _TABLES_FOR_BYTES),
+            dict_size=0 if dictionary is None else len(dictionary),
+            write_checksum=1,
+            write_content_size=1,
+            write_dict_id=1,
+        )
+        self._compressor = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters)
+        self._pieces = self._compressor.compressobj(size=-1 if size is None else size)
+
+    def add(self, piece: bytes) -> bytes:
+        """Take the next bytes of the document; give those of the frame that are ready, often none."""
+        try:
+            return self._pieces.compress(piece)
+        except zstandard.ZstdError as error:
+            self._refuse(error)
+
+    def finish(self) -> bytes:
+        """Give the rest of the frame."""
+        try:
+            return self._pieces.flush()
+        except zstandard.ZstdError as error:
+            self._refuse(error)
+
+    @staticmethod
+    def _refuse(error: zstandard.ZstdError) -> NoReturn:
+        raise CodecError(f"the document has not the size that was announced: {error}", "wrong_size") from error
+
+
+class Unfolding:
+    """One document on its way out of exactly one zstandard frame, and never more of it than the bound, whatever the frame announces."""
+
+    def __init__(self, frame: Readable, most: int, dictionary: zstandard.ZstdCompressionDict | None = None) -> None:
+        """Look at the frame's header; CodecError where that says enough to refuse it."""
+        self._frame = frame
+        self._most = most
+        self._out: deque[memoryview] = deque()
+        self._waiting = 0
+        self._unread = memoryview(frame.read(_HEADER_BYTES))
+        self._taken = len(self._unread)
+        self.size = 0
+        """Bytes of the document that are unfolded so far."""
+        if not self._unread:
+            raise CodecError("the body is empty: a zstandard frame has at least 9 bytes", "empty")
+        header = bytes(self._unread)
+        try:
+            announced = zstandard.frame_content_size(header)
+            needed = zstandard.get_frame_parameters(header).dict_id if header.startswith(zstandard.FRAME_HEADER) else 0
+            known: zstandard.ZstdDecompressor = (
+                zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
+                if dictionary is None
+                else zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=_WINDOW_BYTES)
+            )
+        except zstandard.ZstdError as error:
+            self._malformed(error)
+        if announced > most:
+            self._too_large(f"{announced} bytes")
+        if needed and dictionary is None:
+            raise CodecError("the frame was made with a dictionary: name it with ?dictionary=<id>", "dictionary_needed")
+        if needed and dictionary is not None and needed != dictionary.dict_id():
+            raise CodecError("the frame was made with another dictionary", "wrong_dictionary")
+        self._unfolding = known.decompressobj()
+
+    def look_ahead(self, size: int) -> bool:
+        """Unfold until `size` bytes wait to be read; True where the document ended before that."""
+        while self._waiting < size and not self._unfolding.eof:
+            self._step()
+        return self._unfolding.eof
+
+    def read(self, size: int) -> bytes:
+        """Give the next bytes of the document, at most `size`; none at its end, which is reached only in a whole frame."""
+        self.look_ahead(size)
+        parts = []
+        while self._out and size:
+            part = self._out.popleft()
+            if len(part) > size:
+                self._out.appendleft(part[size:])
+                part = part[:size]
+            parts.append(part)
+            size -= len(part)
+        self._waiting -= sum(map(len, parts))
+        return b"".join(parts)
+
+    def _step(self) -> None:
+        if not self._unread:
+            self._unread = memoryview(self._frame.read(64 * 1024))
+            self._taken += len(self._unread)
+            if not self._unread:
+                raise CodecError(f"the zstandard frame is cut off after {self._taken} bytes", "truncated")
+        piece, self._unread = self._unread[:_PIECE_BYTES], self._unread[_PIECE_BYTES:]
+        try:
+            out = self._unfolding.decompress(piece)
+        except zstandard.ZstdError as error:
+            self._malformed(error)
+        self.size += len(out)
+        if self.size > self._most:
+            self._too_large("more")
+        if out:
+            self._out.append(memoryview(out))  # never copied: it may be 16 MiB
+            self._waiting += len(out)
+        if self._unfolding.eof and (self._unfolding.unused_data or self._unread or self._frame.read(1)):
+            raise CodecError("bytes follow the end of the zstandard frame; send one frame", "trailing_bytes")
+
+    @staticmethod
+    def _malformed(error: zstandard.ZstdError) -> NoReturn:
+        raise CodecError(f"the body is no complete zstandard frame: {error}") from error
+
+    def _too_large(self, much: str) -> NoReturn:
+        raise TooLargeError(f"the frame unfolds to {much}; at most {self._most} bytes are allowed", "unfolds_too_large")
+
+
+def compress(document: bytes, level: int = LEVEL, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
     """Give one zstandard frame that records the document's size and its checksum."""
-    if len(document) > MAX_DOCUMENT_BYTES:
-        detail = f"the document has {len(document)} bytes; at most {MAX_DOCUMENT_BYTES} are compressed"
-        raise TooLargeError(detail)
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(document)
+    compressing = Compressing(level, dictionary, len(document))
+    return compressing.add(document) + compressing.finish()
 
 
-def decompress(frame: bytes) -> bytes:
-    """Give the document in exactly one zstandard frame, and never more than the bound, whatever the frame announces."""
-    if not frame:
-        detail = "the body is empty: a zstandard frame has at least 9 bytes"
-        raise CodecError(detail, "empty")
-    if len(frame) > MAX_COMPRESSED_BYTES:
-        detail = f"the frame has {len(frame)} bytes; at most {MAX_COMPRESSED_BYTES} are decompressed"
-        raise TooLargeError(detail)
-    try:
-        announced = zstandard.frame_content_size(frame)
-        if announced > MAX_DOCUMENT_BYTES:
-            raise TooLargeError(_unfolds_to(announced), "unfolds_too_large")
-        document = _unfold(frame)
-    except zstandard.ZstdError as error:
-        detail = f"the body is no complete zstandard frame: {error}"
-        raise CodecError(detail) from error
-    if document is None:
-        raise TooLargeError(_unfolds_to(None), "unfolds_too_large")
-    return document
-
-
-def _unfold(frame: bytes) -> bytes | None:
-    """Decompress piece by piece; None where more comes out than is allowed."""
-    unfolding = zstandard.ZstdDecompressor(max_window_size=MAX_DOCUMENT_BYTES).decompressobj()
-    pieces: list[bytes] = []
-    size = 0
-    with memoryview(frame) as view:
-        for start in range(0, len(view), _PIECE_BYTES):
-            piece = unfolding.decompress(view[start : start + _PIECE_BYTES])
-            size += len(piece)
-            if size > MAX_DOCUMENT_BYTES:
-                return None
-            pieces.append(piece)
-            if unfolding.eof:
-                trailing = len(unfolding.unused_data) + max(0, len(view) - start - _PIECE_BYTES)
-                if trailing:
-                    detail = f"{trailing} bytes follow the end of the zstandard frame; send one frame"
-                    raise CodecError(detail, "trailing_bytes")
-                return b"".join(pieces)
-    detail = f"the zstandard frame is cut off after {len(frame)} bytes"
-    raise CodecError(detail, "truncated")
-
-
-_PIECE_BYTES = 512
-"""A repeated block of 128 KiB takes four bytes, so one piece unfolds to 16 MiB at the very most before its size is checked."""
-
-
-def _unfolds_to(size: int | None) -> str:
-    much = "more" if size is None else f"{size} bytes"
-    return f"the frame unfolds to {much}; at most {MAX_DOCUMENT_BYTES} bytes are allowed"
+def decompress(frame: bytes, most: int = Bounds.unfolded, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
+    """Give the document in exactly one zstandard frame."""
+    unfolding = Unfolding(io.BytesIO(frame), most, dictionary)
+    unfolding.look_ahead(most + 1)
+    return unfolding.read(most)

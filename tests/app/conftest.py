@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,15 +16,32 @@ from tests.serving import Served, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Of the server below: small enough to be exceeded in a moment.
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve_app(
+        tmp_path_factory,
+        SIGMALANG_MAX_DOCUMENT_BYTES=str(MAX_DOCUMENT_BYTES),
+        SIGMALANG_MAX_UNFOLDED_BYTES=str(MAX_DOCUMENT_BYTES),
+        SIGMALANG_MAX_DICTIONARIES="3",
+        OTEL_RESOURCE_ATTRIBUTES="service.name=x,deployment.environment.name=testing,k8s.cluster.name=a%20b",
+    ) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serve_app(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[Served]:
+    """Run the app with these settings until the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
     port = unused_port()
     environment = {
         **built_environment(),
         "PROMETHEUS_MULTIPROC_DIR": str(directory),
-        "OTEL_RESOURCE_ATTRIBUTES": "service.name=x,deployment.environment.name=testing,k8s.cluster.name=a%20b",
+        "DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        **settings,
     }
     arguments = ["-m", "uvicorn", "--port", str(port), "app.main:app"]
     try:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from app.integrations.sigmalang import MAX_COMPRESSED_BYTES, MAX_DOCUMENT_BYTES
+from app.integrations.sigmalang import Bounds
+from tests.app.conftest import MAX_DOCUMENT_BYTES
 from tests.faults.processes import wait_until
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.serving import Answer, Served
 
+MAX_COMPRESSED_BYTES = Bounds(unfolded=MAX_DOCUMENT_BYTES).compressed
 RAW = {"Content-Type": "application/octet-stream"}
 
 
@@ -148,9 +150,11 @@ def test_other_requests_are_answered_beside_long_work(served: Served) -> None:
 def test_openapi_tells_the_raw_bodies_and_the_problems(served: Served) -> None:
     paths = json.loads(served.ask("GET", "/openapi.json").body)["paths"]
     binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-    for path, statuses in (("/v1/compress", {"200", "413"}), ("/v1/decompress", {"200", "413", "422"})):
+    statuses = {"200", "404", "413", "422", "507"}
+    for path, parameters in (("/v1/compress", {"level", "dictionary"}), ("/v1/decompress", {"dictionary", "stream"})):
         operation = paths[path]["post"]
         assert operation["requestBody"]["content"] == binary
+        assert {parameter["name"] for parameter in operation["parameters"]} == parameters
         assert set(operation["responses"]) == statuses
         assert operation["responses"]["200"]["content"] == binary
         for status in statuses - {"200"}:

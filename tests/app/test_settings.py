@@ -118,6 +118,10 @@ BAD = [
     ("RYOT_BASE_URL", "http://"),
     ("RYOT_BASE_URL", "http://x:99999/"),
     ("RYOT_BASE_URL", "http://x/?a=b"),
+    ("DATA_DIR", "a\tb"),
+    ("SIGMALANG_MAX_DOCUMENT_BYTES", "0"),
+    ("SIGMALANG_MAX_UNFOLDED_BYTES", "1 GiB"),
+    ("SIGMALANG_MAX_DICTIONARIES", "-1"),
 ]
 
 

@@ -1,0 +1,137 @@
+"""ΣLANG's dictionaries over HTTP: trained from samples, listed, given out and deleted."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field, ValidationError
+
+from app.api.bodies import read_bounded
+from app.api.compression import BINARY, RAW, RawResponse, Sigmalang
+from app.api.problems import ProblemError, responses
+from app.api.streams import in_thread
+from app.integrations import dictionaries
+from app.integrations.dictionaries import Dictionaries, Entry
+
+router = APIRouter(prefix="/v1/dictionaries", tags=["ΣLANG"])
+changing = APIRouter(prefix="/v1/dictionaries", tags=["ΣLANG"])
+"""Routes that change something: where a key is needed for that, it is a dependency of this router."""
+
+MOST_BODY_BYTES = 16 * 1024 * 1024
+
+
+class Samples(BaseModel):
+    """What a dictionary is trained from."""
+
+    samples: list[Annotated[str, Field(json_schema_extra={"format": "byte"})]] = Field(
+        min_length=dictionaries.LEAST_SAMPLES,
+        max_length=dictionaries.MOST_SAMPLES,
+        description="Documents like those that will be compressed, each in base64; hundreds are better than tens",
+    )
+    size: int = Field(
+        default=16 * 1024,
+        ge=dictionaries.LEAST_BYTES,
+        le=dictionaries.MOST_BYTES,
+        description="The most bytes that the dictionary may have",
+    )
+
+
+class Dictionary(BaseModel):
+    """A dictionary that `compress` and `decompress` take by its id."""
+
+    id: str = Field(description="Made from its content: the same samples give the same id")
+    bytes: int
+    created: float = Field(description="Seconds since 1970")
+
+
+class Listing(BaseModel):
+    """All dictionaries of the instance, oldest first."""
+
+    dictionaries: list[Dictionary]
+
+
+_UNKNOWN = "There is no such dictionary"
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": f"At most {MOST_BODY_BYTES} bytes",
+        "content": {"application/json": {"schema": Samples.model_json_schema()}},
+    }
+}
+
+
+@changing.post(
+    "",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses=responses(
+        _409="There are SIGMALANG_MAX_DICTIONARIES already",
+        _413="The body is too large",
+        _422="The body is not as described, or no dictionary can be made from the samples, or it would be of no use",
+        _507="The dictionary cannot be kept",
+    ),
+)
+async def train(request: Request) -> Dictionary:
+    """Train a dictionary from samples; all workers know it at once."""
+    given = await read_bounded(request, MOST_BODY_BYTES)
+    return _shown(await in_thread(_train, given, _of(request)))
+
+
+@router.get("")
+async def listing(request: Request) -> Listing:
+    """List the dictionaries."""
+    return Listing(dictionaries=[_shown(entry) for entry in await in_thread(_of(request).entries)])
+
+
+@router.get(
+    "/{dictionary}",
+    response_class=RawResponse,
+    responses={200: {"description": "The dictionary, as zstandard's own tools take it", "content": BINARY}, **responses(_404=_UNKNOWN)},
+)
+async def read(request: Request, dictionary: str) -> RawResponse:
+    """Give a dictionary's bytes."""
+    try:
+        return RawResponse(await in_thread(_of(request).read, dictionary), media_type=RAW)
+    except dictionaries.UnknownDictionaryError as error:
+        raise ProblemError(404, error.reason, str(error)) from error
+
+
+@changing.delete("/{dictionary}", status_code=204, response_class=Response, responses=responses(_404=_UNKNOWN, _507="It cannot be deleted"))
+async def delete(request: Request, dictionary: str) -> Response:
+    """Delete a dictionary; what was compressed with it can no longer be restored here."""
+    try:
+        await in_thread(_of(request).remove, dictionary)
+    except dictionaries.UnknownDictionaryError as error:
+        raise ProblemError(404, error.reason, str(error)) from error
+    except OSError as error:
+        raise ProblemError(507, "storage_failed", f"the dictionary cannot be deleted: {error.strerror}") from error
+    return Response(status_code=204)
+
+
+def _of(request: Request) -> Dictionaries:
+    state: Sigmalang = request.app.state.sigmalang
+    return state.dictionaries
+
+
+def _shown(entry: Entry) -> Dictionary:
+    return Dictionary(id=entry.id, bytes=entry.bytes, created=entry.created)
+
+
+def _train(given: bytes, known: Dictionaries) -> Entry:
+    try:
+        wanted = Samples.model_validate_json(given, strict=True)
+        samples = [base64.b64decode(sample, validate=True) for sample in wanted.samples]
+        return known.add(dictionaries.train(wanted.size, samples))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "body"
+        raise ProblemError(422, "invalid", f"{place}: {first['msg']}") from error
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ProblemError(422, "invalid", f"samples: each must be base64: {error}") from error
+    except dictionaries.UselessSamplesError as error:
+        raise ProblemError(422, "useless_samples", str(error)) from error
+    except dictionaries.TooManyDictionariesError as error:
+        raise ProblemError(409, "too_many_dictionaries", str(error)) from error
+    except OSError as error:
+        raise ProblemError(507, "storage_failed", f"the dictionary cannot be kept: {error.strerror}") from error

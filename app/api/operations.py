@@ -1,0 +1,70 @@
+"""What one request of ΣLANG comes to: its outcome, counted once, its time, and the answer to what went wrong."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from prometheus_client import Counter
+from starlette.requests import ClientDisconnect
+
+from app.api.problems import ProblemError
+from app.integrations import sigmalang
+from app.integrations.dictionaries import UnknownDictionaryError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass
+class Operation:
+    """One request's work: how long it took, and its outcome, which is counted once."""
+
+    requests: Counter
+    seconds: float = 0.0
+    counted: bool = field(default=False)
+
+    def timed(self, work: Callable[_P, _T]) -> Callable[_P, _T]:
+        """Give `work` that adds its time to this operation's."""
+
+        def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            began = time.perf_counter()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        return run
+
+    def finish(self, status: str) -> None:
+        """Count the outcome."""
+        if not self.counted:
+            self.counted = True
+            self.requests.labels(status).inc()
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count what is raised, and turn it into an answer; where nothing is, the response counts itself."""
+        try:
+            yield
+        except (asyncio.CancelledError, ClientDisconnect):
+            self.finish("cancelled")
+            raise
+        except BaseException as error:
+            self.finish("error")
+            refusal = _refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+
+
+def _refusal(error: BaseException) -> ProblemError | None:
+    if isinstance(error, sigmalang.CodecError):
+        return ProblemError(413 if isinstance(error, sigmalang.TooLargeError) else 422, error.reason, str(error))
+    if isinstance(error, UnknownDictionaryError):
+        return ProblemError(404, error.reason, str(error))
+    if isinstance(error, OSError):
+        return ProblemError(507, "storage_failed", f"what a long body needs cannot be kept or read: {error.strerror}")
+    return None

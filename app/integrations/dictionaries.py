@@ -1,0 +1,217 @@
+"""ΣLANG's dictionaries: trained from samples, and kept as files that all workers of the instance read.
+
+A file's name is the hash of its bytes, so that a damaged one is known by itself: it costs that dictionary only, and the log names it.
+A dictionary is there for every worker as soon as `add` returns: it has its name only once its bytes are on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import secrets
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import zstandard
+
+from app.integrations import training
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LEAST_SAMPLES = 8
+MOST_SAMPLES = 20_000
+LEAST_BYTES = 256
+MOST_BYTES = 112 * 1024
+"""The sizes that a dictionary may be asked to have; what zstandard's own tool makes by default is the most."""
+
+_TRAINING_SECONDS = 120
+_ID = re.compile(r"[0-9a-f]{32}")
+_log = logging.getLogger("neurectomy.sigmalang")
+
+
+class UnknownDictionaryError(LookupError):
+    """No dictionary of this id, or a damaged one. ``reason`` is one fixed word."""
+
+    def __init__(self, detail: str, reason: str = "unknown_dictionary") -> None:
+        """Keep the reason."""
+        super().__init__(detail)
+        self.reason = reason
+
+
+class UselessSamplesError(ValueError):
+    """Samples that no dictionary can be made from."""
+
+
+class TooManyDictionariesError(Exception):
+    """There is no room for one more."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dictionary: its id, its size in bytes, and when it was made, in seconds since 1970."""
+
+    id: str
+    bytes: int
+    created: float
+
+
+def train(size: int, samples: list[bytes]) -> bytes:
+    """Make a dictionary in a process of its own, which may fail and does no harm; UselessSamplesError says why there is none."""
+    full = [sample for sample in samples if sample]
+    if len(full) < LEAST_SAMPLES:
+        raise UselessSamplesError(f"{len(full)} samples that are not empty; a dictionary needs at least {LEAST_SAMPLES}, better hundreds")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", training.__file__],
+            input=training.pack(size, full),
+            capture_output=True,
+            timeout=_TRAINING_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UselessSamplesError("the training took too long; send fewer samples") from None
+    if done.returncode == training.USELESS:
+        raise UselessSamplesError(done.stderr.decode(errors="replace"))
+    if done.returncode or not done.stdout:
+        _log.warning("training a dictionary ended with %d: %s", done.returncode, done.stderr.decode(errors="replace")[-500:])
+        raise UselessSamplesError("no dictionary can be made from these samples; send more of them, and longer ones")
+    return done.stdout
+
+
+class Dictionaries:
+    """The dictionaries in one folder, at most `most` of them."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        """Name the folder, which is made when the first dictionary is."""
+        self.folder = folder
+        self.most = most
+        self._told: set[str] = set()
+        self._prepared = lru_cache(maxsize=16)(self._prepare)
+
+    def add(self, data: bytes) -> Entry:
+        """Keep a dictionary; the same one again changes nothing. TooManyDictionariesError, or OSError where the folder cannot keep it."""
+        name = _name(data)
+        with self._alone():
+            with contextlib.suppress(UnknownDictionaryError):
+                self.read(name)
+                return self._entry(name)
+            if len([other for other in self._names() if other != name]) >= self.most:
+                raise TooManyDictionariesError(f"there are {self.most} dictionaries already; delete one first")
+            new = self.folder / f".new-{secrets.token_hex(8)}"
+            try:
+                with new.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(self.folder / name)
+            except BaseException:
+                new.unlink(missing_ok=True)
+                raise
+            self._settle()
+            self._told.discard(name)
+            return self._entry(name)
+
+    def entries(self) -> list[Entry]:
+        """Give all that can be used, oldest first."""
+        found = []
+        for name in self._names():
+            with contextlib.suppress(UnknownDictionaryError, OSError):
+                self.read(name)
+                found.append(self._entry(name))
+        return sorted(found, key=lambda entry: (entry.created, entry.id))
+
+    def read(self, name: str) -> bytes:
+        """Give a dictionary's bytes."""
+        if not _ID.fullmatch(name):
+            raise _unknown(name)
+        try:
+            descriptor = os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise _unknown(name) from None
+        except OSError as error:
+            raise self._damaged(name, str(error)) from None
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - opened above, for its flags
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise self._damaged(name, "it is no regular file")
+            data = file.read(MOST_BYTES + 1)
+        if _name(data) != name:
+            raise self._damaged(name, f"its {len(data)} bytes are not those that it was made of")
+        return data
+
+    def remove(self, name: str) -> None:
+        """Delete a dictionary, damaged or not."""
+        if not _ID.fullmatch(name):
+            raise _unknown(name)
+        try:
+            (self.folder / name).unlink()
+        except FileNotFoundError:
+            raise _unknown(name) from None
+        self._settle()
+
+    def prepared(self, name: str, level: int | None = None) -> zstandard.ZstdCompressionDict:
+        """Give a dictionary ready to compress at a level, or to decompress; what was prepared before costs one look at the folder."""
+        if not _ID.fullmatch(name) or not (self.folder / name).exists():
+            raise _unknown(name)
+        return self._prepared(name, level)
+
+    def _prepare(self, name: str, level: int | None) -> zstandard.ZstdCompressionDict:
+        made = zstandard.ZstdCompressionDict(self.read(name), dict_type=zstandard.DICT_TYPE_FULLDICT)
+        if level is None:
+            # Made now, by one thread: many use it at once afterwards.
+            frame = zstandard.ZstdCompressor(dict_data=made).compress(b"")
+            zstandard.ZstdDecompressor(dict_data=made).decompress(frame)
+        else:
+            made.precompute_compress(level=level)
+        return made
+
+    def _names(self) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.folder) if _ID.fullmatch(name)]  # noqa: PTH208 - names are all we need
+        except FileNotFoundError:
+            return []
+
+    def _entry(self, name: str) -> Entry:
+        status = (self.folder / name).stat()
+        return Entry(name, status.st_size, status.st_mtime)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other writers of the folder out, of whatever process, and sweep what a killed one left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in self.folder.glob(".new-*"):
+                left.unlink(missing_ok=True)
+            yield
+
+    def _settle(self) -> None:
+        """Have the folder's own change on the disk."""
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _damaged(self, name: str, why: str) -> UnknownDictionaryError:
+        if name not in self._told:
+            self._told.add(name)
+            _log.error("dictionary %s cannot be used: %s; train it again, or delete it", self.folder / name, why)
+        return UnknownDictionaryError(f"dictionary {name} is damaged; train it again", "damaged_dictionary")
+
+
+def _name(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _unknown(name: str) -> UnknownDictionaryError:
+    return UnknownDictionaryError(f"there is no dictionary {name[:64]!r}; GET /v1/dictionaries lists them")
