@@ -9,8 +9,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 MEDIA_TYPE = "application/problem+json"
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 
 
 class Problem(BaseModel):
@@ -67,12 +69,22 @@ async def _problem(_: Request, error: Exception) -> Response:
     return answer(error.status, error.reason, error.detail)
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     if error.status_code in {204, 304}:
         return Response(status_code=error.status_code, headers=dict(error.headers or {}))
     reason = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
-    return answer(error.status_code, reason, str(error.detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request) or headers.get("Allow", "")
+    return answer(error.status_code, reason, str(error.detail), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Name the methods that the path has: a route knows its own only, and another may have the same path."""
+    routes = request.app.routes
+    methods = (method for method in _METHODS if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes))
+    return ", ".join(methods)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

@@ -139,11 +139,15 @@ class Dictionaries:
         except FileNotFoundError:
             raise _unknown(name) from None
         except OSError as error:
-            raise self._damaged(name, str(error)) from None
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - opened above, for its flags
+            raise self._damaged(name, error.strerror or str(error)) from None
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise self._damaged(name, "it is no regular file")
-            data = file.read(MOST_BYTES + 1)
+            data = os.read(descriptor, MOST_BYTES + 1)
+        except OSError as error:
+            raise self._damaged(name, error.strerror or str(error)) from None
+        finally:
+            os.close(descriptor)
         if _name(data) != name:
             raise self._damaged(name, f"its {len(data)} bytes are not those that it was made of")
         return data

@@ -23,8 +23,11 @@ _TABLES_FOR_BYTES = 2 * 1024 * 1024
 _WINDOW_BYTES = 16 * 1024 * 1024
 """The most that a frame may ask us to remember while it is unfolded."""
 
-_PIECE_BYTES = 512
-"""A repeated block of 128 KiB takes four bytes, so one piece unfolds to 16 MiB at the very most before its size is checked."""
+_LEAST_PIECE_BYTES = 64
+_MOST_PIECE_BYTES = 512
+_MUCH_BYTES = 512 * 1024
+"""A repeated block of 128 KiB takes four bytes, so one piece unfolds to 2 MiB, or 16 MiB, before its size is checked. The next piece is
+smaller after one that unfolded to much, and longer, which is faster, after any other."""
 
 _HEADER_BYTES = 18
 
@@ -111,6 +114,7 @@ class Unfolding:
         self._most = most
         self._out: deque[memoryview] = deque()
         self._waiting = 0
+        self._piece_bytes = _LEAST_PIECE_BYTES
         self._unread = memoryview(frame.read(_HEADER_BYTES))
         self._taken = len(self._unread)
         self.size = 0
@@ -162,12 +166,13 @@ class Unfolding:
             self._taken += len(self._unread)
             if not self._unread:
                 raise CodecError(f"the zstandard frame is cut off after {self._taken} bytes", "truncated")
-        piece, self._unread = self._unread[:_PIECE_BYTES], self._unread[_PIECE_BYTES:]
+        piece, self._unread = self._unread[: self._piece_bytes], self._unread[self._piece_bytes :]
         try:
             out = self._unfolding.decompress(piece)
         except zstandard.ZstdError as error:
             self._malformed(error)
         self.size += len(out)
+        self._piece_bytes = _LEAST_PIECE_BYTES if len(out) > _MUCH_BYTES else min(self._piece_bytes * 2, _MOST_PIECE_BYTES)
         if self.size > self._most:
             self._too_large("more")
         if out:
