@@ -83,7 +83,9 @@ async def _http(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> str:
     """Name the methods that the path has: a route knows its own only, and another may have the same path."""
     routes = request.app.routes
-    methods = (method for method in _METHODS if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes))
+    methods = (
+        method for method in _METHODS if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes)
+    )
     return ", ".join(methods)
 
 
