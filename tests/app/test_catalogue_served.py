@@ -16,13 +16,12 @@ import pytest
 from monitoring import metrics
 from tests.conftest import built_environment
 from tests.faults.processes import MARKER, end_marked, wait_until
+from tests.kit import Kit
 from tests.serving import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from tests.kit import Kit
 
 JSON = {"Content-Type": "application/json"}
 MOVED = ("neurectomy_system_", "neurectomy_http_", "neurectomy_ryot_", "neurectomy_sigmalang_")
@@ -30,6 +29,7 @@ MOVED = ("neurectomy_system_", "neurectomy_http_", "neurectomy_ryot_", "neurecto
 LATER = {"neurectomy_ryot_gpu_memory_usage_bytes"}
 #: The seed's queries but for those of storage and breakers, whose issues bring what they ask for. Windows are as the seed has them.
 QUERIES = {
+    "high-error endpoints": 'rate(neurectomy_http_requests_total{status=~"5.."}[5m]) > 0.01',
     "slow endpoints, the quantile": """histogram_quantile(0.95,
         sum(rate(neurectomy_http_request_duration_seconds_bucket[5m])) by (endpoint, le)
     )""",
@@ -106,13 +106,38 @@ def prometheus(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callabl
         process.wait()
 
 
-def test_the_seeds_queries_return_data(kit: Kit, prometheus: Callable[[dict[str, int]], Callable[[str], list[object]]]) -> None:
+@pytest.fixture
+def broken(kit: Kit, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
+    """A second service, whose models' server is not there."""
+    port, metrics_port = free_port(), free_port()
+    environment = {
+        **{name: value for name, value in kit.environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
+        "BIND": f"127.0.0.1:{port}",
+        "METRICS_BIND": f"127.0.0.1:{metrics_port}",
+        "RYOT_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
+        "RUNTIME_DIRECTORY": str(tmp_path / "run"),
+    }
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (tmp_path / "run").mkdir(mode=0o700)
+    made = Kit(environment, folder, port, metrics_port)
+    yield made
+    made.end()
+    print(made.log.read_text())
+
+
+def test_the_seeds_queries_return_data(
+    kit: Kit, broken: Kit, prometheus: Callable[[dict[str, int]], Callable[[str], list[object]]]
+) -> None:
     kit.start()
-    query = prometheus({"service": kit.metrics_port})
+    broken.start()
+    query = prometheus({"service": kit.metrics_port, "broken": broken.metrics_port})
+    question = json.dumps({"model": "any", "prompt": "x"}).encode()
     for name, text in QUERIES.items():
 
         def answered(text: str = text) -> bool:
             use(kit.port)
+            assert ask(broken.port, "POST", "/v1/completions", question, JSON).status == 502
             return bool(query(text))
 
         wait_until(answered, f"the seed's query for {name} returns data")
