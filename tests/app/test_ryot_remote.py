@@ -187,11 +187,14 @@ def test_a_stream_that_breaks_off_says_so(before_backend: Served, model: str, me
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_slow_backend_is_given_up(impatient: Served, stream: bool) -> None:
+def test_a_slow_backend_is_given_up(impatient: Served, backend: OpenAIServer, stream: bool) -> None:
     before = samples(impatient)
+    tries = len(backend.seen)
     status, error, _ = ask(impatient, "slow", stream=stream)
     assert (status, error["code"]) == (504, "backend_timeout")
     assert gained(impatient, before) == call("timeout", "slow") | batch("slow")
+    # The deadline is over all tries: there was time for one.
+    assert [body["model"] for _, body, _ in backend.seen[tries:] if body] == ["slow"]
 
 
 def test_a_stream_that_stalls_is_given_up(impatient: Served, backend: OpenAIServer) -> None:
