@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/v1", tags=["Ryot"])
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+_INLINE_BYTES = 64 * 1024
+"""A longer body is checked in a thread."""
 
 
 @router.get("/models", response_class=Response, responses=openapi.MODELS)
@@ -82,7 +84,9 @@ async def _serve(request: Request, kind: Any) -> Response:  # noqa: ANN401 - the
     tally = Tally()
     backend = _backend(request)
     try:
-        given = parse(await _read(request), ChatBody if kind == "chat" else CompletionBody)
+        raw = await _read(request)
+        shape = ChatBody if kind == "chat" else CompletionBody
+        given = parse(raw, shape) if len(raw) <= _INLINE_BYTES else await asyncio.to_thread(parse, raw, shape)
         call = Call(kind, given["model"], given)
         client = Client(request.receive)
         try:

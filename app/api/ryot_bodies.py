@@ -16,7 +16,10 @@ def _whole(value: object) -> object:
 
 
 _WHOLE = BeforeValidator(_whole)
-_Tokens = Annotated[list[Annotated[int, Field(ge=0, le=2**31), _WHOLE]], Field(min_length=1)]
+_FIRST = Field(fail_fast=True)
+"""One fault is enough: an error for each of a million items would hold the worker for seconds."""
+
+_Tokens = Annotated[list[Annotated[int, Field(ge=0, le=2**31), _WHOLE]], _FIRST, Field(min_length=1)]
 _Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -35,7 +38,7 @@ class _Body(BaseModel):
     max_tokens: Annotated[int, Field(ge=0, le=10_000_000), _WHOLE] | None = None
     n: Annotated[int, Field(ge=1, le=128), _WHOLE] | None = Field(default=None, description="Choices for each prompt")
     seed: Annotated[int, _WHOLE] | None = None
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = None
+    stop: _Stop | Annotated[list[_Stop], _FIRST, Field(max_length=16)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -45,9 +48,12 @@ class _Body(BaseModel):
 class CompletionBody(_Body):
     """The body of POST /v1/completions."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=2048)] | _Tokens | Annotated[list[_Tokens], Field(min_length=1)] = (
-        Field(description="One prompt or a batch, as text or as token numbers")
-    )
+    prompt: (
+        str
+        | Annotated[list[str], _FIRST, Field(min_length=1, max_length=2048)]
+        | _Tokens
+        | Annotated[list[_Tokens], _FIRST, Field(min_length=1, max_length=2048)]
+    ) = Field(description="One prompt or a batch, as text or as token numbers")
 
 
 class Message(BaseModel):
@@ -56,13 +62,13 @@ class Message(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Any]] | None = None
+    content: str | Annotated[list[dict[str, Any]], _FIRST] | None = None
 
 
 class ChatBody(_Body):
     """The body of POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], _FIRST, Field(min_length=1, max_length=8192)]
     max_completion_tokens: Annotated[int, Field(ge=0, le=10_000_000), _WHOLE] | None = None
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from app.api.ryot import MAX_BODY_BYTES
+from app.api.ryot_bodies import ChatBody, CompletionBody
 from app.integrations.ryot.builtin import MODEL, MOST_TOKENS
 from tests.app.test_compression import samples
 
@@ -186,3 +188,27 @@ def test_nothing_of_openai_is_loaded_at_the_start(served: Served) -> None:
     mapped = Path(f"/proc/{served.process.pid}/maps").read_text()
     assert "pydantic_core" in mapped
     assert "jiter" not in mapped
+
+
+@pytest.mark.parametrize(
+    ("shape", "body"),
+    [
+        (CompletionBody, {"model": "x", "prompt": [None] * 10_000}),
+        (CompletionBody, {"model": "x", "prompt": [[]] * 2000}),
+        (CompletionBody, {"model": "x", "prompt": "x", "stop": [1] * 10}),
+        (ChatBody, {"model": "x", "messages": [{}] * 8000}),
+        (ChatBody, {"model": "x", "messages": [{"role": "user", "content": [1] * 10_000}]}),
+    ],
+)
+def test_a_body_of_many_faults_costs_little(shape: type[BaseModel], body: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        shape.model_validate(body)
+    assert refused.value.error_count() < 10
+
+
+def test_a_long_body_is_answered_as_a_short_one(client: openai.OpenAI) -> None:
+    done = client.completions.create(model=MODEL, prompt=["The " * 100_000, "x"], max_tokens=2)
+    assert done.usage is not None
+    assert done.usage.prompt_tokens > 100_000
+    with pytest.raises(openai.BadRequestError):
+        client.completions.create(model=MODEL, prompt=["x"] * 100_000)
