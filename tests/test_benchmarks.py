@@ -104,6 +104,12 @@ def test_generations() -> None:
     assert float(files) == float(before), "former workers left files"
 
 
+def test_compression() -> None:
+    output = run("compression", "--documents", "400", "--mib", "64", "--bar")
+    require_ratios(output, ["level 3, without a dictionary", "level 3, with a dictionary", "level 19, with a dictionary"])
+    assert len(re.findall(r"^  growth of the worker's memory, at its highest +[\d.]+ MiB   bar <= 64: met", output, re.MULTILINE)) == 3
+
+
 def test_a_missed_bar_fails_only_where_bars_are_enforced() -> None:
     code = """
 import sys
