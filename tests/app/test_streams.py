@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import re
+import resource
 import socket
 import tempfile
 from pathlib import Path
@@ -17,10 +18,12 @@ import zstandard
 from tests.app.conftest import MAX_DOCUMENT_BYTES, serve_app
 from tests.app.test_compression import RAW, moved, refuse, samples
 from tests.faults.processes import wait_until
+from tests.serving import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.kit import Kit
     from tests.serving import Served
 
 MIB = 1024 * 1024
@@ -167,6 +170,39 @@ def test_a_client_that_reads_nothing_holds_up_nobody_and_is_waited_for(unbounded
             piece = client.recv(4 * MIB)
             assert piece
             left -= len(piece)
+
+
+def test_a_disk_that_cannot_keep_a_body_is_an_answer_and_counted(served: Served) -> None:
+    document = Random(5).randbytes(8 * MIB)
+    frame = zstandard.compress(document)
+    before = samples(served)
+    limits = resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (4 * MIB, resource.RLIM_INFINITY))
+    try:
+        refuse(served.ask("POST", "/v1/compress", document, RAW), 507, "storage_failed")
+        refuse(served.ask("POST", "/v1/decompress", frame, RAW), 507, "storage_failed")
+    finally:
+        resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, limits)
+    assert served.ask("POST", "/v1/decompress", frame, RAW).body == document
+    assert moved(served, before) == {
+        'compression_requests_total{status="error"}': 1,
+        'decompression_requests_total{status="error"}': 1,
+        'decompression_requests_total{status="success"}': 1,
+        "decompression_duration_seconds_count": 1,
+    }
+
+
+@pytest.mark.parametrize("worker", ["asgi", "uvicorn"])
+def test_long_bodies_under_gunicorn(kit: Kit, tmp_path: Path, worker: str) -> None:
+    kit.environment |= {"WORKER_CLASS": worker, "DATA_DIR": str(tmp_path / "data")}
+    kit.start()
+    document = Random(6).randbytes(MAX_DOCUMENT_BYTES)
+    frame = ask(kit.port, "POST", "/v1/compress", document, RAW)
+    assert frame.status == 200
+    assert ask(kit.port, "POST", "/v1/decompress", frame.body, RAW).body == document
+    refused = ask(kit.port, "POST", "/v1/decompress", damaged(), RAW)
+    refuse(refused, 422, "malformed")
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):  # gunicorn's own worker drops what has not left yet
+        ask(kit.port, "POST", "/v1/decompress?stream=1", damaged(), RAW)
 
 
 def test_nothing_is_left_on_disk(served: Served) -> None:
