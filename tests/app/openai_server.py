@@ -56,6 +56,12 @@ class OpenAIServer(ThreadingHTTPServer):
     def handle_error(self, *_: Any) -> None:
         """Clients that went away are no news."""
 
+    def end(self) -> None:
+        """Serve nobody any more, not on connections that are open either."""
+        self.ended.set()
+        self.shutdown()
+        self.server_close()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
@@ -70,6 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.server.ended.is_set():  # a connection that outlived the server
+            self.close_connection = True
+            return
         self.server.seen.append((self.path, None, {name.lower(): value for name, value in self.headers.items()}))
         self._answer(200, {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "test"} for name in self.server.listed]})
 
@@ -182,7 +191,5 @@ def openai_server(port: int | None = None) -> Iterator[OpenAIServer]:
     try:
         yield server
     finally:
-        server.ended.set()
-        server.shutdown()
+        server.end()
         thread.join()
-        server.server_close()

@@ -182,14 +182,6 @@ def test_a_body_past_the_bound_is_refused(served: Served) -> None:
     assert gained(served, before) == call("error", "_other")
 
 
-def test_nothing_of_openai_is_loaded_at_the_start(served: Served) -> None:
-    from pathlib import Path
-
-    mapped = Path(f"/proc/{served.process.pid}/maps").read_text()
-    assert "pydantic_core" in mapped
-    assert "jiter" not in mapped
-
-
 @pytest.mark.parametrize(
     ("shape", "body"),
     [

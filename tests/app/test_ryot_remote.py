@@ -243,9 +243,7 @@ def test_a_backend_that_goes_and_comes_back(tmp_path: Path) -> None:
         port = first.server_address[1]
         with service(tmp_path, first.url) as served:
             assert ask(served, "good")[0] == 200
-            first.ended.set()
-            first.shutdown()
-            first.server_close()
+            first.end()
             before = samples(served)
             assert ask(served, "good")[0] == 502
             assert gained(served, before) == call("error", "good") | batch("good")
