@@ -5,6 +5,7 @@ them is their compressed form, past 1 MiB in a file without a name, since most c
 Each operation is counted, the refused ones too, before its answer is complete.
 """
 
+import asyncio
 import re
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from typing import IO, Any
 import zstandard
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from app.api.bodies import announced_length, pieces
 from app.api.operations import Operation
@@ -172,6 +174,7 @@ async def decompress(request: Request) -> Response:
         streaming = _stream(request)
         dictionary = await _dictionary(request, state.dictionaries, None)
         kept = _keep()
+        gone: asyncio.Future[Message] | None = None
         try:
             head = bytearray()
             async with aclosing(pieces(request, state.bounds.compressed)) as body:
@@ -185,12 +188,15 @@ async def decompress(request: Request) -> Response:
             unfolding, whole = await in_thread(operation.timed(_unfold), kept, state, dictionary)
             length = None
             if not whole and not streaming:
+                gone = asyncio.ensure_future(request.receive())
                 while await in_thread(operation.timed(_pass_over), unfolding):
-                    await _stay(request)
+                    _stay(gone)
                 length = unfolding.size
                 unfolding, _ = await in_thread(operation.timed(_unfold), kept, state, dictionary)
         except BaseException:
             kept.close()
+            if gone is not None:
+                gone.cancel()
             raise
 
         def told(status: str) -> None:
@@ -203,7 +209,7 @@ async def decompress(request: Request) -> Response:
             made = unfolding.read(state.bounds.unfolded)
             told("success")
             return RawResponse(made)
-        return Streamed(operation.timed(unfolding.read), told, kept.close, media_type=RAW, length=length)
+        return Streamed(operation.timed(unfolding.read), told, kept.close, media_type=RAW, length=length, gone=gone)
 
 
 def _unfold(kept: IO[bytes], state: Sigmalang, dictionary: zstandard.ZstdCompressionDict | None) -> tuple[sigmalang.Unfolding, bool]:
@@ -218,9 +224,9 @@ def _pass_over(unfolding: sigmalang.Unfolding) -> bool:
     return all(unfolding.read(PIECE_BYTES) for _ in range(64))
 
 
-async def _stay(request: Request) -> None:
-    """Go on only while the client is there."""
-    if await request.is_disconnected():
+def _stay(gone: asyncio.Future[Message]) -> None:
+    """Go on only while the client is there. Not `is_disconnected()`: gunicorn's own worker takes a cancelled receive for a disconnect."""
+    if gone.done():
         raise ClientDisconnect
 
 

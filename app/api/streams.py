@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -43,17 +43,20 @@ class Streamed(Response):
         *,
         media_type: str,
         length: int | None = None,
+        gone: asyncio.Future[Message] | None = None,
     ) -> None:
-        """Announce `length` bytes where that is known."""
+        """Announce `length` bytes where that is known; `gone` is a receive that is under way already."""
         super().__init__(media_type=media_type, headers={} if length is None else {"content-length": str(length)})
         if length is None:
             del self.headers["content-length"]
+        self._gone = gone
         self._read, self._finish, self._close = read, finish, close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond; the request's body must have been read to its end."""
         outcome: str | None = "cancelled"
-        gone = asyncio.ensure_future(receive())  # the body was read: the next message says that the client left
+        # The body was read: the next message says that the client left.
+        gone = asyncio.ensure_future(receive()) if self._gone is None else self._gone
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             piece = await in_thread(self._read, PIECE_BYTES)
