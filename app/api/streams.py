@@ -1,7 +1,6 @@
 """Long responses made piece by piece in threads, at the pace of the client, and counted before their last message leaves."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -86,6 +85,9 @@ class Streamed(Response):
             if outcome is not None:
                 self._finish(outcome)
             gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await gone
-            self._close()
+            try:
+                await asyncio.wait([gone])
+            finally:
+                self._close()
+            if not gone.cancelled() and (failure := gone.exception()):
+                _log.warning("%s: the server could not say whether the client has left: %r", scope["path"], failure)
