@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from . import metrics
-from .multiprocess.values import direct
+from .multiprocess.values import DETACHED, direct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ _STATUSES = range(100, 1000)
 _SECONDS = tuple(metrics.http_request_duration_seconds._upper_bounds)  # noqa: SLF001 - with the infinite one
 _BYTES = tuple(metrics.http_request_size_bytes._upper_bounds)  # noqa: SLF001 - see above
 _BOUNDS = (_SECONDS, _SECONDS, _BYTES, _BYTES)
-_LEAST_SECONDS = _SECONDS[0]
+_LEAST_SECONDS, _LEAST_BYTES = _SECONDS[0], _BYTES[0]
 _AGAIN_SECONDS = 1.0
 
 
@@ -43,15 +43,28 @@ def known_status(status: object) -> int:
 
 
 class Method:
-    """One method: its label, how to move its requests in progress, and the cells of the endpoints it was used on."""
+    """One method: its label, where its requests in progress are counted, and the cells of the endpoints it was used on."""
 
-    __slots__ = ("endpoints", "label", "progress")
+    __slots__ = ("_places", "_progress", "at", "doubles", "endpoints", "label")
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.progress: Inc = metrics.http_requests_in_progress.labels(label)._value.inc  # noqa: SLF001 - the cell
+        self._progress = metrics.http_requests_in_progress.labels(label)._value  # noqa: SLF001 - the cell
         #: Per endpoint, the cells of the status that it answered with last, which is most often the next one's.
         self.endpoints: dict[str, Cells] = {}
+        self._open()
+
+    def add(self, requests: float) -> None:
+        """Add to the requests in progress: for where `doubles[at] += requests` raises, since there is no such place, or no longer."""
+        self._progress.inc(requests)
+        if self._places:
+            self._open()
+
+    def _open(self) -> None:
+        """Find where requests in progress may be written directly; nowhere where the values are not those of this package."""
+        found = direct([self._progress])
+        self._places = found is not None
+        self.doubles, (self.at,) = found or (DETACHED, [0])
 
 
 class Methods(dict[str, Method]):
@@ -133,7 +146,7 @@ class Cells:
             if sent:
                 doubles[sent_sum] += sent
                 done = 7
-                doubles[sent_buckets[bisect_left(_BYTES, sent)]] += 1.0
+                doubles[sent_buckets[0 if sent <= _LEAST_BYTES else bisect_left(_BYTES, sent)]] += 1.0
             else:
                 doubles[sent_buckets[0]] += 1.0
             done = 8

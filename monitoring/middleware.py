@@ -35,6 +35,8 @@ _MOST_CELLS = 4096
 _QUIET = frozenset({"2.0", "2.1", "2.2", "2.3"})
 """Versions of ASGI before 2.4, with which servers drop in silence what is sent to a client that went away."""
 _UNSAID: dict[str, Any] = {}
+_NO_PLACE = (IndexError, ValueError)
+"""What a direct write raises where values are not this package's or have no file, and after a fork or a rewriting."""
 
 
 class MetricsMiddleware:
@@ -116,7 +118,10 @@ class _Exchange:
         self._disconnected = self._trailers = self.counted = False
         self._received = self._sent = 0
         self._headers: Headers = ()
-        method.progress(1.0)
+        try:
+            method.doubles[method.at] += 1.0
+        except _NO_PLACE:
+            method.add(1.0)
         self._began = perf_counter()
 
     async def receive(self) -> Message:
@@ -141,7 +146,11 @@ class _Exchange:
         if cells is not None and kind == "http.response.body" and not message.get("more_body") and not self._trailers:
             # The last message, by far the most common way to end.
             self.counted = True
-            self._method.progress(-1.0)
+            method = self._method
+            try:
+                method.doubles[method.at] -= 1.0
+            except _NO_PLACE:
+                method.add(-1.0)
             body = message.get("body")
             sent = self._sent
             if body:
@@ -167,10 +176,14 @@ class _Exchange:
             headers = list(headers)
             message = {**message, "headers": headers}
         self._headers = headers
-        endpoint = self._middleware.templates.find(self._scope, status)
-        cells = self._method.endpoints.get(endpoint)
-        if cells is None or cells.status != status:
-            cells = self._middleware.find(endpoint, self._method, status)
+        scope = self._scope
+        try:
+            # What answered under this template before, most often with this status: no call for the most common of routes.
+            cells = self._method.endpoints[scope["route"].path]
+            if cells.status != status or "fastapi" in scope or "app_root_path" in scope:
+                cells = self._look_up(status)
+        except Exception:  # noqa: BLE001 - no such route, or none that has a path; a label must never cost a request
+            cells = self._look_up(status)
         self._cells = cells
         self._first = perf_counter() - self._began
         if cells.bodiless or _is_empty(headers):
@@ -178,7 +191,13 @@ class _Exchange:
             return self._send(message)
         if message.get("trailers"):
             self._trailers = _awaits_trailers(self._scope)
-        return self._send(message) if self._scope.get("asgi", _UNSAID).get("spec_version") in _QUIET else self._forward(message)
+        return self._send(message) if scope.get("asgi", _UNSAID).get("spec_version") in _QUIET else self._forward(message)
+
+    def _look_up(self, status: int) -> Cells:
+        """Find the cells of this request's endpoint, whatever chose its route."""
+        endpoint = self._middleware.templates.find(self._scope, status)
+        cells = self._method.endpoints.get(endpoint)
+        return cells if cells is not None and cells.status == status else self._middleware.find(endpoint, self._method, status)
 
     def _pass(self, cells: Cells, kind: str, message: Message) -> None:
         """Follow a message between the start and the last one, and those by which a server sends files by itself."""
@@ -223,7 +242,11 @@ class _Exchange:
     def _complete(self, cells: Cells) -> None:
         """Count a response that is about to be complete."""
         self.counted = True
-        self._method.progress(-1.0)
+        method = self._method
+        try:
+            method.doubles[method.at] -= 1.0
+        except _NO_PLACE:
+            method.add(-1.0)
         if self._disconnected:
             cells = self._middleware.find(cells.endpoint, self._method, DISCONNECTED)
         cells.finish(self._first, perf_counter() - self._began, self._received, self._sent)

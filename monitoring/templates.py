@@ -38,11 +38,9 @@ class Templates:
         try:
             if "app_root_path" not in scope and (route := scope.get("route")) is not None:
                 # A route of the application itself or of an included router: by far the most common.
-                fastapi = scope.get("fastapi")
-                context = fastapi.get("effective_route_context") if fastapi else None
-                if context is not None and context.original_route is route:
-                    route = context
-                if (context is None or context is route) and (path := getattr(route, "path", None)) and path.__class__ is str:
+                if "fastapi" in scope:
+                    route = _included(scope, route)
+                if (path := getattr(route, "path", None)) and path.__class__ is str:
                     return path
             template = self._find(scope)
         except Exception:  # noqa: BLE001 - logged; a label must never cost a request
@@ -81,6 +79,13 @@ def _keep(kept: dict[_Key, str | None], key: _Key, search: Any) -> str | None:  
             kept.clear()
         kept[key] = found
     return found  # type: ignore[no-any-return]
+
+
+def _included(scope: MutableMapping[str, Any], route: Any) -> Any:  # noqa: ANN401 - a route, or None where that takes a closer look
+    """Give what has the template of a route that FastAPI may have included with a prefix."""
+    fastapi = scope["fastapi"]
+    context = fastapi.get("effective_route_context") if fastapi else None
+    return route if context is None else context if context.original_route is route else None
 
 
 def _host(scope: MutableMapping[str, Any]) -> bytes:

@@ -114,3 +114,54 @@ Cells._add = refuse
 for made in many: made.finish(0.02, 0.7, 5, 2000)
 """
     execute(BEGIN + program, metrics_directory, environment)
+
+
+def test_requests_in_progress_across_a_fork(metrics_directory: Path, environment: dict[str, str]) -> None:
+    """A request that is under way while its process forks ends as it began, and the child counts its own."""
+    program = """
+from monitoring.cells import Method
+from monitoring.metrics import MetricsMiddleware
+
+refused = []
+add = Method.add
+Method.add = lambda self, requests: refused.append(requests) or add(self, requests)
+during = lambda: None
+
+def in_progress():
+    return sum(child._value.get() for child in metrics.http_requests_in_progress._metrics.values())
+
+async def app(scope, receive, send):
+    assert in_progress() == 1
+    during()
+    assert in_progress() == 1
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x"})
+
+async def ignore(message=None): pass
+
+counting = MetricsMiddleware(app)
+
+def request():
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": [], "asgi": {"spec_version": "2.3"}}
+    try:
+        counting(scope, ignore, ignore).send(None)
+    except StopIteration:
+        pass
+    assert in_progress() == 0
+
+def fork():
+    global during
+    during = lambda: None
+    if (child := os.fork()) == 0:
+        request(); request()
+        assert refused == [1.0], refused
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+request()
+refused.clear()
+during = fork
+request()
+assert not refused, refused
+"""
+    execute(BEGIN + program, metrics_directory, environment)

@@ -366,3 +366,20 @@ def test_what_was_searched_for_is_kept_within_bounds() -> None:
     for kept in (middleware.templates._prefixes, middleware.templates._leaves):
         assert len(kept) <= 1024
         assert max(sum(map(len, key)) for key in kept) <= 512
+
+
+@pytest.mark.parametrize("included", [False, True])
+def test_one_endpoint_answers_with_one_status_after_another(included: bool) -> None:
+    app, router = FastAPI(), APIRouter()
+
+    async def answer(status: int) -> Response:
+        return Response(b"x", status)
+
+    (router if included else app).get("/answer/{status}")(answer)
+    app.include_router(router, prefix="/v1" if included else "")
+    prefix = "/v1" if included else ""
+    counting = MetricsMiddleware(app)
+    for status in (200, 200, 404, 200, 503, 404):
+        drive(counting, scope("GET", f"{prefix}/answer/{status}"))
+    endpoint = f"{prefix}/answer/{{status}}"
+    assert counted() == {("GET", endpoint, "200"): 3, ("GET", endpoint, "404"): 2, ("GET", endpoint, "503"): 1}
