@@ -26,8 +26,10 @@ $(STAMP): .python requirements.lock
 	@touch $@
 
 serve: export REQUIRE_API_KEY ?= 0
+serve: export VAULT_KEY_FILE ?= $(CURDIR)/vault.key
 serve: $(STAMP)
 	@$(BIN)/python -m app.settings
+	@PROMETHEUS_MULTIPROC_DIR= $(BIN)/python -m app.vault create --if-missing
 	exec $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
 
 test: $(STAMP)

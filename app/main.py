@@ -22,10 +22,12 @@ from starlette.routing import Route
 
 import app as package
 from app import environment
-from app.api import compression, dictionaries, health, problems, ryot
+from app.api import compression, dictionaries, health, problems, ryot, snapshots, vault
 from app.integrations import sigmalang
+from app.integrations import vault as sigmavault
 from app.integrations.dictionaries import Dictionaries
 from app.integrations.ryot import Backend, builtin, remote
+from app.integrations.vault.upkeep import kept_up
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
 from monitoring.middleware import MetricsMiddleware
@@ -36,9 +38,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Take this worker's slot, and be ready until the stop begins."""
     monitoring.multiprocess.acquire()
     await app.state.ryot.start()
-    app.state.started = True
-    yield
-    app.state.started = False
+    async with kept_up(app.state.vault.objects, app.state.vault.snapshots):
+        app.state.started = True
+        yield
+        app.state.started = False
     await app.state.ryot.close()
 
 
@@ -66,6 +69,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(dictionaries.changing)
     app.include_router(dictionaries.router)
     app.include_router(ryot.router)
+    stored = sigmavault.create(settings.vault_url, settings.data_dir, settings.vault_key_file)
+    app.state.vault = vault.State(stored, sigmavault.Snapshots(stored), settings.vault_max_object_bytes)
+    app.include_router(vault.router)
+    app.include_router(snapshots.router)
     app.state.ryot = create_models(settings)
     if settings.metrics_path:
         bare = settings.metrics_path.rstrip("/")

@@ -81,6 +81,15 @@ def _url(text: str) -> str:
     return text
 
 
+def _store_url(text: str) -> str:
+    parts = urlsplit(text)
+    folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    bucket = parts.scheme == "s3" and bool(parts.netloc)
+    if not (folder or bucket) or parts.query or parts.fragment or not text.isprintable():
+        raise ValueError
+    return text
+
+
 def _networks(text: str) -> str:
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
@@ -149,6 +158,12 @@ class Settings(BaseSettings):
     ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60, description="seconds, more than 0 and at most 86400"
     )
+
+    vault_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        default=None, description="file:///path or s3://bucket/prefix; without it, the folder `vault` in DATA_DIR"
+    )
+    vault_key_file: Annotated[str, AfterValidator(_folder)] | None = Field(default=None, description="a path of visible characters")
+    vault_max_object_bytes: Bytes = Field(default=1024**3, description=_BYTES)
 
     data_dir: Annotated[str, AfterValidator(_folder)] = Field(default="data", description="a path of visible characters")
     sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)

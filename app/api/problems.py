@@ -28,9 +28,10 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """Raised by a route to answer with a problem document."""
 
-    def __init__(self, status: int, reason: str, detail: str) -> None:
-        """Keep what the document will say."""
+    def __init__(self, status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        """Keep what the document will say, and the answer's further headers."""
         super().__init__(detail)
+        self.headers = headers
         self.status = status
         self.reason = reason
         self.detail = detail
@@ -66,7 +67,7 @@ def answer(status: int, reason: str, detail: str, headers: dict[str, str] | None
 
 async def _problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for nothing else
-    return answer(error.status, error.reason, error.detail)
+    return answer(error.status, error.reason, error.detail, error.headers)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -1,0 +1,96 @@
+"""ΣVAULT's snapshots over HTTP: backup, list, restore, delete."""
+
+import asyncio
+import time
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from app.api.problems import responses
+from app.api.vault import AWAY, State, answers
+from app.integrations import vault
+from app.integrations.vault import upkeep
+
+router = APIRouter(prefix="/v1/vault/snapshots", tags=["ΣVAULT"])
+
+_RESTORE_SECONDS = 25.0
+_UNKNOWN = "There is no such snapshot"
+_DAMAGED = "The snapshot, or an object that it would be taken of, is not what was stored"
+
+
+class Snapshot(BaseModel):
+    """Which object had which bytes at a moment."""
+
+    id: str
+    created: float = Field(description="Seconds since 1970")
+
+
+class Listing(BaseModel):
+    """All snapshots, oldest first."""
+
+    snapshots: list[Snapshot]
+
+
+class Restore(BaseModel):
+    """How far a restore is."""
+
+    id: str
+    done: bool = Field(description="false: it goes on; until it is done, nothing can be stored or deleted")
+
+
+@router.post("", status_code=201, responses=responses(_422=_DAMAGED, _503=AWAY, _507="The store has no room; there is no new snapshot"))
+async def backup(request: Request) -> Snapshot:
+    """Take a snapshot of all objects."""
+    began, status = time.perf_counter(), "error"
+    try:
+        with answers():
+            taken = await _of(request).backup()
+            status = "success"
+            return _shown(taken)
+    except asyncio.CancelledError:
+        status = "cancelled"
+        raise
+    finally:
+        upkeep.count_snapshot("backup", status, began)
+
+
+@router.get("", responses=responses(_503=AWAY))
+async def listing(request: Request) -> Listing:
+    """List the snapshots."""
+    with answers():
+        return Listing(snapshots=[_shown(each) for each in await _of(request).all()])
+
+
+@router.post(
+    "/{snapshot}/restore",
+    responses={202: {"description": "It goes on", "model": Restore}, **responses(_404=_UNKNOWN, _422=_DAMAGED, _503=AWAY)},
+)
+async def restore(request: Request, response: Response, snapshot: str) -> Restore:
+    """Let all objects be what they were: others that came since are gone then. One that is begun is finished, whoever dies."""
+    snapshots = _of(request)
+    with answers():
+        await snapshots.request(snapshot)
+        until = time.monotonic() + _RESTORE_SECONDS
+        while await snapshots.restoring() == snapshot:
+            if time.monotonic() > until:
+                response.status_code = 202
+                return Restore(id=snapshot, done=False)
+            await asyncio.sleep(0.1)
+    return Restore(id=snapshot, done=True)
+
+
+@router.delete("/{snapshot}", status_code=204, response_class=Response, responses=responses(_404=_UNKNOWN, _503=AWAY))
+async def delete(request: Request, snapshot: str) -> Response:
+    """Delete a snapshot; the bytes that only it needed follow."""
+    with answers():
+        await _of(request).delete(snapshot)
+    return Response(status_code=204)
+
+
+def _of(request: Request) -> vault.Snapshots:
+    state: State = request.app.state.vault
+    return state.snapshots
+
+
+def _shown(snapshot: vault.Snapshot) -> Snapshot:
+    return Snapshot(id=snapshot.id, created=snapshot.created)

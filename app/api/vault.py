@@ -1,0 +1,238 @@
+"""ΣVAULT over HTTP: raw bytes in, raw bytes out, encrypted in between.
+
+An object is verified whole before its first byte leaves: up to 64 MiB in memory, a larger one in a first pass. With `stream=1` it is
+sent as it is verified, and one that proves damaged is cut off without a clean end. Each operation is counted before its answer ends.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+
+from app.api.bodies import pieces
+from app.api.compression import BINARY, RAW, RawResponse
+from app.api.problems import ProblemError, responses
+from app.integrations import vault
+from app.integrations.vault import names
+from monitoring import metrics
+
+router = APIRouter(prefix="/v1/vault/objects", tags=["ΣVAULT"])
+
+AHEAD_BYTES = 64 * 1024 * 1024
+"""An object up to this size is verified in memory before its first byte leaves."""
+
+_LARGE_BYTES = 4 * 1024 * 1024
+_RETRY_SECONDS = 5
+_STATUS: dict[type[vault.VaultError], int] = {
+    vault.InvalidNameError: 422,
+    vault.KeyFileError: 503,
+    vault.StorageFullError: 507,
+    vault.TamperedError: 422,
+    vault.UnavailableError: 503,
+    vault.UnknownObjectError: 404,
+    vault.UnknownSnapshotError: 404,
+}
+_log = logging.getLogger("neurectomy.vault")
+
+
+@dataclass
+class State:
+    """What the routes work with: `app.state.vault`."""
+
+    objects: vault.Vault
+    snapshots: vault.Snapshots
+    most: int
+    #: Objects of more than 4 MiB that a worker holds in memory at once.
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+
+class Stored(BaseModel):
+    """An object that is kept now."""
+
+    name: str
+    bytes: int
+
+
+class Listing(BaseModel):
+    """Names of objects, in the order of their characters."""
+
+    names: list[str]
+
+
+class _Operation:
+    """One request's operation: counted once, with its time."""
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+        self._began = time.perf_counter()
+        self._counted = False
+
+    def finish(self, status: str) -> None:
+        """Count the outcome."""
+        if not self._counted:
+            self._counted = True
+            metrics.sigmavault_operation_duration_seconds.labels(self._operation).observe(time.perf_counter() - self._began)
+            metrics.sigmavault_operations.labels(self._operation, status).inc()
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Count what is raised, and turn it into an answer."""
+        try:
+            with answers():
+                yield
+        except (asyncio.CancelledError, GeneratorExit, ClientDisconnect):
+            self.finish("cancelled")
+            raise
+        except BaseException:
+            self.finish("error")
+            raise
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn what the vault raises into an answer."""
+    try:
+        yield
+    except vault.VaultError as error:
+        status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+        headers = {"Retry-After": str(_RETRY_SECONDS)} if isinstance(error, vault.UnavailableError) else None
+        raise ProblemError(status, error.reason, str(error), headers) from error
+
+
+_Name = Annotated[
+    str,
+    Path(description=f"1 to {names.MOST_BYTES} bytes of printable UTF-8; slashes may divide it, and no part may be empty, . or .."),
+]
+AWAY = "The store cannot be reached, or VAULT_KEY_FILE names no usable key"
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "description": "The object, of at most VAULT_MAX_OBJECT_BYTES bytes; it may be empty",
+        "content": BINARY,
+    }
+}
+
+
+@router.put(
+    "/{name:path}",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses=responses(
+        _413="The body is too large", _422="No object can have this name", _503=AWAY, _507="The store has no room; nothing was stored"
+    ),
+)
+async def store(request: Request, response: Response, name: _Name) -> Stored:
+    """Store an object, in place of the one that had the name."""
+    operation = _Operation("store")
+    with operation.refusals():
+        state = _of(request)
+        names.to_path(name)
+        async with aclosing(pieces(request, state.most)) as body:
+            size = await state.objects.store(name, body)
+        operation.finish("success")
+        response.headers["cache-control"] = "no-store"
+        return Stored(name=name, bytes=size)
+
+
+@router.get(
+    "/{name:path}",
+    response_class=RawResponse,
+    responses={
+        200: {"description": "The object", "content": BINARY},
+        **responses(_404="There is no such object", _422="The name is none, or what the store holds is not what was stored", _503=AWAY),
+    },
+)
+async def retrieve(
+    request: Request,
+    name: _Name,
+    stream: Annotated[int, Query(ge=0, le=1, description="1: send it while it is verified; damage cuts it off, after a status of 200")] = 0,
+) -> Response:
+    """Retrieve an object."""
+    operation = _Operation("retrieve")
+    with operation.refusals():
+        state = _of(request)
+        found = await state.objects.retrieve(name)
+        if not stream and found.size <= AHEAD_BYTES:
+            if found.size <= _LARGE_BYTES:
+                return _whole(operation, await _collect(found))
+            async with state.large:
+                return _whole(operation, await _collect(found))
+        if not stream:
+            async for _ in found.pieces():
+                pass
+        headers = {"content-length": str(found.size), "cache-control": "no-store"}
+        return StreamingResponse(_send(operation, found, request), headers=headers, media_type=RAW)
+
+
+@router.delete(
+    "/{name:path}",
+    status_code=204,
+    response_class=Response,
+    responses=responses(_404="There is no such object", _422="No object can have this name", _503=AWAY),
+)
+async def delete(request: Request, name: _Name) -> Response:
+    """Delete an object."""
+    operation = _Operation("delete")
+    with operation.refusals():
+        state = _of(request)
+        await state.objects.delete(name)
+        operation.finish("success")
+        return Response(status_code=204)
+
+
+@router.get("", responses=responses(_422="A parameter is not as described", _503=AWAY))
+async def listing(
+    request: Request,
+    prefix: Annotated[str, Query(description="Names that begin so", max_length=names.MOST_BYTES)] = "",
+    after: Annotated[str, Query(description="Names after this one: the last of the page before", max_length=names.MOST_BYTES)] = "",
+    limit: Annotated[int, Query(ge=1, le=10_000, description="The most names")] = 1000,
+) -> Listing:
+    """List names of objects."""
+    with answers():
+        return Listing(names=await _of(request).objects.names(prefix, after, limit))
+
+
+def _of(request: Request) -> State:
+    state: State = request.app.state.vault
+    return state
+
+
+async def _collect(found: vault.Retrieval) -> bytes:
+    whole = bytearray()
+    async for piece in found.pieces():
+        whole += piece
+    return bytes(whole)
+
+
+def _whole(operation: _Operation, content: bytes) -> Response:
+    operation.finish("success")
+    return RawResponse(content, headers={"cache-control": "no-store"})
+
+
+async def _send(operation: _Operation, found: vault.Retrieval, request: Request) -> AsyncIterator[bytes]:
+    """Give the object's bytes, and count it before the last of them leave; what proves damaged ends without them."""
+    try:
+        kept = b""
+        async for piece in found.pieces():
+            if kept:
+                yield kept
+            kept = piece
+        operation.finish("success")
+        yield kept
+    except (asyncio.CancelledError, GeneratorExit):
+        operation.finish("cancelled")
+        raise
+    except vault.VaultError as error:
+        operation.finish("error")
+        _log.warning("%s: the response was cut off: %s", request.url.path, error)
+        raise

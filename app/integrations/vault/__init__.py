@@ -1,0 +1,44 @@
+"""ΣVAULT: objects that are encrypted here and kept in a folder or in S3, which never see a key or a plain byte.
+
+An object is three things in the store: a *pointer* under its name, the *blob* that the pointer names, and the blob's data key, wrapped
+with a key of VAULT_KEY_FILE. Blobs are never changed; a store ends with the replacement of a small pointer, which is all or nothing.
+"""
+
+from pathlib import Path
+
+from app.integrations.vault.errors import (
+    InvalidNameError,
+    KeyFileError,
+    StorageFullError,
+    TamperedError,
+    UnavailableError,
+    UnknownObjectError,
+    UnknownSnapshotError,
+    VaultError,
+)
+from app.integrations.vault.keyring import Keyring
+from app.integrations.vault.place import Place
+from app.integrations.vault.snapshots import Snapshot, Snapshots
+from app.integrations.vault.vault import Retrieval, Vault
+
+__all__ = [
+    "InvalidNameError",
+    "KeyFileError",
+    "Retrieval",
+    "Snapshot",
+    "Snapshots",
+    "StorageFullError",
+    "TamperedError",
+    "UnavailableError",
+    "UnknownObjectError",
+    "UnknownSnapshotError",
+    "Vault",
+    "VaultError",
+    "create",
+]
+
+
+def create(url: str | None, data_dir: str, key_file: str | None) -> Vault:
+    """Make the vault of these settings: VAULT_URL, else a folder in DATA_DIR; VAULT_KEY_FILE."""
+    place = Place(url or (Path(data_dir).absolute() / "vault").as_uri())
+    return Vault(place, Keyring(Path(key_file) if key_file else None))

@@ -1,0 +1,187 @@
+"""The keys that data keys are wrapped with: VAULT_KEY_FILE, a line `<id> <key>` for each, both in hexadecimal, the newest first.
+
+New data keys are wrapped with the first; all of them unwrap. A changed file is read again at the next use, so that a rotation needs no
+restart. Whoever may read the file reads everything: only its owner may, and it does not belong into the folder with the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import struct
+import tempfile
+import threading
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from app.integrations.vault.errors import KeyFileError, TamperedError
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+_ID_BYTES = 8
+_MAGIC = b"NVKEY1\0\n"
+_WRAPPED_BYTES = len(_MAGIC) + _ID_BYTES + NONCE_BYTES + KEY_BYTES + TAG_BYTES
+_MOST_FILE_BYTES = 64 * 1024
+
+
+class Keyring:
+    """The keys in `path`; None is a service without keys, which refuses with KeyFileError."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] | None = None
+        self._keys: dict[bytes, AESGCM] = {}
+
+    @property
+    def configured(self) -> bool:
+        """Whether VAULT_KEY_FILE is set, whatever it is worth."""
+        return self._path is not None
+
+    def check(self) -> None:
+        """Raise KeyFileError where there is no key to work with."""
+        self._load()
+
+    @property
+    def current(self) -> bytes:
+        """The id of the key that wraps."""
+        return next(iter(self._load()))
+
+    def wrap(self, data_key: bytes, about: bytes) -> bytes:
+        """Encrypt a data key for the store; `about` says what for, and must be said again to unwrap it."""
+        keys = self._load()
+        key_id = next(iter(keys))
+        nonce = os.urandom(NONCE_BYTES)
+        head = _MAGIC + key_id
+        return head + nonce + keys[key_id].encrypt(nonce, data_key, head + about)
+
+    def unwrap(self, wrapped: bytes, about: bytes) -> bytes:
+        """Give the data key back; TamperedError where it was not wrapped here, for this, and unchanged."""
+        if len(wrapped) != _WRAPPED_BYTES or not wrapped.startswith(_MAGIC):
+            raise TamperedError("a data key in the store is damaged")
+        head, nonce, sealed = struct.unpack(f"{len(_MAGIC) + _ID_BYTES}s{NONCE_BYTES}s{KEY_BYTES + TAG_BYTES}s", wrapped)
+        key = self._load().get(wrapping_key(wrapped))
+        if key is None:
+            raise TamperedError(f"a data key is wrapped with key {wrapping_key(wrapped).hex()}, which is not in VAULT_KEY_FILE")
+        try:
+            return key.decrypt(nonce, sealed, head + about)
+        except InvalidTag:
+            raise TamperedError("a data key in the store was changed, or belongs to another object") from None
+
+    def _load(self) -> dict[bytes, AESGCM]:
+        if self._path is None:
+            raise KeyFileError("ΣVAULT has no key: set VAULT_KEY_FILE to a file made by `python -m app.vault create`")
+        with self._lock:
+            try:
+                # Through one descriptor: what is checked is what is read.
+                fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            except OSError as error:
+                raise KeyFileError(f"VAULT_KEY_FILE={self._path} cannot be read: {error.strerror}") from error
+            try:
+                status = os.fstat(fd)
+                seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode, status.st_uid)
+                if seen != self._seen:
+                    self._check(status)
+                    self._keys = _parse(os.read(fd, _MOST_FILE_BYTES + 1), self._path)
+                    self._seen = seen
+            finally:
+                os.close(fd)
+            return self._keys
+
+    def _check(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"VAULT_KEY_FILE={self._path} is no regular file")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise KeyFileError(f"VAULT_KEY_FILE={self._path} may be read or written by others: its mode must be 0600, so chmod 600 it")
+        if status.st_uid not in {0, os.geteuid()}:
+            raise KeyFileError(f"VAULT_KEY_FILE={self._path} belongs to another user")
+
+
+def wrapping_key(wrapped: bytes) -> bytes:
+    """Give the id of the key that a data key is wrapped with."""
+    return wrapped[len(_MAGIC) : len(_MAGIC) + _ID_BYTES]
+
+
+def create(path: Path) -> bytes:
+    """Make a key file with one new key, for its owner alone; give the key's id. FileExistsError where there is one already."""
+    return _write(path, [], replace=False)
+
+
+def rotate(path: Path) -> bytes:
+    """Put a new key before those in the file; give its id."""
+    ring = Keyring(path)
+    ring.check()
+    lines = path.read_text("ascii").split("\n")
+    return _write(path, [line for line in lines if line.strip()], replace=True)
+
+
+def forget(path: Path) -> int:
+    """Drop all keys of the file but the newest, once nothing is wrapped with them any more; give how many were dropped."""
+    ring = Keyring(path)
+    ring.check()
+    lines = [line for line in path.read_text("ascii").split("\n") if line.strip() and not line.startswith("#")]
+    _replace(path, lines[:1])
+    return len(lines) - 1
+
+
+def _write(path: Path, others: list[str], *, replace: bool) -> bytes:
+    key = secrets.token_bytes(KEY_BYTES)
+    key_id = _identify(key)
+    lines = [f"{key_id.hex()} {key.hex()}", *others]
+    if replace:
+        _replace(path, lines)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    return key_id
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    """Replace the file whole: a key that was in it is never lost half way."""
+    target = path.resolve()
+    fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        status = target.stat()
+        if status.st_uid != os.geteuid():
+            os.chown(name, status.st_uid, status.st_gid)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _parse(content: bytes, path: Path) -> dict[bytes, AESGCM]:
+    found: dict[bytes, AESGCM] = {}
+    if len(content) > _MOST_FILE_BYTES:
+        raise KeyFileError(f"VAULT_KEY_FILE={path} is larger than {_MOST_FILE_BYTES} bytes: it is no key file")
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip() or line.startswith(b"#"):
+            continue
+        try:
+            key_id, key = (bytes.fromhex(word.decode("ascii")) for word in line.split())
+        except ValueError:
+            raise KeyFileError(f"VAULT_KEY_FILE={path}, line {number}: it must be a key's id and the key, both in hexadecimal") from None
+        if len(key) != KEY_BYTES or key_id != _identify(key):
+            raise KeyFileError(f"VAULT_KEY_FILE={path}, line {number}: the key is damaged: it does not have the id before it")
+        found.setdefault(key_id, AESGCM(key))
+    if not found:
+        raise KeyFileError(f"VAULT_KEY_FILE={path} has no key in it")
+    return found
+
+
+def _identify(key: bytes) -> bytes:
+    """Name a key by its content, so that a damaged one is not taken for it."""
+    return hashlib.blake2b(key, digest_size=_ID_BYTES, person=b"sigmavault-key").digest()

@@ -1,0 +1,65 @@
+"""Names of objects as paths of the store, and back: any printable text, on file systems and in S3 alike.
+
+Letters, digits, `_`, `-` and `.` stay; every other byte of UTF-8 is `=` and two hexadecimal digits. A folder ends in `+` where the name
+has a slash, and in `~` where a part was too long for a file system, so that no object stands in the way of another.
+"""
+
+from __future__ import annotations
+
+import re
+
+from app.integrations.vault.errors import InvalidNameError
+
+MOST_BYTES = 512
+_MOST_PATH = 900
+_LONGEST_PART = 200
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+_ESCAPE = re.compile(rb"=([0-9a-f]{2})")
+
+
+def to_path(name: str) -> str:
+    """Give the path of a name; InvalidNameError for what no object can be called."""
+    if not name:
+        raise InvalidNameError("an object needs a name")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidNameError("a name must be Unicode text") from None
+    if size > MOST_BYTES:
+        raise InvalidNameError(f"a name has at most {MOST_BYTES} bytes of UTF-8, not {size}")
+    if not name.isprintable():
+        raise InvalidNameError("a name has only printable characters")
+    parts = name.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise InvalidNameError("no part between the slashes of a name may be empty, . or ..")
+    path = "+/".join(_shorten(_escape(part)) for part in parts)
+    if len(path) > _MOST_PATH:
+        raise InvalidNameError(f"a name takes at most {_MOST_PATH} characters in the store, not {len(path)}: use fewer that need escapes")
+    return path
+
+
+def to_name(path: str) -> str | None:
+    """Give the name that a path stands for; None for a path that is no object's."""
+    try:
+        name = "/".join(_unescape(part.replace("~/", "")) for part in path.split("+/"))
+        return name if to_path(name) == path else None
+    except (InvalidNameError, UnicodeDecodeError, UnicodeEncodeError):
+        return None
+
+
+def folder(prefix: str) -> str:
+    """Give the path of the folder in which all names with this prefix are, empty for all."""
+    above, slash, _ = prefix.rpartition("/")
+    return to_path(above) + "+" if slash else ""
+
+
+def _escape(part: str) -> str:
+    return "".join(chr(byte) if byte in _PLAIN else f"={byte:02x}" for byte in part.encode())
+
+
+def _unescape(part: str) -> str:
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), part.encode("ascii")).decode()
+
+
+def _shorten(part: str) -> str:
+    return "~/".join(part[at : at + _LONGEST_PART] for at in range(0, len(part), _LONGEST_PART))
