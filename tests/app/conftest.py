@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.integrations.vault import keyring
 from tests.conftest import built_environment, unused_port
 from tests.serving import Served, serving
 
@@ -37,8 +38,11 @@ def serve_app(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iter
     """Run the app with these settings until the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
     port = unused_port()
+    key_file = tmp_path_factory.mktemp("key") / "vault.key"
+    keyring.create(key_file)
     environment = {
         **built_environment(),
+        "VAULT_KEY_FILE": str(key_file),
         "PROMETHEUS_MULTIPROC_DIR": str(directory),
         "DATA_DIR": str(tmp_path_factory.mktemp("data")),
         **settings,

@@ -1,7 +1,8 @@
-"""Names of objects as paths of the store, and back: any printable text, on file systems and in S3 alike.
+"""Names of objects as paths of the store, and back: any text, on file systems and in S3 alike.
 
-Letters, digits, `_`, `-` and `.` stay; every other byte of UTF-8 is `=` and two hexadecimal digits. A folder ends in `+` where the name
-has a slash, and in `~` where a part was too long for a file system, so that no object stands in the way of another.
+Letters, digits, `_`, `-` and `.` stay; every other byte of UTF-8 is `=` and two hexadecimal digits, and nothing between two slashes is
+`=_`. A folder ends in `+` where the name has a slash, and in `~` where a part was too long for a file system, so that no object stands
+in the way of another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ MOST_BYTES = 512
 _MOST_PATH = 900
 _LONGEST_PART = 200
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+_NOTHING = "=_"
 _ESCAPE = re.compile(rb"=([0-9a-f]{2})")
 
 
@@ -27,12 +29,7 @@ def to_path(name: str) -> str:
         raise InvalidNameError("a name must be Unicode text") from None
     if size > MOST_BYTES:
         raise InvalidNameError(f"a name has at most {MOST_BYTES} bytes of UTF-8, not {size}")
-    if not name.isprintable():
-        raise InvalidNameError("a name has only printable characters")
-    parts = name.split("/")
-    if any(part in {"", ".", ".."} for part in parts):
-        raise InvalidNameError("no part between the slashes of a name may be empty, . or ..")
-    path = "+/".join(_shorten(_escape(part)) for part in parts)
+    path = _path(name)
     if len(path) > _MOST_PATH:
         raise InvalidNameError(f"a name takes at most {_MOST_PATH} characters in the store, not {len(path)}: use fewer that need escapes")
     return path
@@ -50,14 +47,24 @@ def to_name(path: str) -> str | None:
 def folder(prefix: str) -> str:
     """Give the path of the folder in which all names with this prefix are, empty for all."""
     above, slash, _ = prefix.rpartition("/")
-    return to_path(above) + "+" if slash else ""
+    return _path(above) + "+" if slash else ""
+
+
+def _path(name: str) -> str:
+    return "+/".join(_shorten(_escape(part)) for part in name.split("/"))
 
 
 def _escape(part: str) -> str:
+    if part in {".", ".."}:
+        return part.replace(".", "=2e")
+    if not part:
+        return _NOTHING
     return "".join(chr(byte) if byte in _PLAIN else f"={byte:02x}" for byte in part.encode())
 
 
 def _unescape(part: str) -> str:
+    if part == _NOTHING:
+        return ""
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), part.encode("ascii")).decode()
 
 

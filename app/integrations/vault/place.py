@@ -6,21 +6,25 @@ Errors of either come out as this package's own. S3 takes its credentials from t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from app.integrations.vault.errors import StorageFullError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+_T = TypeVar("_T")
 PIECE_BYTES = 1024 * 1024
 _PART_BYTES = 8 * 1024 * 1024
+_THREADS = 16
 _STAGED = re.compile(r"#\d+$")
 _FULL = re.compile(r"os error (28|122)\b")
 
@@ -39,99 +43,120 @@ class Kept:
 
 
 class Place:
-    """One folder or one prefix of a bucket. Opened at first use, anew in every process."""
+    """One folder or one prefix of a bucket. Opened at first use, anew in every process.
+
+    obstore's calls that block are made in threads of our own: its asynchronous ones can abort a process that ends then (seen with 0.12).
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._opened: tuple[int, Any] | None = None
+        self._opened: tuple[int, Any, ThreadPoolExecutor] | None = None
 
     @property
     def unused(self) -> bool:
         """Whether nothing was ever kept here, as far as that shows without asking a server."""
-        parts = urlsplit(self._url)
-        return self._opened is None and parts.scheme == "file" and not Path(unquote(parts.path)).exists()
+        return self._opened is None and self._folder is not None and not self._folder.exists()
 
     async def get(self, path: str) -> bytes:
         """Read a small thing whole."""
-        obstore, store = self._open()
-        with _errors():
-            found = await obstore.get_async(store, path)
-            return bytes(await found.bytes_async())
+        return await self._run(lambda obstore, store: bytes(obstore.get(store, path).bytes()))
 
     async def read(self, path: str) -> tuple[int, AsyncIterator[bytes]]:
         """Give how many bytes there are, and the bytes in pieces."""
-        obstore, store = self._open()
-        with _errors():
-            found = await obstore.get_async(store, path)
+        found = await self._run(lambda obstore, store: obstore.get(store, path))
 
         async def pieces() -> AsyncIterator[bytes]:
-            with _errors():
-                async for piece in found.stream(min_chunk_size=PIECE_BYTES):
-                    yield bytes(piece)
+            stream = iter(found.stream(min_chunk_size=PIECE_BYTES))
+            while (piece := await self._run(lambda *_: next(stream, None))) is not None:
+                yield bytes(piece)
 
         return found.meta["size"], pieces()
 
     async def put(self, path: str, content: bytes) -> None:
         """Keep something small, replacing what is there in one step."""
-        obstore, store = self._open()
-        with _errors():
-            await obstore.put_async(store, path, content, use_multipart=False)
+        await self._run(lambda obstore, store: obstore.put(store, path, content, use_multipart=False))
 
     async def create(self, path: str, content: bytes) -> bool:
         """Keep something small unless something is there; whether it was kept."""
-        obstore, store = self._open()
-        from obstore.exceptions import AlreadyExistsError
 
-        with _errors():
+        def create(obstore: Any, store: Any) -> bool:  # noqa: ANN401 - see `_store`
+            from obstore.exceptions import AlreadyExistsError
+
             try:
-                await obstore.put_async(store, path, content, mode="create", use_multipart=False)
+                obstore.put(store, path, content, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
-        return True
+            return True
+
+        return await self._run(create)
 
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> None:
         """Keep what `pieces` give: all of it, or nothing where they raise."""
-        obstore, store = self._open()
-        with _errors():
-            # Dropped without `close`, it leaves nothing.
-            writer = obstore.open_writer_async(store, path, buffer_size=_PART_BYTES, max_concurrency=2)
-        async for piece in pieces:
-            with _errors():
-                await writer.write(piece)
-        with _errors():
-            await writer.close()
+        writer = await self._run(lambda obstore, store: obstore.open_writer(store, path, buffer_size=_PART_BYTES, max_concurrency=2))
+        try:
+            async for piece in pieces:
+                await self._run(lambda *_, piece=piece: writer.write(piece))
+            await self._run(lambda *_: writer.close())
+        except BaseException:
+            # Dropped without `close` a writer leaves nothing, unless it has failed, as where the disk is full.
+            del writer
+            await self._run(lambda *_: self._unstage(path))
+            raise
 
     async def remove(self, path: str) -> None:
         """Remove what is there, if anything is."""
-        obstore, store = self._open()
-        with _errors():
-            try:
-                await obstore.delete_async(store, path)
-            except FileNotFoundError:
-                return
+        with contextlib.suppress(MissingError):
+            await self._run(lambda obstore, store: obstore.delete(store, path))
 
-    async def list(self, folder: str, after: str = "") -> AsyncIterator[Kept]:
-        """Give everything in a folder and below it, in no order; S3 begins `after` a path by itself."""
-        obstore, store = self._open()
-        with _errors():
-            async for batch in obstore.list(store, folder or None, offset=after or None):
-                for each in batch:
-                    yield Kept(each["path"], each["size"], each["last_modified"].timestamp())
+    async def list(self, folder: str) -> AsyncIterator[Kept]:
+        """Give everything in a folder and below it, in no order."""
+        batches = await self._run(lambda obstore, store: iter(obstore.list(store, folder or None)))
+        while (batch := await self._run(lambda *_: next(batches, None))) is not None:
+            for each in batch:
+                yield Kept(each["path"], each["size"], each["last_modified"].timestamp())
 
     async def clean(self, older_than: float) -> int:
         """Remove what uploads that died half way left in a folder, if they began before this moment; S3 has rules of its own for that."""
+        folder = self._folder
+        return 0 if folder is None else await self._run(lambda *_: _remove_staged(folder, older_than))
+
+    @property
+    def _folder(self) -> Path | None:
         parts = urlsplit(self._url)
-        if parts.scheme != "file":
-            return 0
-        return await asyncio.to_thread(_remove_staged, Path(unquote(parts.path)), older_than)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
-    def _open(self) -> tuple[Any, Any]:
-        import obstore
+    def _unstage(self, path: str) -> None:
+        """Remove what an upload to this path has left; the path is its own."""
+        folder = self._folder
+        for staged in [] if folder is None else (folder / path).parent.glob(f"{Path(path).name}#*"):
+            staged.unlink(missing_ok=True)
 
+    async def _run(self, work: Callable[..., _T]) -> _T:
+        """Do `work` in a thread, with obstore and the store. A cancellation waits for it, so that nothing is done behind its back."""
+        running = asyncio.get_running_loop().run_in_executor(self._pool(), self._do, work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()
+            raise
+
+    def _do(self, work: Callable[..., _T]) -> _T:
+        with _errors():
+            import obstore
+
+            assert self._opened is not None  # noqa: S101 - `_pool` made it
+            pid, store, pool = self._opened
+            if store is None:
+                store = _store(self._url)
+                self._opened = (pid, store, pool)
+            return work(obstore, store)
+
+    def _pool(self) -> ThreadPoolExecutor:
         if self._opened is None or self._opened[0] != os.getpid():
-            with _errors():
-                self._opened = (os.getpid(), _store(self._url))
-        return obstore, self._opened[1]
+            self._opened = (os.getpid(), None, ThreadPoolExecutor(_THREADS, "vault"))
+        return self._opened[2]
 
 
 def _store(url: str) -> Any:  # noqa: ANN401 - obstore's stores have no common type that is public
