@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import metrics
 from .children import child, count, observe
+from .compressions import Compressions
 from .wrapping import SUCCESS, decorated
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
+_compressions = Compressions()
 DEFAULT_MODEL = "default"
 """The model of a call that names none."""
 
@@ -110,20 +112,23 @@ def _storage(operation: str) -> Begin:
 
 def _begin_compression(args: Arguments, kwargs: Keywords) -> Finish:
     # Noted before the function may use it up.
-    before = _first_size(args)
-    if before is None and kwargs:
-        before = _first_size(kwargs.values())
+    if args and args[0].__class__ is bytes:
+        before: int | None = len(args[0])
+    else:
+        before = _first_size((*args, *kwargs.values()))
     began = perf_counter()
 
     def finish(status: str, result: object) -> None:
         if status == SUCCESS:
-            observe(metrics.sigmalang_compression_duration_seconds, perf_counter() - began)
-            after = _size(result)
+            seconds = perf_counter() - began
+            after = len(result) if result.__class__ is bytes else _size(result)
+            if before is not None and after:
+                _compressions.count(seconds, before, after)
+                return
+            observe(metrics.sigmalang_compression_duration_seconds, seconds)
             if before is not None and after is not None:
                 observe(metrics.sigmalang_original_size_bytes, before)
                 observe(metrics.sigmalang_compressed_size_bytes, after)
-                if after:
-                    observe(metrics.sigmalang_compression_ratio, before / after)
         count(metrics.sigmalang_compression_requests, status)
 
     return finish
