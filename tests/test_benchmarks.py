@@ -41,6 +41,13 @@ def test_tracking() -> None:
     assert all(re.fullmatch(r"track_\S+ +-?[\d.]+ us", line) for line in lines)
 
 
+def test_start() -> None:
+    printed = run("start", "--rounds", "1", "--workers", "1")
+    rows = re.findall(r"^(.+?) +(\d+\.\d+) +(\d+\.\d+) +(\d+\.\d+) +(\d+\.\d+)$", printed, re.MULTILINE)
+    assert [row[0] for row in rows] == ["default", "preloaded", "models elsewhere (RYOT_BASE_URL)", "a vault with a key"]
+    assert all(float(figure) > 0 for row in rows for figure in row[1:])
+
+
 def test_middleware() -> None:
     output = run("middleware", "--rounds", "3", "--calls", "20", "--routes", "2", "--variants", "ours", "stock")
     assert [line.split("  ")[0] for line in output.splitlines()[3:]] == [
