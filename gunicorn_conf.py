@@ -3,9 +3,11 @@
 Everything comes from the environment (docs/configuration.md). GUNICORN_CMD_ARGS and the command line win over it.
 """
 
+import logging
 import os
 
 from app.settings import Settings
+from app.store import startup
 from monitoring import gunicorn as kit
 from monitoring.resources import default_workers
 
@@ -36,8 +38,10 @@ control_socket_disable = "control_socket" not in kit.overrides()
 
 
 def on_starting(server: object) -> None:
-    """Hold the run, also as a daemon."""
+    """Hold the run, also as a daemon; then make the database ready, which no worker uses yet."""
     kit.on_starting(server)
+    if failed := startup.by_master(settings.database, kit.account()):
+        logging.getLogger("gunicorn.error").error("%s; /health/ready is 503 until it is ready", failed)
 
 
 def when_ready(_server: object) -> None:

@@ -1,5 +1,6 @@
 """The ASGI application: `app.main:app`."""
 
+import logging
 import os
 import sys
 
@@ -28,6 +29,7 @@ from app.integrations import vault as sigmavault
 from app.integrations.dictionaries import Dictionaries
 from app.integrations.ryot import Backend, builtin, remote
 from app.integrations.vault.upkeep import kept_up
+from app.store.database import Database
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
 from monitoring.middleware import MetricsMiddleware
@@ -37,12 +39,15 @@ from monitoring.middleware import MetricsMiddleware
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Take this worker's slot, and be ready until the stop begins."""
     monitoring.multiprocess.acquire()
+    if failed := await app.state.database.start(needed=False):
+        logging.getLogger("neurectomy.store").error("%s; /health/ready is 503 until it is ready", failed)
     await app.state.ryot.start()
     async with kept_up(app.state.vault.objects, app.state.vault.snapshots):
         app.state.started = True
         yield
         app.state.started = False
     await app.state.ryot.close()
+    await app.state.database.close()
 
 
 def create_models(settings: Settings) -> Backend:
@@ -60,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Neurectomy API", version=package.__version__, lifespan=lifespan)
     app.add_middleware(MetricsMiddleware)
     problems.install(app)
+    app.state.database = Database(settings.database)
     app.include_router(health.router)
     app.state.sigmalang = compression.Sigmalang(
         sigmalang.Bounds(settings.sigmalang_max_document_bytes, settings.sigmalang_max_unfolded_bytes),

@@ -5,17 +5,19 @@ docs/configuration.md says what each one means. A value that is not allowed is a
 
 import ipaddress
 import sys
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.store import place
 from monitoring.listening import parse
 
 #: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
 _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
-_SECRET = ("METRICS_TOKEN", "RYOT_API_KEY")
+_SECRET = ("METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL")
 
 
 class SettingsError(ValueError):
@@ -87,6 +89,11 @@ def _store_url(text: str) -> str:
     bucket = parts.scheme == "s3" and bool(parts.netloc)
     if not (folder or bucket) or parts.query or parts.fragment or not text.isprintable():
         raise ValueError
+    return text
+
+
+def _database(text: str) -> str:
+    place.Place.parse(text)
     return text
 
 
@@ -166,6 +173,7 @@ class Settings(BaseSettings):
     vault_max_object_bytes: Bytes = Field(default=1024**3, description=_BYTES)
 
     data_dir: Annotated[str, AfterValidator(_folder)] = Field(default="data", description="a path of visible characters")
+    database_url: Annotated[str, AfterValidator(_database)] | None = Field(default=None, description=place.ALLOWED)
     sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_unfolded_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_dictionaries: Annotated[int, Field(ge=0, le=10_000)] = Field(
@@ -185,6 +193,13 @@ class Settings(BaseSettings):
         if self.max_requests_jitter is None:
             object.__setattr__(self, "max_requests_jitter", self.max_requests // 10)
         return self
+
+    @property
+    def database(self) -> place.Place:
+        """Where the database is: DATABASE_URL, or a file in DATA_DIR."""
+        if self.database_url is not None:
+            return place.Place.parse(self.database_url)
+        return place.Place.of_file(Path(self.data_dir) / "neurectomy.db")
 
     @classmethod
     def load(cls) -> Self:

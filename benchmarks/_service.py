@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,15 @@ class Service:
 @contextmanager
 def service(path: Path, workers: int, **settings: str) -> Iterator[Service]:
     """Run the service over one metrics directory until the block ends; enter it once it answers."""
+    with (
+        tempfile.TemporaryDirectory(prefix="neurectomy-bench-data-") as data,
+        _service(path, workers, **{"DATA_DIR": data, **settings}) as running,
+    ):
+        yield running
+
+
+@contextmanager
+def _service(path: Path, workers: int, **settings: str) -> Iterator[Service]:
     from monitoring.listening import FD_VARIABLE
 
     with socket.create_server(("127.0.0.1", 0), backlog=512) as app, socket.create_server(("127.0.0.1", 0), backlog=128) as metrics:

@@ -84,6 +84,11 @@ def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_co
     _Master.path, _Master.pid, _Master.prepared = str(path), os.getpid(), True
 
 
+def account() -> tuple[int, int] | None:
+    """Give the user and the group that workers change to, once `prepare` knows; None where they stay what the master is."""
+    return _Master.account
+
+
 def overrides() -> dict[str, Any]:
     """Give what GUNICORN_CMD_ARGS and the command line set: gunicorn lets both win over the configuration file."""
     config = Config()

@@ -6,10 +6,13 @@ is built from nothing, never filtered.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import random
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -59,8 +62,25 @@ def built_environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
+        "REQUIRE_API_KEY": "0",
         "PYTHONDONTWRITEBYTECODE": "" if os.access(ROOT, os.W_OK) else "1",
     }
+
+
+def data_directory(folder: Path) -> str:
+    """Make `folder` a DATA_DIR whose database is ready, so that not every server of the tests has to make it first."""
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(_database(), folder / "neurectomy.db")
+    return str(folder)
+
+
+@functools.cache
+def _database() -> Path:
+    folder = tempfile.mkdtemp(prefix="neurectomy-test-data-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    command = [sys.executable, "-m", "app.migrate"]
+    subprocess.run(command, cwd=ROOT, env=built_environment() | {"DATA_DIR": folder}, check=True, capture_output=True)
+    return Path(folder) / "neurectomy.db"
 
 
 @pytest.fixture
@@ -70,9 +90,9 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
+def environment(tmp_path: Path) -> dict[str, str]:
     """Give a built environment that the test may add to."""
-    return built_environment()
+    return built_environment() | {"DATA_DIR": str(tmp_path / "data")}
 
 
 @pytest.fixture
@@ -91,6 +111,7 @@ def kit(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, fr
     from tests.kit import Kit
 
     port, metrics_port = free_port(), free_port()
+    data_directory(tmp_path / "data")
     environment |= {
         "BIND": f"127.0.0.1:{port}",
         "METRICS_BIND": f"127.0.0.1:{metrics_port}",

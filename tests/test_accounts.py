@@ -21,6 +21,8 @@ from tests.faults.processes import command_line, marked, wait_dead, wait_until
 from tests.serving import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.kit import Kit
 
 USER, GROUP = 54321, 54322
@@ -59,13 +61,26 @@ def wrapper(tmp_path: Path) -> list[str]:
     return found
 
 
+@pytest.fixture
+def data(metrics_directory: Path) -> Iterator[Path]:
+    """A folder that does not exist yet, where every user may look."""
+    path = Path(f"{metrics_directory}-data")
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.mark.parametrize(("worker_class", "preload"), [("uvicorn", "0"), ("asgi", "1")])
 def test_workers_of_another_user_write_every_file(
-    kit: Kit, wrapper: list[str], metrics_directory: Path, worker_class: str, preload: str
+    kit: Kit, wrapper: list[str], metrics_directory: Path, data: Path, worker_class: str, preload: str
 ) -> None:
     kit.wrapper = wrapper
+    kit.environment["DATA_DIR"] = str(data)
     master = kit.start(*ACCOUNT, PRELOAD=preload, WORKER_CLASS=worker_class)
     kit.compress()
+    assert ask(kit.port, "GET", "/health/ready").status == 200
+    for path in (data, data / "neurectomy.db"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (USER, GROUP), path
+        assert path.stat().st_mode & 0o077 == 0, path
     first = kit.workers(master)
     assert {effective(pid) for pid in first} == {(USER, GROUP)}
     exporters = [pid for pid in marked(kit.marker) if "monitoring.exporter" in command_line(pid)]

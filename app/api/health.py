@@ -1,13 +1,22 @@
-"""Health of this worker: alive as soon as it answers, ready once it has started and until it begins to stop."""
+"""Health of this worker: alive as soon as it answers; ready once it has started, with a database of its schema, until it begins to stop.
 
+A database that was ready once and goes away makes no worker unready: routes that need it say so, and the others go on.
+"""
+
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from app.api.problems import ProblemError, responses
+from app.store.errors import DatabaseAwayError
 
 router = APIRouter(prefix="/health", tags=["health"])
+
+
+_PATIENCE_SECONDS = 3
+"""A probe gives up after a few seconds."""
 
 
 class Health(BaseModel):
@@ -27,9 +36,18 @@ async def live() -> Health:
     return Health(status="ok")
 
 
-@router.get("/ready", summary="May this worker be sent requests?", responses=responses(_503="starting or stopping"))
-async def ready(started: Annotated[bool, Depends(started)]) -> Health:
-    """Answer 200 between the end of the start and the begin of the stop."""
+_UNREADY = responses(_503="starting or stopping, or the database is not ready")
+
+
+@router.get("/ready", summary="May this worker be sent requests?", responses=_UNREADY)
+async def ready(request: Request, started: Annotated[bool, Depends(started)]) -> Health:
+    """Answer 200 between the end of the start and the begin of the stop, once the database has this version's schema."""
     if not started:
         raise ProblemError(503, "not_started", "this worker is starting or stopping")
+    database = getattr(request.app.state, "database", None)
+    if database is not None:
+        try:
+            await asyncio.wait_for(database.require_schema(), _PATIENCE_SECONDS)
+        except TimeoutError as error:
+            raise DatabaseAwayError(f"the database {database.place} does not answer within {_PATIENCE_SECONDS} seconds") from error
     return Health(status="ready")

@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from app.store.errors import DatabaseFullError, StoreError
+
 MEDIA_TYPE = "application/problem+json"
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 
@@ -31,10 +33,20 @@ class ProblemError(Exception):
     def __init__(self, status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> None:
         """Keep what the document will say, and the answer's further headers."""
         super().__init__(detail)
-        self.headers = headers
         self.status = status
         self.reason = reason
         self.detail = detail
+        self.headers = headers
+
+
+RETRY_SECONDS = 5
+"""What is missing may be there again then."""
+
+
+def of_store(error: StoreError) -> ProblemError:
+    """Give the problem that a database has."""
+    full = isinstance(error, DatabaseFullError)
+    return ProblemError(507 if full else 503, error.reason, str(error), None if full else {"Retry-After": str(RETRY_SECONDS)})
 
 
 def responses(**statuses: str) -> dict[int | str, dict[str, Any]]:
@@ -49,6 +61,7 @@ def responses(**statuses: str) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Make an application answer every error with a problem document."""
     app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(StoreError, _store)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -68,6 +81,11 @@ def answer(status: int, reason: str, detail: str, headers: dict[str, str] | None
 async def _problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for nothing else
     return answer(error.status, error.reason, error.detail, error.headers)
+
+
+async def _store(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreError)  # noqa: S101 - registered for nothing else
+    return await _problem(request, of_store(error))
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.integrations.vault import keyring
-from tests.conftest import built_environment, unused_port
+from tests.conftest import built_environment, data_directory, unused_port
 from tests.serving import Served, serving
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def serve_app(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iter
         **built_environment(),
         "VAULT_KEY_FILE": str(key_file),
         "PROMETHEUS_MULTIPROC_DIR": str(directory),
-        "DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "DATA_DIR": data_directory(tmp_path_factory.mktemp("data")),
         **settings,
     }
     arguments = ["-m", "uvicorn", "--port", str(port), "app.main:app"]

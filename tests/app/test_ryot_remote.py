@@ -15,7 +15,7 @@ import pytest
 from tests.app.openai_server import MODELS, USAGE, OpenAIServer, openai_server
 from tests.app.test_compression import samples
 from tests.app.test_ryot import JSON, call, gained
-from tests.conftest import built_environment, unused_port
+from tests.conftest import built_environment, data_directory, unused_port
 from tests.faults.processes import wait_until
 from tests.serving import Served, serving
 
@@ -34,6 +34,7 @@ def service(folder: Path, base_url: str, **environ: str) -> Iterator[Served]:
     environment = {
         **built_environment(),
         "PROMETHEUS_MULTIPROC_DIR": directory,
+        "DATA_DIR": data_directory(folder / "data"),
         "RYOT_BASE_URL": base_url,
         "OPENAI_API_KEY": "another's",
         **environ,

@@ -146,7 +146,7 @@ def test_a_bad_value_is_one_line_with_name_value_and_what_is_allowed(monkeypatch
 
 
 def test_every_variable_is_refused_somewhere_above() -> None:
-    assert {name for name, _ in BAD} | {"METRICS_TOKEN", "RYOT_API_KEY"} == {name.upper() for name in Settings.model_fields}
+    assert {name for name, _ in BAD} | {"METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL"} == {name.upper() for name in Settings.model_fields}
 
 
 @pytest.mark.parametrize("name", ["METRICS_TOKEN", "RYOT_API_KEY"])

@@ -1,0 +1,30 @@
+"""`python -m app.migrate`: bring the database of DATABASE_URL to this version's schema. A second one at once waits for the first."""
+
+import asyncio
+import os
+import sys
+
+from app.settings import Settings, SettingsError
+from app.store.errors import StoreError
+
+
+def main() -> None:
+    """Migrate, and say in one line what came of it."""
+    try:
+        place = Settings.load().database
+    except SettingsError as refused:
+        sys.exit(str(refused))
+    os.umask(0o077)  # the file is nobody else's
+    from app.store import migrating
+
+    try:
+        revision = asyncio.run(migrating.upgrade(place))
+    except StoreError as error:
+        sys.exit(f"app.migrate: {error}")
+    except OSError as error:
+        sys.exit(f"app.migrate: the database {place} cannot be made: {error.strerror}")
+    print(f"app.migrate: {place} has schema {revision}")  # noqa: T201 - a command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Sessions of the database. The engine is made by the process that uses it, at its first use, and never carried across a fork.
+
+What is wrong with the database itself is a StoreError; every other exception passes. SQLite's writers take the file's lock when they
+begin (BEGIN IMMEDIATE), so that none is refused for what another wrote since it began to read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from app.store import schema, startup
+from app.store.errors import NotMigratedError, StoreError
+from app.store.telling import told
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+    from app.store.place import Place
+
+_PATIENCE_SECONDS = 10
+"""How long a statement waits for another's lock, or for PostgreSQL's answer."""
+_CONNECT_SECONDS = 5
+_CONNECTIONS = 5
+"""Of one process."""
+
+
+class Database:
+    """One database, from one process at a time; make it in a master, use it in a worker."""
+
+    def __init__(self, place: Place) -> None:
+        """Remember the place; nothing is opened."""
+        self.place = place
+        self._pid = 0
+        self._good = False
+        self._engine: AsyncEngine | None = None
+        self._writer = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """Give a session in a transaction that only reads."""
+        async with self._session(writes=False) as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """Give a session whose transaction is committed at the end, and rolled back where something is raised."""
+        self._own()
+        async with self._writer if self.place.path else contextlib.nullcontext(), self._session(writes=True) as session:
+            yield session
+            with told(self.place):
+                await session.commit()
+
+    async def require_schema(self) -> None:
+        """Return where the database has this version's schema; NotMigratedError, or why that is not known."""
+        self._own()
+        if self._good:
+            return
+        if self.place.path is not None:
+            revision = await asyncio.to_thread(schema.of_file, self.place.path)
+        else:
+            revision = await self._revision()
+        if not schema.enough(revision):
+            raise NotMigratedError
+        self._good = True
+
+    async def start(self, *, needed: bool) -> StoreError | None:
+        """Begin a worker: migrate where nobody else does, and load what a first request would wait for where one is `needed`.
+
+        The StoreError says why the database cannot be used yet.
+        """
+        try:
+            await asyncio.to_thread(startup.by_worker, self.place)
+            if needed:
+                await self._opened()
+            await self.require_schema()
+        except StoreError as error:
+            return error
+        return None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._own()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    def _own(self) -> None:
+        """Forget what a parent had: it stays the parent's, its connections too."""
+        if self._pid != os.getpid():
+            self._engine, self._good, self._writer, self._pid = None, False, asyncio.Lock(), os.getpid()
+
+    async def _revision(self) -> str | None:
+        from sqlalchemy import text
+
+        try:
+            async with self.reading() as session:
+                found: str | None = await session.scalar(text(schema.QUERY))
+                return found
+        except NotMigratedError:
+            return None
+
+    async def _opened(self) -> AsyncEngine:
+        self._own()
+        if self._engine is None:
+            await asyncio.to_thread(load)
+            if self._engine is None:
+                self._engine = make_engine(self.place)
+        return self._engine
+
+    @contextlib.asynccontextmanager
+    async def _session(self, *, writes: bool) -> AsyncIterator[AsyncSession]:
+        from sqlalchemy.ext.asyncio import AsyncSession
+
+        engine = await self._opened()
+        with told(self.place):
+            async with AsyncSession(engine.execution_options(writes=writes), expire_on_commit=False) as session:
+                await session.connection()
+                yield session
+
+
+def load() -> None:
+    """Import SQLAlchemy: in a master that preloads, or in a thread, where an event loop would stand still."""
+    import sqlalchemy.ext.asyncio  # noqa: F401 - the point of it
+
+
+def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncEngine:
+    """Make an engine for this process; the first connection is made with the first statement."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    if place.path is None:
+        return create_async_engine(
+            place.url,
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=_PATIENCE_SECONDS,
+            pool_pre_ping=True,
+            connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": patience_seconds},
+        )
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(place.path)),
+        pool_size=_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=_PATIENCE_SECONDS,
+        connect_args={"timeout": patience_seconds},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter
+        connection.isolation_level = None  # transactions begin where we say so, below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:  # noqa: ANN401 - as above
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+    return engine

@@ -1,0 +1,43 @@
+"""Each test of the database runs on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.store.place import Place
+from tests.postgres import PostgreSQL, postgresql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BOTH = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgreSQL]:
+    """Give the one server of this test process; tests make databases of their own in it."""
+    with postgresql() as running:
+        yield running
+
+
+@pytest.fixture(params=BOTH)
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Give a database without a schema."""
+    if request.param == "postgresql":
+        made: PostgreSQL = request.getfixturevalue("server")
+        return Place.parse(made.create())
+    return Place.of_file(tmp_path / "neurectomy.db")
+
+
+@pytest.fixture
+def place(empty: Place) -> Place:
+    """Give a database that is ready."""
+    import asyncio
+
+    from app.store import migrating
+
+    asyncio.run(migrating.upgrade(empty))
+    return empty
