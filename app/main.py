@@ -23,12 +23,13 @@ from starlette.routing import Route
 
 import app as package
 from app import environment
-from app.api import compression, dictionaries, health, problems, ryot, snapshots, vault
+from app.api import auth, compression, dictionaries, health, keys, problems, ryot, snapshots, vault
 from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
 from app.integrations.dictionaries import Dictionaries
-from app.integrations.ryot import Backend, builtin, remote
+from app.integrations.ryot import Backend, RyotError, builtin, remote
 from app.integrations.vault.upkeep import kept_up
+from app.store import database
 from app.store.database import Database
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
@@ -39,7 +40,7 @@ from monitoring.middleware import MetricsMiddleware
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Take this worker's slot, and be ready until the stop begins."""
     monitoring.multiprocess.acquire()
-    if failed := await app.state.database.start(needed=False):
+    if failed := await app.state.database.start(needed=settings.require_api_key):
         logging.getLogger("neurectomy.store").error("%s; /health/ready is 503 until it is ready", failed)
     await app.state.ryot.start()
     async with kept_up(app.state.vault.objects, app.state.vault.snapshots):
@@ -65,20 +66,25 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Neurectomy API", version=package.__version__, lifespan=lifespan)
     app.add_middleware(MetricsMiddleware)
     problems.install(app)
+    app.add_exception_handler(RyotError, ryot.refuse)
     app.state.database = Database(settings.database)
+    app.state.guard = auth.Guard(app.state.database, required=settings.require_api_key, admin_key=settings.admin_key)
+    if settings.preload and settings.require_api_key:
+        database.load()  # once, for all workers; nothing is opened
     app.include_router(health.router)
     app.state.sigmalang = compression.Sigmalang(
         sigmalang.Bounds(settings.sigmalang_max_document_bytes, settings.sigmalang_max_unfolded_bytes),
         Dictionaries(Path(settings.data_dir).absolute() / "dictionaries", settings.sigmalang_max_dictionaries),
     )
-    app.include_router(compression.router)
-    app.include_router(dictionaries.changing)
-    app.include_router(dictionaries.router)
-    app.include_router(ryot.router)
+    auth.include(app, compression.router, "user")
+    auth.include(app, dictionaries.changing, "admin")
+    auth.include(app, dictionaries.router, "user")
+    auth.include(app, ryot.router, "user", openai=True)
     stored = sigmavault.create(settings.vault_url, settings.data_dir, settings.vault_key_file)
     app.state.vault = vault.State(stored, sigmavault.Snapshots(stored), settings.vault_max_object_bytes)
-    app.include_router(vault.router)
-    app.include_router(snapshots.router)
+    auth.include(app, vault.router, "user")
+    auth.include(app, snapshots.router, "admin")
+    auth.include(app, keys.router, "admin")
     app.state.ryot = create_models(settings)
     if settings.metrics_path:
         bare = settings.metrics_path.rstrip("/")

@@ -17,7 +17,7 @@ from monitoring.listening import parse
 
 #: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
 _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
-_SECRET = ("METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL")
+_SECRET = ("METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL", "ADMIN_KEY")
 
 
 class SettingsError(ValueError):
@@ -174,6 +174,8 @@ class Settings(BaseSettings):
 
     data_dir: Annotated[str, AfterValidator(_folder)] = Field(default="data", description="a path of visible characters")
     database_url: Annotated[str, AfterValidator(_database)] | None = Field(default=None, description=place.ALLOWED)
+    require_api_key: bool = Field(default=True, description="1, true, yes, on, 0, false, no or off")
+    admin_key: Annotated[str, AfterValidator(_token)] | None = Field(default=None, description="visible ASCII characters without spaces")
     sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_unfolded_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_dictionaries: Annotated[int, Field(ge=0, le=10_000)] = Field(

@@ -206,7 +206,13 @@ def _document(error: RyotError) -> Json:
 
 
 def _refusal(error: RyotError) -> Response:
-    return Response(_render(_document(error)), error.status, media_type="application/json")
+    return Response(_render(_document(error)), error.status, error.headers, "application/json")
+
+
+async def refuse(_: Request, error: Exception) -> Response:
+    """Answer what was raised before a route began."""
+    assert isinstance(error, RyotError)  # noqa: S101 - registered for nothing else
+    return _refusal(error)
 
 
 def _json(document: Json) -> Response:

@@ -46,6 +46,10 @@ def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 _BACKEND: Responses = {502: _json("The backend is dead or said what is no answer", _ERROR), 504: _json("The backend is too slow", _ERROR)}
 
+KEYS: Responses = {
+    401: _json("There is no API key in the request, or it is wrong, expired or revoked", _ERROR),
+    503: _json("The database is away", _ERROR),
+}
 MODELS: Responses = {200: _json("The models", _LIST), **_BACKEND}
 MODEL: Responses = {200: _json("The model", _MODEL), 404: _json("No such model", _ERROR), **_BACKEND}
 ANSWERS: Responses = {

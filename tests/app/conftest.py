@@ -12,6 +12,7 @@ import pytest
 
 from app.integrations.vault import keyring
 from tests.conftest import built_environment, data_directory, unused_port
+from tests.postgres import PostgreSQL, postgresql
 from tests.serving import Served, serving
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         OTEL_RESOURCE_ATTRIBUTES="service.name=x,deployment.environment.name=testing,k8s.cluster.name=a%20b",
     ) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgreSQL]:
+    """Give the one PostgreSQL of this test process; tests make databases of their own in it."""
+    with postgresql() as running:
+        yield running
 
 
 @contextlib.contextmanager

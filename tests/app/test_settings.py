@@ -132,6 +132,7 @@ BAD = [
     ("SIGMALANG_MAX_DOCUMENT_BYTES", "0"),
     ("SIGMALANG_MAX_UNFOLDED_BYTES", "1 GiB"),
     ("SIGMALANG_MAX_DICTIONARIES", "-1"),
+    ("REQUIRE_API_KEY", "perhaps"),
 ]
 
 
@@ -146,10 +147,12 @@ def test_a_bad_value_is_one_line_with_name_value_and_what_is_allowed(monkeypatch
 
 
 def test_every_variable_is_refused_somewhere_above() -> None:
-    assert {name for name, _ in BAD} | {"METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL"} == {name.upper() for name in Settings.model_fields}
+    assert {name for name, _ in BAD} | {"METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL", "ADMIN_KEY"} == {
+        name.upper() for name in Settings.model_fields
+    }
 
 
-@pytest.mark.parametrize("name", ["METRICS_TOKEN", "RYOT_API_KEY"])
+@pytest.mark.parametrize("name", ["METRICS_TOKEN", "RYOT_API_KEY", "ADMIN_KEY", "DATABASE_URL"])
 def test_a_bad_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(monkeypatch, **{name: "my secret"})
@@ -163,4 +166,4 @@ def test_the_configuration_page_has_every_variable_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
         assert name.upper() in rows
         if field.default not in (None, False) and name != "max_requests_jitter":
-            assert f"`{field.default}`" == rows[name.upper()]
+            assert f"`{1 if field.default is True else field.default}`" == rows[name.upper()]

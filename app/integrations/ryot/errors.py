@@ -10,9 +10,18 @@ class RyotError(Exception):
     kind = "server_error"
     code: str | None = None
 
-    def __init__(self, message: str, *, status: int | None = None, param: str | None = None, code: str | None = None) -> None:
-        """Keep what the error document will say; the class's own status and code where none is given."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Keep what the error document, and the headers beside it, will say; the class's own status and code where none is given."""
         super().__init__(message)
+        self.headers = headers
         self.param = param
         if status is not None:
             self.status = status

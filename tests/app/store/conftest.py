@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.store.place import Place
-from tests.postgres import PostgreSQL, postgresql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.postgres import PostgreSQL
+
 BOTH = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[PostgreSQL]:
-    """Give the one server of this test process; tests make databases of their own in it."""
-    with postgresql() as running:
-        yield running
 
 
 @pytest.fixture(params=BOTH)

@@ -1,0 +1,40 @@
+"""Small JSON bodies, read after the caller is known: FastAPI itself would read and check them before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from app.api.bodies import read_bounded
+from app.api.problems import ProblemError
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+_Shape = TypeVar("_Shape", bound=BaseModel)
+
+WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""JSON makes no difference between 2 and 2.0."""
+
+MOST_BYTES = 64 * 1024
+REFUSALS = {"_413": "The body is too large", "_415": "The body is not said to be JSON", "_422": "The request is not as described"}
+
+
+async def read(request: Request, shape: type[_Shape]) -> _Shape:
+    """Give the body; ProblemError where it is no JSON of this shape."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ProblemError(415, "not_json", "Content-Type must be application/json")  # a browser asks before it sends that elsewhere
+    raw = await read_bounded(request, MOST_BYTES)
+    try:
+        return shape.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "body"
+        raise ProblemError(422, "invalid", f"{place}: {first['msg']}") from error
+
+
+def described(shape: type[BaseModel]) -> dict[str, Any]:
+    """Describe the body for OpenAPI."""
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"required": True, "description": f"At most {MOST_BYTES} bytes", "content": content}}

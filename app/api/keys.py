@@ -1,0 +1,184 @@
+"""API keys and users over HTTP: for admins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api import json_bodies
+from app.api.problems import ProblemError, responses
+
+if TYPE_CHECKING:
+    from app.store.database import Database
+    from app.store.models import ApiKey, User
+
+router = APIRouter(prefix="/v1", tags=["keys"])
+
+_LARGEST = 2**31 - 1
+_NAME = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+_CENTURY_SECONDS = 36_500 * 86_400
+
+Number = Annotated[int, Path(ge=1, le=_LARGEST)]
+Name = Annotated[str, Path(pattern=_NAME)]
+After = Annotated[int, Query(ge=0, le=_LARGEST, description="The id of the last one that is known")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Role = Literal["user", "admin"]
+
+
+class NewKey(BaseModel):
+    """What a key is made for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: str = Field(pattern=_NAME, description="Whose key it is; made where there is none")
+    role: Role | None = Field(default=None, description="Of a new user: user where it is left out. Of one that exists it must be theirs")
+    expires_in: Annotated[int, Field(ge=1, le=_CENTURY_SECONDS), json_bodies.WHOLE] | None = Field(
+        default=None, description="Seconds; without end where it is left out"
+    )
+
+
+class Key(BaseModel):
+    """What is known of a key. Moments are seconds since 1970."""
+
+    id: int
+    prefix: str = Field(description="How the key begins")
+    user: str
+    role: Role
+    created: float
+    expires: float | None
+    revoked: float | None
+
+
+class MadeKey(Key):
+    """A new key."""
+
+    key: str = Field(description="The key itself: it is shown this once")
+
+
+class Keys(BaseModel):
+    """A page of keys, oldest first."""
+
+    keys: list[Key]
+
+
+class Person(BaseModel):
+    """A user."""
+
+    id: int
+    name: str
+    role: Role
+    active: bool = Field(description="Whether their keys are taken")
+    created: float
+
+
+class People(BaseModel):
+    """A page of users, oldest first."""
+
+    users: list[Person]
+
+
+class Change(BaseModel):
+    """What is to be another about a user; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role | None = None
+    active: bool | None = None
+
+
+@router.post(
+    "/keys",
+    status_code=201,
+    openapi_extra=json_bodies.described(NewKey),
+    responses=responses(**json_bodies.REFUSALS, _409="The user has another role", _503="The database is away", _507="It is full"),
+)
+async def create(request: Request, response: Response) -> MadeKey:
+    """Make a key."""
+    wanted = await json_bodies.read(request, NewKey)
+    async with _database(request).writing() as session:
+        from app.store import keys
+
+        try:
+            key, kept = await keys.create(session, wanted.user, wanted.role, wanted.expires_in)
+        except keys.RoleDiffersError as error:
+            raise ProblemError(409, "role_differs", f"{error}; PATCH /v1/users/{wanted.user} changes it") from error
+    response.headers["Cache-Control"] = "no-store"
+    return MadeKey(key=key, **_shown(kept).model_dump())
+
+
+@router.get("/keys", responses=responses(_422="The request is not as described", _503="The database is away"))
+async def listing(request: Request, after: After = 0, limit: Limit = 100) -> Keys:
+    """List the keys, revoked ones too."""
+    async with _database(request).reading() as session:
+        from app.store import keys
+
+        return Keys(keys=[_shown(row) for row in await keys.listing(session, after, limit)])
+
+
+@router.delete(
+    "/keys/{number}",
+    status_code=204,
+    response_class=Response,
+    responses=responses(
+        _404="There is no such key", _422="The request is not as described", _503="The database is away", _507="It is full"
+    ),
+)
+async def revoke(request: Request, number: Number) -> Response:
+    """Revoke a key for ever: every worker refuses it from the answer on."""
+    async with _database(request).writing() as session:
+        from app.store import keys
+
+        if not await keys.revoke(session, number):
+            raise ProblemError(404, "unknown_key", f"there is no key {number}")
+    return Response(status_code=204)
+
+
+@router.get("/users", responses=responses(_422="The request is not as described", _503="The database is away"))
+async def people(request: Request, after: After = 0, limit: Limit = 100) -> People:
+    """List the users."""
+    async with _database(request).reading() as session:
+        from app.store import keys
+
+        return People(users=[_person(row) for row in await keys.users(session, after, limit)])
+
+
+@router.patch(
+    "/users/{name}",
+    openapi_extra=json_bodies.described(Change),
+    responses=responses(**json_bodies.REFUSALS, _404="There is no such user", _503="The database is away", _507="It is full"),
+)
+async def change(request: Request, name: Name) -> Person:
+    """Give a user another role, or switch all of their keys off or on."""
+    wanted = await json_bodies.read(request, Change)
+    async with _database(request).writing() as session:
+        from app.store import keys
+
+        row = await keys.user(session, name)
+        if row is None:
+            raise ProblemError(404, "unknown_user", f"there is no user {name}")
+        row.role = wanted.role or row.role
+        row.active = row.active if wanted.active is None else wanted.active
+        return _person(row)
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _shown(row: ApiKey) -> Key:
+    return Key(
+        id=row.id,
+        prefix=row.prefix,
+        user=row.user.name,
+        role="admin" if row.user.role == "admin" else "user",
+        created=row.created,
+        expires=row.expires,
+        revoked=row.revoked,
+    )
+
+
+def _person(row: User) -> Person:
+    return Person(id=row.id, name=row.name, role="admin" if row.role == "admin" else "user", active=row.active, created=row.created)
