@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 import app as package
 from app import environment
-from app.api import auth, compression, dictionaries, health, keys, problems, ryot, snapshots, vault
+from app.api import auth, compression, dictionaries, health, keys, prices, problems, ryot, snapshots, vault
 from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
 from app.integrations.dictionaries import Dictionaries
@@ -85,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     auth.include(app, vault.router, "user")
     auth.include(app, snapshots.router, "admin")
     auth.include(app, keys.router, "admin")
+    auth.include(app, prices.router, "admin")
     app.state.ryot = create_models(settings)
     if settings.metrics_path:
         bare = settings.metrics_path.rstrip("/")

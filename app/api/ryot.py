@@ -6,6 +6,7 @@ Every call is counted once, before the message with which the client learns its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.api import ryot_openapi as openapi
+from app.api.billed import Bill
 from app.api.bodies import read_bounded
 from app.api.events import Client, EventStream
 from app.api.problems import ProblemError
@@ -82,6 +84,7 @@ def _backend(request: Request) -> Backend:
 async def _serve(request: Request, kind: Any) -> Response:  # noqa: ANN401 - the kind of a Call
     """Answer one call; whatever comes of it is counted."""
     tally = Tally()
+    bill = Bill(request, tally)
     backend = _backend(request)
     try:
         raw = await _read(request)
@@ -90,7 +93,7 @@ async def _serve(request: Request, kind: Any) -> Response:  # noqa: ANN401 - the
         call = Call(kind, given["model"], given)
         client = Client(request.receive)
         try:
-            work = _begin(client, backend, call, tally) if given.get("stream") else _complete(backend, call, tally)
+            work = _begin(client, backend, call, tally, bill) if given.get("stream") else _complete(backend, call, tally, bill)
             response = await client.unless_gone(_in_time(work, backend))
         except BaseException:
             await client.forget()
@@ -100,8 +103,13 @@ async def _serve(request: Request, kind: Any) -> Response:  # noqa: ANN401 - the
     except RyotError as error:
         tally.end(_outcome(error))
         return _refusal(error)
-    except (asyncio.CancelledError, ClientDisconnect):
+    except asyncio.CancelledError:
         tally.end("cancelled")
+        raise
+    except ClientDisconnect:
+        tally.end("cancelled")
+        with contextlib.suppress(RyotError):  # nobody is there to be told
+            await bill.settle()
         raise
     except BaseException:
         tally.end("error")
@@ -135,16 +143,17 @@ async def _find(backend: Backend, call: Call, tally: Tally) -> None:
     tally.model(call.model, len(call.prompts))
 
 
-async def _complete(backend: Backend, call: Call, tally: Tally) -> Response:
+async def _complete(backend: Backend, call: Call, tally: Tally, bill: Bill) -> Response:
     await _find(backend, call, tally)
     answer = await backend.complete(call, tally.tokens)
     tally.usage(answer.get("usage"))
     response = _json(answer)
+    await bill.settle()
     tally.end("success")
     return response
 
 
-async def _begin(client: Client, backend: Backend, call: Call, tally: Tally) -> Response:
+async def _begin(client: Client, backend: Backend, call: Call, tally: Tally, bill: Bill) -> Response:
     """Answer with a stream once its first chunk is there: until then, an error has a status of its own."""
     await _find(backend, call, tally)
     chunks = backend.stream(call)
@@ -158,12 +167,14 @@ async def _begin(client: Client, backend: Backend, call: Call, tally: Tally) -> 
     async def close() -> None:
         await chunks.aclose()
         tally.end("cancelled")  # where the stream has not ended by itself
+        with contextlib.suppress(RyotError):  # nobody is there to be told
+            await bill.settle()
 
-    return EventStream(client, _events(backend, first, chunks, tally, wants_usage=wants_usage), close)
+    return EventStream(client, _events(backend, first, chunks, tally, bill, wants_usage=wants_usage), close)
 
 
 async def _events(
-    backend: Backend, first: Json | None, chunks: AsyncGenerator[Json, None], tally: Tally, *, wants_usage: bool
+    backend: Backend, first: Json | None, chunks: AsyncGenerator[Json, None], tally: Tally, bill: Bill, *, wants_usage: bool
 ) -> AsyncGenerator[tuple[bytes, bool], None]:
     """Give each chunk, its tokens counted before, and at last the end of the stream or what went wrong."""
     try:
@@ -178,6 +189,7 @@ async def _events(
             if chunk["choices"] or wants_usage:
                 yield _render(chunk), False
             chunk = await _in_time(anext(chunks, None), backend)
+        await bill.settle()
     except RyotError as error:
         tally.end(_outcome(error))
         yield _render(_document(error)), True

@@ -19,14 +19,16 @@ class Tally:
 
     def __init__(self) -> None:
         self._began = perf_counter()
-        self._label = OTHER
+        self.label = OTHER
         self._first = self._last = 0.0
-        self._timed = self._generated = self._prompted = 0
+        self._timed = 0
+        #: Tokens so far, in the prompt and in what was generated.
+        self.generated = self.prompted = 0
         self._ended = False
 
     def model(self, label: str, prompts: int) -> None:
         """Name the model, once the backend is known to list it, and count the batch."""
-        self._label = label
+        self.label = label
         metrics.ryot_batch_size.labels(label).observe(prompts)
 
     def tokens(self, number: int) -> None:
@@ -34,23 +36,23 @@ class Tally:
         self._last = perf_counter()
         if not self._timed:
             self._first = self._last
-            metrics.ryot_time_to_first_token_seconds.labels(self._label).observe(self._first - self._began)
+            metrics.ryot_time_to_first_token_seconds.labels(self.label).observe(self._first - self._began)
         self._timed += number
-        self._generated += number
-        metrics.ryot_tokens_generated.labels(self._label).inc(number)
+        self.generated += number
+        metrics.ryot_tokens_generated.labels(self.label).inc(number)
 
     def usage(self, usage: Any) -> None:  # noqa: ANN401 - whatever a backend says
         """Count what the backend's usage tells beyond what is counted already."""
         if not isinstance(usage, dict):
             return
-        prompted = _number(usage.get("prompt_tokens")) - self._prompted
+        prompted = _number(usage.get("prompt_tokens")) - self.prompted
         if prompted > 0:
-            self._prompted += prompted
-            metrics.ryot_prompt_tokens.labels(self._label).inc(prompted)
-        generated = _number(usage.get("completion_tokens")) - self._generated
+            self.prompted += prompted
+            metrics.ryot_prompt_tokens.labels(self.label).inc(prompted)
+        generated = _number(usage.get("completion_tokens")) - self.generated
         if generated > 0:
-            self._generated += generated
-            metrics.ryot_tokens_generated.labels(self._label).inc(generated)
+            self.generated += generated
+            metrics.ryot_tokens_generated.labels(self.label).inc(generated)
 
     def end(self, status: str) -> None:
         """Count the call; only the first end counts."""
@@ -58,10 +60,10 @@ class Tally:
             return
         self._ended = True
         if self._timed > 1:
-            each = (self._last - self._first) / (max(self._timed, self._generated) - 1)
-            metrics.ryot_time_per_output_token_seconds.labels(self._label).observe(each)
-        metrics.ryot_request_duration_seconds.labels(self._label).observe(perf_counter() - self._began)
-        metrics.ryot_requests.labels(self._label, status).inc()
+            each = (self._last - self._first) / (max(self._timed, self.generated) - 1)
+            metrics.ryot_time_per_output_token_seconds.labels(self.label).observe(each)
+        metrics.ryot_request_duration_seconds.labels(self.label).observe(perf_counter() - self._began)
+        metrics.ryot_requests.labels(self.label, status).inc()
 
 
 def _number(value: object) -> int:

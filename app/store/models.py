@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, LargeBinary, MetaData, String
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Integer, LargeBinary, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 NAMES = {
@@ -51,3 +51,32 @@ class ApiKey(Base):
     expires: Mapped[float | None]
     revoked: Mapped[float | None]
     user: Mapped[User] = relationship(back_populates="keys", lazy="joined", innerjoin=True)
+
+
+class Price(Base):
+    """What a token costs, in 10⁻¹² dollars: whole numbers are exact on both databases. `*` stands for every endpoint, or model."""
+
+    __tablename__ = "prices"
+    __table_args__ = (UniqueConstraint("endpoint", "model"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    endpoint: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(512))
+    prompt: Mapped[int] = mapped_column(BigInteger)
+    generated: Mapped[int] = mapped_column(BigInteger)
+
+
+class Usage(Base):
+    """One call of a model, as it was billed: `cost` in 10⁻¹² dollars, at the price of that moment."""
+
+    __tablename__ = "usage"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
+    key_id: Mapped[int | None] = mapped_column(ForeignKey("api_keys.id"))
+    endpoint: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(512))
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    generated_tokens: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[float] = mapped_column(index=True)

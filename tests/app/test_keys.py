@@ -88,6 +88,10 @@ PROTECTED = [
     ("DELETE", "/v1/keys/1", "admin"),
     ("GET", "/v1/users", "admin"),
     ("PATCH", "/v1/users/x", "admin"),
+    ("PUT", "/v1/prices", "admin"),
+    ("GET", "/v1/prices", "admin"),
+    ("DELETE", "/v1/prices/1", "admin"),
+    ("GET", "/v1/usage", "admin"),
 ]
 
 
@@ -105,7 +109,7 @@ def refused(answer: Answer, status: int, reason: str, *, in_openais_format: bool
 
 @pytest.mark.parametrize(("method", "path", "role"), PROTECTED)
 def test_no_key_and_wrong_keys_are_401_and_a_wrong_role_403(service: Service, method: str, path: str, role: str) -> None:
-    body = b"not what any route takes" if method in ("POST", "PATCH") else None
+    body = b"not what any route takes" if method in ("POST", "PATCH", "PUT") else None
     openais = role == "openai"
     refused(service.ask(method, path, None, body), 401, "missing_key", in_openais_format=openais)
     good = service.key("somebody")["key"]

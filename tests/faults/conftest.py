@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import data_directory
+
 from .bare import Writers
 from .harness import Harness, Variant
 
@@ -47,6 +49,7 @@ def repeat() -> int:
 @pytest.fixture
 def harness(tmp_path: Path, metrics_directory: Path, environment: dict[str, str], free_port: Callable[[], int]) -> Iterator[Harness]:
     """Make servers, and end them before their directory goes."""
+    data_directory(tmp_path / "data")
     made = Harness(environment, metrics_directory, tmp_path, free_port)
     yield made
     made.end()

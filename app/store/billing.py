@@ -1,0 +1,123 @@
+"""Prices and what calls of models cost: whole numbers of 10⁻¹² dollars, so that a cost is tokens times price to the last digit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import case, func, select
+from sqlalchemy.exc import IntegrityError
+
+from app.store.models import Price, Usage, User
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+EVERY = "*"
+_SPLIT = 10**6
+"""SQLite cannot add beyond 2⁶³ (9 million dollars): millions and the rest are added apart."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call used, and who called."""
+
+    endpoint: str
+    model: str
+    prompt_tokens: int
+    generated_tokens: int
+    user: int | None = None
+    key: int | None = None
+
+
+@dataclass(frozen=True)
+class Total:
+    """What one user has used of one model at one endpoint; costs in dollars."""
+
+    user: str | None
+    endpoint: str
+    model: str
+    calls: int
+    prompt_tokens: int
+    generated_tokens: int
+    cost: Decimal
+
+
+async def bill(session: AsyncSession, call: Call) -> Decimal:
+    """Add one call at the price of this moment, 0 where none is set; give its cost in dollars."""
+    price = await session.scalar(_of(call.endpoint, call.model))
+    cost = 0 if price is None else call.prompt_tokens * price.prompt + call.generated_tokens * price.generated
+    session.add(
+        Usage(
+            user_id=call.user,
+            key_id=call.key,
+            endpoint=call.endpoint,
+            model=call.model,
+            prompt_tokens=call.prompt_tokens,
+            generated_tokens=call.generated_tokens,
+            cost=cost,
+            created=time.time(),
+        )
+    )
+    return dollars(cost)
+
+
+async def set_price(session: AsyncSession, endpoint: str, model: str, prompt: int, generated: int) -> Price:
+    """Set what a token costs from now on; what was billed stays as it was."""
+    wanted = select(Price).where(Price.endpoint == endpoint, Price.model == model)
+    found: Price | None = await session.scalar(wanted)
+    if found is None:
+        try:
+            async with session.begin_nested():
+                found = Price(endpoint=endpoint, model=model, prompt=prompt, generated=generated)
+                session.add(found)
+        except IntegrityError:  # somebody else has just set one
+            found = (await session.scalars(wanted)).one()
+    found.prompt, found.generated = prompt, generated
+    return found
+
+
+async def prices(session: AsyncSession) -> list[Price]:
+    """Give all prices."""
+    return list(await session.scalars(select(Price).order_by(Price.endpoint, Price.model)))
+
+
+async def remove_price(session: AsyncSession, number: int) -> bool:
+    """Remove a price; whether there was one."""
+    found = await session.get(Price, number)
+    if found is not None:
+        await session.delete(found)
+        await session.flush()
+    return found is not None
+
+
+async def totals(session: AsyncSession, since: float, until: float) -> list[Total]:
+    """Give what was billed in [since, until), by user, endpoint and model."""
+    groups = (User.name, Usage.endpoint, Usage.model)
+    sums = (
+        func.count(),
+        func.sum(Usage.prompt_tokens),
+        func.sum(Usage.generated_tokens),
+        func.sum(Usage.cost // _SPLIT),
+        func.sum(Usage.cost % _SPLIT),
+    )
+    asked = select(*groups, *sums).select_from(Usage).outerjoin(User).where(Usage.created >= since, Usage.created < until)
+    rows = await session.execute(asked.group_by(*groups).order_by(*groups))
+    return [
+        Total(user, endpoint, model, calls, int(prompt), int(generated), dollars(int(millions) * _SPLIT + int(rest)))
+        for user, endpoint, model, calls, prompt, generated, millions, rest in rows
+    ]
+
+
+def dollars(cost: int) -> Decimal:
+    """Give a number of 10⁻¹² dollars as dollars."""
+    return Decimal(cost).scaleb(-12)
+
+
+def _of(endpoint: str, model: str) -> Select[Price]:
+    """Ask for the price of a call: the model's at this endpoint, the model's everywhere, the endpoint's, or that of everything."""
+    order = case((Price.model == model, 0), else_=2) + case((Price.endpoint == endpoint, 0), else_=1)
+    return select(Price).where(Price.endpoint.in_((endpoint, EVERY)), Price.model.in_((model, EVERY))).order_by(order).limit(1)
