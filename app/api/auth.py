@@ -102,7 +102,9 @@ Given = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 async def _check(request: Request, given: HTTPAuthorizationCredentials | None, role: Role) -> None:
     guard: Guard = request.app.state.guard
-    request.state.caller = await guard.caller(given.credentials if given else None, role)
+    caller = request.state.caller = await guard.caller(given.credentials if given else None, role)
+    if caller.user is not None:
+        request.app.state.business.seen(caller.user)
 
 
 async def _user(request: Request, given: Given) -> None:

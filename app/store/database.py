@@ -40,6 +40,11 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._writer = asyncio.Lock()
 
+    @property
+    def used(self) -> bool:
+        """Whether this process has had a session."""
+        return self._engine is not None and self._pid == os.getpid()
+
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """Give a session in a transaction that only reads."""

@@ -35,6 +35,7 @@ class User(Base):
     role: Mapped[str] = mapped_column(String(16))
     active: Mapped[bool]
     created: Mapped[float]
+    seen: Mapped[float | None] = mapped_column(index=True)
     keys: Mapped[list[ApiKey]] = relationship(back_populates="user")
 
 
@@ -80,3 +81,23 @@ class Usage(Base):
     generated_tokens: Mapped[int] = mapped_column(BigInteger)
     cost: Mapped[int] = mapped_column(BigInteger)
     created: Mapped[float] = mapped_column(index=True)
+
+
+class Activity(Base):
+    """The requests of one user in one window of time, until it is closed."""
+
+    __tablename__ = "activity"
+
+    window: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+
+
+class RequestsPerUser(Base):
+    """The totals of all closed windows: how many users had so many requests that they fall into this bucket, and these requests."""
+
+    __tablename__ = "requests_per_user"
+
+    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    users: Mapped[int] = mapped_column(BigInteger)
+    requests: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,151 @@
+"""What users, keys and costs look like from outside: read from the database by one elected process of the instance.
+
+Each worker counts its users' requests in memory and adds them to the database every few seconds; a worker that is killed loses so many of
+these, and no bill. What the elected process shows are totals of the database, so that every instance on it shows the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from app.store.errors import StoreError
+from monitoring import metrics
+from monitoring.multiprocess.election import Election
+from monitoring.multiprocess.store import store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from app.store.activity import Figures
+    from app.store.database import Database
+
+ROLE = "business"
+_EVERY_SECONDS = 2.0
+_HISTOGRAM = "neurectomy_requests_per_user"
+_log = logging.getLogger("neurectomy.business")
+
+
+class Business:
+    """The users whom this worker has seen, and the figures where it is elected."""
+
+    def __init__(self, database: Database) -> None:
+        """Nothing begins before `running`."""
+        self._database = database
+        self._seen: dict[int, int] = {}
+        self._election: Election | None = None
+        self._endpoints: set[str] = set()
+        self._shown: tuple[dict[int, int], int] | None = None
+        self._told = ""
+
+    def seen(self, user: int) -> None:
+        """Count a request of this user."""
+        self._seen[user] = self._seen.get(user, 0) + 1
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Add and show every few seconds until the block ends, and add what is left then."""
+        self._election = Election(ROLE)
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            with contextlib.suppress(StoreError):
+                await self._add()
+            await asyncio.to_thread(self._election.release)
+
+    async def _run(self) -> None:
+        assert self._election is not None  # noqa: S101 - made before
+        while True:
+            await asyncio.sleep(_EVERY_SECONDS)
+            try:
+                await self._add()
+                # A worker that has not used the database has nothing to show either, and need not import what that takes.
+                if self._database.used and await asyncio.to_thread(self._election.try_hold):
+                    await self._show()
+            except StoreError as error:
+                self._unknown(str(error))
+            except Exception as error:  # noqa: BLE001 - a damaged metrics file, say: the next round may do
+                self._unknown(repr(error))
+
+    async def _add(self) -> None:
+        seen, self._seen = self._seen, {}
+        if not seen:
+            return
+        try:
+            async with self._database.writing() as session:
+                from app.store import activity
+
+                await activity.add(session, seen)
+        except BaseException:
+            for user, requests in seen.items():
+                self._seen[user] = self._seen.get(user, 0) + requests
+            raise
+
+    async def _show(self) -> None:
+        bounds = metrics.requests_per_user._kwargs["buckets"]  # noqa: SLF001 - as it was declared
+        async with self._database.writing() as session:
+            from app.store import activity
+
+            await activity.close(session, bounds)
+            figures = await activity.figures(session)
+        metrics.active_users.set(figures.active_users)
+        metrics.api_keys_active.set(figures.active_keys)
+        self._endpoints |= figures.costs.keys()
+        for endpoint in self._endpoints:
+            cost, calls = figures.costs.get(endpoint, (0, 0))
+            metrics.cost_per_request.labels(endpoint).set(cost / calls / 1e12 if calls else 0.0)
+        if (figures.users, figures.requests) != self._shown:
+            await asyncio.to_thread(_catch_up, figures)
+            self._shown = (figures.users, figures.requests)
+        self._told = ""
+
+    def _unknown(self, why: str) -> None:
+        """Say nothing rather than what was true once."""
+        if self._told != why:
+            self._told = why
+            _log.warning("users and costs are not shown: %s", why)
+        if self._election is not None and self._election.held:
+            for gauge in (metrics.active_users, metrics.api_keys_active, *map(metrics.cost_per_request.labels, self._endpoints)):
+                gauge.set(math.nan)
+
+
+def _catch_up(figures: Figures) -> None:
+    """Add to this worker's histogram what all workers' together lack of the database's totals.
+
+    What a former elected process has added stays in its file, so these are read; where one was killed half way, the rest follows now.
+    """
+    if store.directory is None:
+        return
+    histogram = metrics.requests_per_user
+    shown = _shown_by_all(store.directory)
+    for bucket, cell in enumerate(histogram._buckets):  # noqa: SLF001 - what observe() writes
+        missing = figures.users.get(bucket, 0) - shown.get(str(bucket), 0.0)
+        if missing > 0:
+            cell.inc(missing)
+    missing = figures.requests - shown.get("sum", 0.0)
+    if missing > 0:
+        histogram._sum.inc(missing)  # noqa: SLF001 - as above
+
+
+def _shown_by_all(directory: Path) -> dict[str, float]:
+    """Add up the histogram's cells in all files, by the number of the bucket, and their sum."""
+    from prometheus_client.mmap_dict import MmapedDict
+
+    bounds = (*metrics.requests_per_user._kwargs["buckets"], math.inf)  # noqa: SLF001 - as it was declared
+    numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
+    found: dict[str, float] = {}
+    for path in directory.glob("histogram_*.db"):
+        for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+            family, name, labels, _ = json.loads(key)
+            if family == _HISTOGRAM:
+                place = "sum" if name == f"{_HISTOGRAM}_sum" else numbers.get(float(labels.get("le", "nan")), "other")
+                found[place] = found.get(place, 0.0) + value
+    return found
