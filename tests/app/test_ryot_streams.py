@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -15,6 +16,7 @@ from app.integrations.ryot.builtin import MODEL
 from tests import asgi
 from tests.app.test_compression import samples
 from tests.app.test_ryot import JSON, call, client, counts, gained
+from tests.conftest import data_directory
 from tests.faults.processes import wait_until
 
 if TYPE_CHECKING:
@@ -161,8 +163,12 @@ class Noting(asgi.Exchange):
     async def send(self, message: Any) -> None:
         from monitoring import metrics
 
-        self.noted = [*getattr(self, "noted", []), (_total(metrics.ryot_tokens_generated), _total(metrics.ryot_requests))]
+        self.noted = [*getattr(self, "noted", []), tuple(map(_total, counted(metrics)))]
         await super().send(message)
+
+
+def counted(metrics: Any) -> tuple[Any, ...]:
+    return metrics.ryot_tokens_generated, metrics.ryot_requests, metrics.tokens_generated
 
 
 def _total(family: Any) -> float:
@@ -171,15 +177,19 @@ def _total(family: Any) -> float:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_everything_is_counted_before_it_is_sent(stream: bool) -> None:
+def test_everything_is_counted_and_billed_before_it_is_sent(stream: bool, tmp_path: Path) -> None:
     from fastapi import FastAPI
 
-    from app.api import ryot
+    from app.api import auth, ryot
     from app.integrations.ryot.builtin import Builtin
+    from app.store.database import Database
+    from app.store.place import Place
     from monitoring import metrics
 
     app = FastAPI()
-    app.include_router(ryot.router)
+    database = app.state.database = Database(Place.of_file(Path(data_directory(tmp_path / "data")) / "neurectomy.db"))
+    app.state.guard = auth.Guard(database, required=False, admin_key=None)
+    auth.include(app, ryot.router, "user", openai=True)
     app.state.ryot = Builtin(60)
     body = json.dumps({"model": MODEL, "prompt": "The", "max_tokens": 9, "seed": 1, "stream": stream}).encode()
     exchange = Noting(asgi.scope("POST", "/v1/completions"), [{"type": "http.request", "body": body, "more_body": False}])
@@ -189,16 +199,20 @@ def test_everything_is_counted_before_it_is_sent(stream: bool) -> None:
             return exchange.requests.pop(0)
         return await asyncio.Event().wait()
 
-    tokens, calls = _total(metrics.ryot_tokens_generated), _total(metrics.ryot_requests)
-    asyncio.run(app(exchange.scope, receive, exchange.send))
-    notes = [(generated - tokens, ended - calls) for generated, ended in exchange.noted]
+    async def call() -> None:
+        await app(exchange.scope, receive, exchange.send)
+        await database.close()
+
+    before = tuple(map(_total, counted(metrics)))
+    asyncio.run(call())
+    notes = [tuple(now - then for now, then in zip(note, before, strict=True)) for note in exchange.noted]
     if stream:
         # The start comes with the first chunk there; then a token a chunk, why it ended, and the end.
-        assert notes == [(0, 0), *((number, 0) for number in range(1, 10)), (9, 0), (9, 1)]
+        assert notes == [(0, 0, 0), *((number, 0, 0) for number in range(1, 10)), (9, 0, 0), (9, 1, 9)]
         assert exchange.sent[-1]["body"] == b"data: [DONE]\n\n"
         assert exchange.sent[-1]["more_body"] is False
     else:
-        assert notes == [(9, 1), (9, 1)]
+        assert notes == [(9, 1, 9), (9, 1, 9)]
 
 
 def test_a_client_that_is_gone_before_the_start_is_counted() -> None:
