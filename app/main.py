@@ -23,10 +23,11 @@ from starlette.routing import Route
 
 import app as package
 from app import environment
-from app.api import auth, compression, dictionaries, health, keys, prices, problems, ryot, snapshots, vault
+from app.api import agents, auth, compression, dictionaries, health, keys, prices, problems, ryot, snapshots, vault
 from app.business import Business
 from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
+from app.integrations.agents import Collective
 from app.integrations.dictionaries import Dictionaries
 from app.integrations.ryot import Backend, RyotError, builtin, remote
 from app.integrations.vault.upkeep import kept_up
@@ -44,7 +45,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if failed := await app.state.database.start(needed=settings.require_api_key):
         logging.getLogger("neurectomy.store").error("%s; /health/ready is 503 until it is ready", failed)
     await app.state.ryot.start()
-    async with kept_up(app.state.vault.objects, app.state.vault.snapshots), app.state.business.running():
+    async with (
+        kept_up(app.state.vault.objects, app.state.vault.snapshots),
+        app.state.business.running(),
+        app.state.collective.running(),
+    ):
         app.state.started = True
         yield
         app.state.started = False
@@ -70,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RyotError, ryot.refuse)
     app.state.database = Database(settings.database)
     app.state.business = Business(app.state.database)
+    app.state.collective = Collective(app.state.database)
     app.state.guard = auth.Guard(app.state.database, required=settings.require_api_key, admin_key=settings.admin_key)
     if settings.preload and settings.require_api_key:
         database.load()  # once, for all workers; nothing is opened
@@ -88,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     auth.include(app, snapshots.router, "admin")
     auth.include(app, keys.router, "admin")
     auth.include(app, prices.router, "admin")
+    auth.include(app, agents.router, "admin")
     app.state.ryot = create_models(settings)
     if settings.metrics_path:
         bare = settings.metrics_path.rstrip("/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Integer, LargeBinary, MetaData, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 NAMES = {
@@ -101,3 +101,28 @@ class RequestsPerUser(Base):
     bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     users: Mapped[int] = mapped_column(BigInteger)
     requests: Mapped[int] = mapped_column(BigInteger)
+
+
+class Agent(Base):
+    """A program that takes tasks; it is well while its heartbeats come."""
+
+    __tablename__ = "agents"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    registered: Mapped[float]
+    heartbeat: Mapped[float]
+
+
+class Task(Base):
+    """A piece of work: waiting (`taken` is None), with an agent, or done (`ended` and `status` are set)."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    input: Mapped[str] = mapped_column(Text)
+    created: Mapped[float]
+    agent: Mapped[str | None] = mapped_column(String(40), index=True)
+    taken: Mapped[float | None]
+    ended: Mapped[float | None] = mapped_column(index=True)
+    status: Mapped[str | None] = mapped_column(String(16))
+    result: Mapped[str | None] = mapped_column(Text)

@@ -12,7 +12,7 @@ from app.store.errors import DatabaseAwayError
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `migrations/versions`, whose names are numbers of four digits: a greater one is newer."""
 
 QUERY = "SELECT version_num FROM alembic_version"

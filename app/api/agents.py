@@ -1,0 +1,231 @@
+"""The collective of agents over HTTP: they register, send heartbeats, take tasks and report them, to any worker."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api import json_bodies
+from app.api.problems import ProblemError, responses
+from app.integrations.agents import count_task
+
+if TYPE_CHECKING:
+    from app.store import models
+    from app.store.database import Database
+
+router = APIRouter(prefix="/v1", tags=["agents"])
+
+_ID = r"^[a-z0-9-]{1,40}$"
+_LARGEST = 2**53 - 1
+_UNKNOWN = "No such agent is registered"
+_AWAY = {"_503": "The database is away", "_507": "It is full"}
+
+AgentId = Annotated[str, Path(pattern=_ID)]
+Number = Annotated[int, Path(ge=1, le=_LARGEST)]
+
+
+class NewAgent(BaseModel):
+    """Who registers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(pattern=_ID)
+
+
+class Agent(BaseModel):
+    """One agent, and how it is."""
+
+    id: str
+    registered: float = Field(description="Seconds since 1970")
+    heartbeat: float = Field(description="The last one, in seconds since 1970")
+    healthy: bool = Field(description="Whether the last heartbeat is less than 30 seconds old")
+    utilization: float = Field(description="Share of the last five minutes in which it had a task, 0 to 1")
+
+
+class Agents(BaseModel):
+    """All agents."""
+
+    agents: list[Agent]
+
+
+class NewTask(BaseModel):
+    """What is to be done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: Any = Field(description="Whatever agents understand")
+
+
+class Report(BaseModel):
+    """How a task ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["success", "error", "timeout", "cancelled"]
+    result: Any = None
+
+
+class Task(BaseModel):
+    """One task."""
+
+    id: int
+    input: Any
+    agent: str | None = Field(description="Who has it, or did it")
+    status: str = Field(description="waiting, taken, success, error, timeout or cancelled")
+    result: Any = None
+
+
+@router.post(
+    "/agents",
+    status_code=201,
+    openapi_extra=json_bodies.described(NewAgent),
+    responses=responses(**json_bodies.REFUSALS, _409="There are as many agents as there may be", **_AWAY),
+)
+async def register(request: Request) -> NewAgent:
+    """Register an agent, which counts as a heartbeat; one that is registered stays so."""
+    wanted = await json_bodies.read(request, NewAgent)
+    async with _database(request).writing() as session:
+        from app.store import agents
+
+        try:
+            await agents.register(session, wanted.id)
+        except agents.TooManyError as error:
+            raise ProblemError(409, "too_many_agents", str(error)) from error
+    return wanted
+
+
+@router.get("/agents", responses=responses(_503="The database is away"))
+async def listing(request: Request) -> Agents:
+    """List the agents."""
+    async with _database(request).reading() as session:
+        from app.store import agents
+
+        return Agents(agents=[Agent(**vars(state)) for state in await agents.states(session)])
+
+
+@router.delete(
+    "/agents/{agent}", status_code=204, response_class=Response, responses=responses(_404=_UNKNOWN, _422="It is no agent's id", **_AWAY)
+)
+async def remove(request: Request, agent: AgentId) -> Response:
+    """Remove an agent; its tasks wait for others."""
+    async with _database(request).writing() as session:
+        from app.store import agents
+
+        try:
+            await agents.remove(session, agent)
+        except agents.UnknownAgentError as error:
+            raise ProblemError(404, "unknown_agent", str(error)) from error
+    return Response(status_code=204)
+
+
+@router.post(
+    "/agents/{agent}/heartbeat",
+    status_code=204,
+    response_class=Response,
+    responses=responses(_404=_UNKNOWN, _422="It is no agent's id", **_AWAY),
+)
+async def heartbeat(request: Request, agent: AgentId) -> Response:
+    """Say that an agent is well; at least every 30 seconds."""
+    async with _database(request).writing() as session:
+        from app.store import agents
+
+        try:
+            await agents.beat(session, agent)
+        except agents.UnknownAgentError as error:
+            raise ProblemError(404, "unknown_agent", str(error)) from error
+    return Response(status_code=204)
+
+
+@router.post(
+    "/agents/{agent}/tasks",
+    responses={204: {"description": "No task waits"}, **responses(_404=_UNKNOWN, _422="It is no agent's id", **_AWAY)},
+    response_model=Task,
+)
+async def take(request: Request, agent: AgentId) -> Response | Task:
+    """Take the oldest task that waits, or that is with an agent that is not well; counts as a heartbeat."""
+    async with _database(request).writing() as session:
+        from app.store import agents
+
+        try:
+            task = await agents.take(session, agent)
+        except agents.UnknownAgentError as error:
+            raise ProblemError(404, "unknown_agent", str(error)) from error
+    return Response(status_code=204) if task is None else _shown(task)
+
+
+@router.post(
+    "/agents/{agent}/tasks/{task}/report",
+    status_code=204,
+    response_class=Response,
+    openapi_extra=json_bodies.described(Report),
+    responses=responses(
+        **json_bodies.REFUSALS, _404=_UNKNOWN, _409="The task is not with this agent: another has it, or it was reported", **_AWAY
+    ),
+)
+async def report(request: Request, agent: AgentId, task: Number) -> Response:
+    """Report how a task ended, once."""
+    given = await json_bodies.read(request, Report)
+    result = None if given.result is None else _text("result", given.result)
+    async with _database(request).writing() as session:
+        from app.store import agents
+
+        try:
+            seconds = await agents.report(session, agent, task, given.status, result)
+        except agents.UnknownAgentError as error:
+            raise ProblemError(404, "unknown_agent", str(error)) from error
+        except agents.NotTheirsError as error:
+            raise ProblemError(409, "not_theirs", str(error)) from error
+    count_task(agent, given.status, seconds)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/tasks",
+    status_code=201,
+    openapi_extra=json_bodies.described(NewTask),
+    responses=responses(**json_bodies.REFUSALS, _409="There are as many tasks as there may be", **_AWAY),
+)
+async def submit(request: Request) -> Task:
+    """Add a task."""
+    given = await json_bodies.read(request, NewTask)
+    content = _text("input", given.input)
+    async with _database(request).writing() as session:
+        from app.store import agents
+
+        try:
+            return _shown(await agents.submit(session, content))
+        except agents.TooManyError as error:
+            raise ProblemError(409, "too_many_tasks", str(error)) from error
+
+
+@router.get("/tasks/{task}", responses=responses(_404="There is no such task", _422="It is no number", _503="The database is away"))
+async def read(request: Request, task: Number) -> Task:
+    """Give a task, up to a day after it was done."""
+    async with _database(request).reading() as session:
+        from app.store import agents
+
+        found = await agents.task(session, task)
+    if found is None:
+        raise ProblemError(404, "unknown_task", f"there is no task {task}")
+    return _shown(found)
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _text(field: str, value: object) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise ProblemError(422, "invalid", f"{field}: {error}") from error
+
+
+def _shown(task: models.Task) -> Task:
+    status = task.status or ("waiting" if task.taken is None else "taken")
+    result = None if task.result is None else json.loads(task.result)
+    return Task(id=task.id, input=json.loads(task.input), agent=task.agent, status=status, result=result)

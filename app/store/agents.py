@@ -1,0 +1,160 @@
+"""Agents and tasks: each task is done by one agent at a time, and reported once.
+
+A task of an agent whose heartbeats stopped, or that was removed, may be taken by another; the first one's report is refused then.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from app.store.models import Agent, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+SILENT_SECONDS = 30.0
+"""Without a heartbeat for so long an agent is not well."""
+
+WINDOW_SECONDS = 300.0
+"""What utilization is a share of."""
+
+KEPT_SECONDS = 86_400.0
+"""How long a task that is done can be asked for."""
+
+MOST_AGENTS = 100
+MOST_WAITING = 10_000
+
+
+class TooManyError(Exception):
+    """There are as many as there may be."""
+
+
+class UnknownAgentError(Exception):
+    """No agent of this id is registered."""
+
+
+class NotTheirsError(Exception):
+    """The task is not with this agent: there is none, another has it, or it was reported."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How one agent is; `utilization` is the share of the window in which it had a task, 0 to 1."""
+
+    id: str
+    registered: float
+    heartbeat: float
+    healthy: bool
+    utilization: float
+
+
+async def register(session: AsyncSession, agent: str) -> bool:
+    """Register an agent; whether it is new. TooManyError where there are 100."""
+    now = time.time()
+    found = await session.get(Agent, agent)
+    if found is not None:
+        found.heartbeat = now
+        return False
+    if (await session.scalar(select(func.count()).select_from(Agent)) or 0) >= MOST_AGENTS:
+        raise TooManyError(f"there are {MOST_AGENTS} agents already")
+    try:
+        async with session.begin_nested():
+            session.add(Agent(id=agent, registered=now, heartbeat=now))
+    except IntegrityError:  # somebody else has just registered it
+        return False
+    return True
+
+
+async def beat(session: AsyncSession, agent: str) -> None:
+    """Note a heartbeat."""
+    found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=time.time()).returning(Agent.id))
+    if found.first() is None:
+        raise UnknownAgentError(f"no agent {agent!r} is registered")
+
+
+async def remove(session: AsyncSession, agent: str) -> None:
+    """Remove an agent; its tasks wait for others."""
+    found = await session.execute(delete(Agent).where(Agent.id == agent).returning(Agent.id))
+    if found.first() is None:
+        raise UnknownAgentError(f"no agent {agent!r} is registered")
+    await session.execute(update(Task).where(Task.agent == agent, Task.ended.is_(None)).values(agent=None, taken=None))
+
+
+async def submit(session: AsyncSession, content: str) -> Task:
+    """Add a task; TooManyError where 10,000 are not done yet."""
+    if (await session.scalar(select(func.count()).select_from(Task).where(Task.ended.is_(None))) or 0) >= MOST_WAITING:
+        raise TooManyError(f"there are {MOST_WAITING} tasks that are not done already")
+    task = Task(input=content, created=time.time())
+    session.add(task)
+    await session.flush()
+    return task
+
+
+async def take(session: AsyncSession, agent: str) -> Task | None:
+    """Give an agent the oldest task that waits, None where none does; also a heartbeat."""
+    await beat(session, agent)
+    now = time.time()
+    well = select(Agent.id).where(Agent.heartbeat > now - SILENT_SECONDS)
+    free = or_(Task.agent.is_(None), Task.agent.not_in(well))
+    wanted = select(Task).where(Task.ended.is_(None), free).order_by(Task.id).limit(1).with_for_update(skip_locked=True)
+    task: Task | None = await session.scalar(wanted)
+    if task is not None:
+        task.agent, task.taken = agent, now
+    return task
+
+
+async def report(session: AsyncSession, agent: str, task: int, status: str, result: str | None) -> float:
+    """Note how a task ended; give the seconds since it was taken. NotTheirsError where this agent does not have it."""
+    await beat(session, agent)
+    found = await session.get(Task, task, with_for_update=True)
+    if found is None or found.agent != agent or found.ended is not None or found.taken is None:
+        raise NotTheirsError(f"task {task} is not with agent {agent!r}")
+    found.ended, found.status, found.result = time.time(), status, result
+    return max(0.0, found.ended - found.taken)
+
+
+async def task(session: AsyncSession, number: int) -> Task | None:
+    """Give a task."""
+    return await session.get(Task, number)
+
+
+async def states(session: AsyncSession) -> list[State]:
+    """Say how all agents are."""
+    now = time.time()
+    begin = now - WINDOW_SECONDS
+    busy: dict[str, list[tuple[float, float]]] = {}
+    spans = select(Task.agent, Task.taken, Task.ended).where(Task.taken.is_not(None), or_(Task.ended.is_(None), Task.ended > begin))
+    for holder, taken, ended in await session.execute(spans):
+        if holder is not None and taken is not None:
+            busy.setdefault(holder, []).append((max(taken, begin), now if ended is None else ended))
+    return [
+        State(
+            id=agent.id,
+            registered=agent.registered,
+            heartbeat=agent.heartbeat,
+            healthy=agent.heartbeat > now - SILENT_SECONDS,
+            utilization=min(1.0, _covered(busy.get(agent.id, ())) / WINDOW_SECONDS),
+        )
+        for agent in await session.scalars(select(Agent).order_by(Agent.id))
+    ]
+
+
+async def forget(session: AsyncSession) -> None:
+    """Remove tasks that were done a day ago."""
+    await session.execute(delete(Task).where(Task.ended < time.time() - KEPT_SECONDS))
+
+
+def _covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Add up time, counting once what several spans cover."""
+    total, reached = 0.0, -float("inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
