@@ -1,1 +1,3 @@
 """One router per integration."""
+
+from app.api import paths  # noqa: F401 - before the first route

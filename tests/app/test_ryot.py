@@ -204,3 +204,11 @@ def test_a_long_body_is_answered_as_a_short_one(client: openai.OpenAI) -> None:
     assert done.usage.prompt_tokens > 100_000
     with pytest.raises(openai.BadRequestError):
         client.completions.create(model=MODEL, prompt=["x"] * 100_000)
+
+
+def test_a_model_of_any_name_is_unknown_in_openais_format(served: Served) -> None:
+    for name in ("a", "a/b", "%0A", "a%0Ab", "a%0A", "%0D%0A/x", "%F0%9F%98%80"):
+        answer = served.ask("GET", f"/v1/models/{name}")
+        assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "model_not_found"), name
+    assert json.loads(served.ask("GET", f"/v1/models/{MODEL}").body)["id"] == MODEL
+    assert "/v1/models/{model}" in json.loads(served.ask("GET", "/openapi.json").body)["paths"]
