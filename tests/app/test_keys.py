@@ -126,7 +126,6 @@ def test_no_key_and_wrong_keys_are_401_and_a_wrong_role_403(service: Service, me
 
 def test_every_route_is_open_or_protected(service: Service) -> None:
     document = json.loads(service.ask("GET", "/openapi.json", None).body)
-    known = {(method, re.sub("{.*}", "x", path)) for method, path, _ in PROTECTED}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             if path.startswith("/health/"):
@@ -134,8 +133,7 @@ def test_every_route_is_open_or_protected(service: Service) -> None:
             else:
                 assert operation["security"] == [{"HTTPBearer": []}], path
                 assert {"401", "503"} <= set(operation["responses"]), path
-                shown = path.replace("{number}", "1") if "keys" in path else re.sub("{.*}", "x", path)
-                assert (method.upper(), shown) in known or service.ask(method.upper(), shown, None).status == 401
+                assert service.ask(method.upper(), re.sub("{[^}]*}", "1", path), None).status == 401, path
     for path in OPEN:
         assert service.ask("GET", path, None).status == 200, path
 
