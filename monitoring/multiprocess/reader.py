@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import mapped, regular
+from .parsing import Parsed, parse
 from .records import Lineage, removed
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Source:
         used, lineage = self._header()
         if self._stand.used < used <= self._mapping.size and used % 8 == 0:
             content = bytes(self._mapping.memory[self._stand.used : used])
-            self._extend(_scan(content, self._stand.used, used, keys), self._stand._replace(used=used, lineage=lineage))
+            self._extend(parse(content, self._stand.used, used, keys), self._stand._replace(used=used, lineage=lineage))
         else:
             self.refresh(keys)
 
@@ -117,10 +118,10 @@ class Source:
         if isinstance(content, str):
             self.lost(content)
         else:
-            self._extend(_scan(content, self._stand.used, stand.used, keys), stand)
+            self._extend(parse(content, self._stand.used, stand.used, keys), stand)
         return True
 
-    def _extend(self, records: _Records, stand: Stand) -> None:
+    def _extend(self, records: Parsed, stand: Stand) -> None:
         if records.damage:
             self.lost(records.damage)
             self._survivors = frozenset([*self.keys, *records.keys])
@@ -142,7 +143,7 @@ class Source:
         if used < _HEADER.size or used % 8:
             self.lost("corrupt")
             return
-        records = _scan(content[_HEADER.size :], _HEADER.size, used, keys)
+        records = parse(content[_HEADER.size :], _HEADER.size, used, keys)
         if records.damage:
             self.lost(records.damage)
             self._survivors = frozenset(records.keys)
@@ -199,7 +200,7 @@ class Source:
         self._survivors = frozenset(numbers[number] for number in self._survivors if number in numbers)
         self.placed = None
 
-    def _begin(self, records: _Records, stand: Stand) -> None:
+    def _begin(self, records: Parsed, stand: Stand) -> None:
         """Take the file for another one than before: the first, one that replaced it, or the same one repaired."""
         former = self._amounts() if self._known and self._cumulative else {}
         damaged = bool(self.trouble)
@@ -221,7 +222,7 @@ class Source:
         self.values = self.moments = self._vectors.numbers([])
         self.placed = None
 
-    def _append(self, records: _Records) -> None:
+    def _append(self, records: Parsed) -> None:
         """Keep where the records stand, and read them."""
         if not records.keys:
             return
@@ -283,43 +284,3 @@ def source(path: str, vectors: PlainVectors) -> Source | None:
     if parts[0] in _CUMULATIVE and len(parts) >= 2:  # noqa: PLR2004 - type, identifier
         return Source(path, parts[0], "", "_".join(parts[1:]), vectors)
     return None
-
-
-class _Records(NamedTuple):
-    """What a scan found: of each record its key's number and the byte of the file at which it ends; and what ended the scan too early."""
-
-    keys: list[int]
-    ends: list[int]
-    damage: str
-
-
-def _scan(data: bytes, start: int, used: int, keys: Keys) -> _Records:
-    """The records of a file from byte `start` on, where `data` begins, up to the first damage."""
-    records = _Records([], [], "")
-    found, heads, add, end_at = keys.ids.get, keys.heads, records.keys.append, records.ends.append
-    size, end, position, next_number, count = len(data), used - start, 0, 0, len(keys)
-    whole, starts_with = min(size, end), data.startswith
-    lengths = memoryview(data)[: size - size % 4].cast("i")
-    while position < whole - 3:
-        if next_number < count and starts_with(heads[next_number], position):
-            number, following = next_number, position + (len(heads[next_number]) + 24 & -8)
-            if following > whole:
-                return records._replace(damage="corrupt" if following > end else "truncated")
-        else:
-            length = lengths[position >> 2]
-            following = position + (length + 28 & -8)
-            if length <= 0 or following > whole:
-                return records._replace(damage="corrupt" if length <= 0 or following > end else "truncated")
-            head = data[position : position + 4 + length]
-            known = found(head)
-            if known is None:
-                try:
-                    known = keys.add(head)
-                except ValueError:
-                    return records._replace(damage="corrupt")
-                count += 1
-            number = known
-        add(number)
-        end_at(start + following)
-        position, next_number = following, number + 1
-    return records if position >= end else records._replace(damage="truncated")
