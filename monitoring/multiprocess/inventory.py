@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
-from . import layout, locks, render, store
+from . import locks, placed, render, store
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -48,7 +48,7 @@ class Inventory:
             self._gauge("multiproc_files", "Value files in the metrics directory.", ({}, float(usage.files)))
             self._gauge("multiproc_free_bytes", "Space left on the file system of the metrics directory.", *_free(path))
         if ours or mixed:
-            parts = [({"reason": reason}, float(mixed[reason])) for reason in layout.REASONS]
+            parts = [({"reason": reason}, float(mixed[reason])) for reason in placed.REASONS]
             self._gauge("multiproc_mixed_samples", "Samples of an older type or mode, left out.", *parts)
         if ours and held is not None:
             self._gauge("multiproc_workers", "Processes that hold a slot.", ({}, float(len(held))))

@@ -7,7 +7,6 @@ declaration decides which samples count, and old histogram bounds go to the smal
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from . import render
+from .placed import REASONS, Placed
 from .vectors import is_no_value
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     Labels = tuple[tuple[str, str], ...]
     Kind = tuple[str, str]
 
-#: Why a sample is left out; its cell is the reason's place here, counted from -1 downwards.
-REASONS = ("bucket", "mode", "name", "type")
 _BUCKET, _MODE, _NAME, _TYPE = (-1 - place for place in range(len(REASONS)))
 
 
@@ -62,19 +60,6 @@ class FamilyLines:
             lines = "".join(self.lines).encode()
             text = self.texts[openmetrics] = self.heads[openmetrics] + lines if lines or self.declared else b""
         return text
-
-
-class Placed:
-    """Where the samples of one source go: its cells, which samples have one (None: all), and how many have none, by reason."""
-
-    def __init__(self, layout: Layout, vectors: PlainVectors) -> None:
-        self.layout = layout
-        self.count = 0
-        self.cells: Any = vectors.indexes([])
-        self.use: Any = None
-        self.repeats = False
-        self.highest = -1
-        self.mixed: Counter[str] = Counter()
 
 
 class Layout:
@@ -119,37 +104,25 @@ class Layout:
         fresh: dict[Kind, dict[int, None]] = {}
         for source in grown:
             if source.type == "histogram":
-                more = source.keys[self._placed(source).count :]
-                cells = self._cells_of(source)
-                fresh.setdefault((source.type, source.mode), {}).update((number, None) for number in more if number not in cells)
+                placed = source.placed
+                fresh.setdefault((source.type, source.mode), {}).update(
+                    (number, None) for number in source.keys[placed.count :] if number not in placed.table
+                )
         self._learn(fresh)
         for source in grown:
-            self._place(source, self._placed(source))
+            placed = source.placed
+            table = placed.table
+            placed.add([table[key] for key in (source.keys[placed.count :] if placed.count else source.keys)])
 
     def _placed(self, source: Source) -> Placed:
         placed: Placed | None = source.placed
         if placed is None or placed.layout is not self:
-            placed = source.placed = Placed(self, self._vectors)
+            placed = source.placed = Placed(self, self._cells_of(source), self._vectors)
         return placed
-
-    def _place(self, source: Source, placed: Placed) -> None:
-        cells, vectors = self._cells_of(source), self._vectors
-        numbers = [cells[key] for key in (source.keys[placed.count :] if placed.count else source.keys)]
-        vector = vectors.indexes(numbers)
-        placed.cells = vectors.joined(placed.cells, vector) if placed.count else vector
-        placed.count = len(source.keys)
-        if min(numbers) < 0:
-            placed.mixed.update(REASONS[-1 - cell] for cell in numbers if cell < 0)
-        placed.use = vectors.where(placed.cells) if placed.mixed else None
-        # Cells are given in ascending order: what is above all former ones cannot be one of them.
-        fresh = min(numbers) > placed.highest and len(set(numbers)) == len(numbers)
-        placed.highest = max(placed.highest, *numbers)
-        if not fresh:
-            placed.repeats = vectors.repeats(placed.cells if placed.use is None else vectors.take(placed.cells, placed.use))
 
     def carried(self, source: Source) -> tuple[list[int], list[float]]:
         """Cells and amounts of what a source has lost and still counts."""
-        cells = self._cells_of(source)
+        cells = self._placed(source).table
         self._learn({(source.type, source.mode): dict.fromkeys(number for number in source.carried if number not in cells)})
         pairs = [(cells[key], amount) for key, amount in source.carried.items()]
         return [cell for cell, _ in pairs if cell >= 0], [amount for cell, amount in pairs if cell >= 0]

@@ -32,8 +32,8 @@ class Stand(NamedTuple):
     lineage: Lineage
 
 
-class Mapped(NamedTuple):
-    """How a good file is read through its mapping: as `vectors.read` does, while inode, first word and size say that it is the same."""
+class Lent(NamedTuple):
+    """A good file's vectors, for reading it through its mapping, and what tells that it is the same: inode, bytes in use, first word."""
 
     inode: int
     used: int
@@ -41,6 +41,8 @@ class Mapped(NamedTuple):
     mapping: mapped.Mapping
     places: Any
     keywords: Any
+    values: Any
+    moments: Any
 
 
 class Source:
@@ -75,15 +77,29 @@ class Source:
         self._inode = 0
         self._mapping: mapped.Mapping
         self._words: Any = None
+        self._places: Any
+        self._keywords: Any
+        self.values: Any
+        self.moments: Any
         self._empty()
 
-    @property
-    def mapped(self) -> Mapped:
-        """For reading in bulk, while there is no trouble."""
+    def lend(self) -> Lent:
+        """Give all vectors away, while there is no trouble: another one reads the file until `take_back`."""
         stand = self._stand
         # Not the word that stands there now: what was appended since has to be noticed.
         head = int.from_bytes(_HEADER.pack(stand.used, stand.lineage.word), sys.byteorder, signed=True)
-        return Mapped(stand.inode, stand.used, head, self._mapping, self._places, self._keywords)
+        lent = Lent(stand.inode, stand.used, head, self._mapping, self._places, self._keywords, self.values, self.moments)
+        self._places = self._keywords = self.values = self.moments = ()
+        return lent
+
+    def gained(self, keys: list[int], used: int, lineage: Lineage) -> None:
+        """Know of records that were found behind the last one by whom the vectors are lent to."""
+        self.keys += keys
+        self._stand = Stand(self._stand.inode, used, lineage)
+
+    def take_back(self, places: Any, keywords: Any, values: Any, moments: Any) -> None:
+        """Have the vectors again, and read the file by itself."""
+        self._places, self._keywords, self.values, self.moments = places, keywords, values, moments
 
     def refresh(self, keys: Keys) -> None:
         """Look at the file again; on trouble keep the last good samples and say in `trouble` what it is."""
@@ -101,15 +117,6 @@ class Source:
                 return
         self._look_anew(keys)
 
-    def grow(self, keys: Keys) -> None:
-        """Look at a good file whose samples were read just now, and which has more of them: read those."""
-        used, lineage = self._header()
-        if self._stand.used < used <= self._mapping.size and used % 8 == 0:
-            content = bytes(self._mapping.memory[self._stand.used : used])
-            self._extend(parse(content, self._stand.used, used, keys), self._stand._replace(used=used, lineage=lineage))
-        else:
-            self.refresh(keys)
-
     def _continue(self, stand: Stand, keys: Keys) -> bool:
         """Read what was appended; False where the keys before it do no longer stand where they stood."""
         if not self._read():
@@ -117,17 +124,15 @@ class Source:
         content = self._open(self._stand.used, stand)
         if isinstance(content, str):
             self.lost(content)
-        else:
-            self._extend(parse(content, self._stand.used, stand.used, keys), stand)
-        return True
-
-    def _extend(self, records: Parsed, stand: Stand) -> None:
+            return True
+        records = parse(content, self._stand.used, stand.used, keys)
         if records.damage:
             self.lost(records.damage)
             self._survivors = frozenset([*self.keys, *records.keys])
         else:
             self._append(records)
             self._stand = stand
+        return True
 
     def _look_anew(self, keys: Keys) -> None:
         """Read a file from its beginning: the first time, or as it is another one than before, or was damaged."""

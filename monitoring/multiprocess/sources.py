@@ -47,7 +47,6 @@ class Sources:
         self._reports = reports
         self._sources: dict[str, Source] = {}
         self._bulk: bulk.Bulk | None = None
-        self._room = bulk.Room()
         #: The value files of the directory, and their inodes as the listing says.
         self._listing: dict[str, int] = {}
 
@@ -90,17 +89,20 @@ class Sources:
         """What is added up in bulk, and the rest of the sources shown, all of them read and placed."""
         known = self._known(layout)
         fitting = [source for source in shown if id(source) in known or bulk.fits(source)]
-        if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting:
+        if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting or not self._bulk.settle():
             self.end_bulk()
-            self._bulk = bulk.bulk_of(self._vectors, layout, fitting, self._listing, self._room)
+            fitting = [source for source in shown if bulk.fits(source)]
+            self._bulk = bulk.bulk_of(self._vectors, layout, fitting, self._listing)
         if self._bulk is None:
             return None, list(shown)
         return self._bulk, [source for source in shown if id(source) not in self._bulk.known]
 
     def unplaced(self, layout: Layout, shown: Sequence[Source]) -> list[Source]:
         """The sources shown that may have samples without a place in this layout."""
-        known = self._known(layout)
-        return [source for source in shown if id(source) not in known]
+        if self._bulk is None or self._bulk.layout is not layout:
+            return list(shown)
+        open_ = frozenset(map(id, self._bulk.unsettled()))
+        return [source for source in shown if id(source) not in self._bulk.known or id(source) in open_]
 
     def _known(self, layout: Layout) -> frozenset[int]:
         """The sources, by identity, that were read in bulk just now, and are all placed."""
@@ -126,13 +128,11 @@ class Sources:
         """Read what is in bulk; the sources, by identity, that need no other look in this scrape."""
         if self._bulk is None:
             return frozenset()
-        known, (stale, grown) = self._bulk.known, self._bulk.read(self._listing)
-        if stale or grown:
+        known, others = self._bulk.known, self._bulk.read(self._listing, keys)
+        if others:
             self._bulk = None
-            for source in stale:
+            for source in others:
                 source.refresh(keys)
-            for source in grown:
-                source.grow(keys)
         return known
 
     def _listed(self) -> dict[str, int]:
