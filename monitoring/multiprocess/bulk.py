@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import mapped, regular
-from .columns import Columns, spliced
+from .columns import Column, Columns
 from .groups import ORDER, Group, rule_of
 from .parsing import parse
 from .records import Lineage
@@ -64,7 +64,8 @@ class Bulk:
         self._placed = [source.placed for source in self.sources]
         #: Where each source's cells end: they are fewer than its samples between `read` and `settle`.
         self._cell_ends = self._columns.ends
-        self._group(np.concatenate([placed.lend() for placed in self._placed]))
+        self._cells = Column(np, np.concatenate([placed.lend() for placed in self._placed]))
+        self._group()
 
     def read(self, listing: Mapping[str, int], keys: Keys) -> list[Source]:
         """Read all values again, and what the files have more of. Gives the sources that have to be looked at by themselves.
@@ -107,9 +108,9 @@ class Bulk:
             return True
         np, more = self._np, [placed.take_more() for placed in self._placed]
         fresh = np.array([cell for cells in more for cell in cells], dtype=np.intp)
-        cells = spliced(np, self._cells, self._cell_ends, fresh, np.cumsum([len(cells) for cells in more]).tolist())
+        self._cells.insert(self._cell_ends, fresh, np.cumsum([len(cells) for cells in more]).tolist())
         self._cell_ends = ends
-        self._group(cells)
+        self._group()
         for number, rule in enumerate(self._rules):
             if rule != "sum" and self._placed[number].repeat_in(self._cells_of(number)):
                 return False
@@ -159,9 +160,9 @@ class Bulk:
             self.sources[number].gained(records.keys, self._used[number], Lineage.of(lineages[number]))
         self._columns.extend([more[number].ends if number in more else [] for number in range(len(self.sources))])
 
-    def _group(self, cells: Any) -> None:
+    def _group(self) -> None:
         """Merge by these cells from now on."""
-        self._cells = cells
+        cells = self._cells.now
         self._groups: dict[str, Group] = {}
         count = start = 0
         for rule in ORDER:
@@ -171,4 +172,4 @@ class Bulk:
             start = end
 
     def _cells_of(self, number: int) -> Any:
-        return self._cells[self._cell_ends[number - 1] if number else 0 : self._cell_ends[number]]
+        return self._cells.now[self._cell_ends[number - 1] if number else 0 : self._cell_ends[number]]

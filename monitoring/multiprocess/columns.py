@@ -1,4 +1,7 @@
-"""All samples of many mapped files in a few long vectors, file after file, so that one gather reads them all."""
+"""All samples of many mapped files in a few long vectors, file after file, so that one gather reads them all.
+
+Vectors that grow in place: to get memory anew from the system costs as much as to fill it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,37 @@ if TYPE_CHECKING:
     from .vectors import NumpyVectors
 
 
+class Column:
+    """A long vector of what is known of each sample, in `now`, with room behind it."""
+
+    def __init__(self, np: Any, content: Any) -> None:
+        self._np = np
+        self._room = self.now = content
+
+    def resize(self, size: int) -> None:
+        """Have another size; what stood there stays."""
+        if len(self._room) < size:
+            former = self.now
+            self._room = self._np.empty((size + size // 8, *former.shape[1:]), dtype=former.dtype)
+            self._room[: len(former)] = former
+        self.now = self._room[:size]
+
+    def insert(self, ends: Sequence[int], more: Any, more_ends: Sequence[int]) -> None:
+        """Put behind each file's part, which ends at its place of `ends`, the file's part of `more`."""
+        self.resize(len(self.now) + len(more))
+        now = self.now
+        starts, begins = [0, *ends[:-1]], [0, *more_ends[:-1]]
+        # From the last file on: whatever stands in the way has been moved.
+        for start, end, begin, stop in zip(starts[::-1], ends[::-1], begins[::-1], more_ends[::-1], strict=True):
+            if begin:
+                now[start + begin : end + begin] = now[start:end]
+            if begin < stop:
+                now[end + begin : end + stop] = more[begin:stop]
+
+
 class Look(NamedTuple):
     """What the files say now, and which of them, by number, have other keys than they had, or another last value or moment."""
 
-    values: Any
     moments: Any
     heads: Any
     differ: list[int]
@@ -36,82 +66,87 @@ class Columns:
         memory, starts = mapped.span(self._mappings)
         self._memory = vectors.words(memory)
         self._firsts = np.array(starts, dtype=np.intp) >> 3
-        self.values = np.concatenate([file.values for file in lent])
-        self.moments = np.concatenate([np.empty(0), *(file.moments for file in lent[len(lent) - recent :])])
-        self._keywords = np.concatenate([file.keywords for file in lent])
+        #: Where each file's samples end.
+        self.ends: list[int] = np.cumsum([len(file.values) for file in lent]).tolist()
+        size = self.ends[-1]
+        self._values = Column(np, np.concatenate([file.values for file in lent]))
+        self._read = Column(np, np.empty(size))
+        self._keywords = Column(np, np.concatenate([file.keywords for file in lent]))
+        self._moments = Column(np, np.concatenate([np.empty(0), *(file.moments for file in lent[len(lent) - recent :])]))
+        # Of each sample two words are read: the one that ends its key, and its value.
         pairs = np.concatenate([file.places for file in lent], dtype=np.intp)
         pairs += self._firsts.repeat([len(file.places) for file in lent])
-        self._arrange(pairs.reshape(-1, 2), np.cumsum([len(file.values) for file in lent]).tolist())
+        self._pairs = Column(np, pairs.reshape(size, 2))
+        self._words = Column(np, np.empty((size, 2), dtype=np.int64))
+
+    @property
+    def values(self) -> Any:
+        """The values, as the files said at the look that was kept last."""
+        return self._values.now
+
+    @property
+    def moments(self) -> Any:
+        """The moments of the last files' values."""
+        return self._moments.now
 
     def look(self) -> Look:
         """Read all samples again. What is kept is still what they said before: `keep` the look to have it count."""
-        np, size, pairs = self._np, len(self.values), 2 * len(self.values)
-        words = self._words
-        self._memory.take(self._places, out=words, mode="clip")
-        heads = words[-len(self._firsts) :].copy()
-        changed = words[:pairs:2] != self._keywords
+        np, memory, words = self._np, self._memory, self._words.now
+        pairs, size = self._pairs.now, len(words)
+        # The files' first words come last: whatever they say was written before, has been read.
+        memory.take(pairs, out=words, mode="clip")
+        moments = memory.take(pairs[size - len(self.moments) :, 1] + 1)
+        heads = memory.take(self._firsts)
+        changed = words[:, 0] != self._keywords.now
         differ = np.logical_or.reduceat(changed, [0, *self.ends[:-1]]).nonzero()[0].tolist() if changed.any() else []
-        values = self._spare.view(words.dtype)
-        values[:] = words[1:pairs:2]
-        moments = words[pairs : pairs + len(self.moments)].copy()
+        values = self._read.now.view(words.dtype)
+        values[:] = words[:, 1]
         last = np.array(self.ends, dtype=np.intp) - 1
         touched = values[last] != self.values.view(words.dtype)[last]
         last = last[len(last) - self._recent :] - (size - len(moments))
         touched[len(touched) - self._recent :] |= moments[last] != self.moments.view(words.dtype)[last]
-        return Look(values.view(np.float64), moments.view(np.float64), heads, differ, touched.nonzero()[0].tolist())
+        return Look(moments.view(np.float64), heads, differ, touched.nonzero()[0].tolist())
 
     def keep(self, look: Look, but: Iterable[int] = ()) -> None:
-        """Take what was read last for what the files say, but for these; the next look is written where the former one stood."""
-        first = len(self.values) - len(self.moments)
+        """Take what was read last for what the files say, but for these; there must have been no other look since."""
         for number in but:
-            start, end = self.ends[number - 1] if number else 0, self.ends[number]
-            look.values[start:end] = self.values[start:end]
-            look.moments[max(0, start - first) : max(0, end - first)] = self.moments[max(0, start - first) : max(0, end - first)]
-        self.values, self._spare, self.moments = look.values, self.values, look.moments
+            (start, end), (begin, stop) = self._span(number), self._moments_span(number)
+            self._read.now[start:end] = self.values[start:end]
+            look.moments[begin:stop] = self.moments[begin:stop]
+        self._values, self._read = self._read, self._values
+        self.moments[:] = look.moments
 
     def extend(self, more: Sequence[Sequence[int]]) -> None:
         """Have the records that each file has more of behind its last one: the bytes of the file at which they end."""
-        np, former, first = self._np, self.ends, len(self.values) - len(self.moments)
-        counts = np.array([len(ends) for ends in more], dtype=np.intp)
-        pairs = self._vectors.places([end for ends in more for end in ends]).astype(np.intp)
+        np, ends, first = self._np, self.ends, len(self.values) - len(self.moments)
+        counts = np.array([len(file) for file in more], dtype=np.intp)
+        pairs = self._vectors.places([end for file in more for end in file]).astype(np.intp)
         pairs += self._firsts.repeat(2 * counts)
         pairs = pairs.reshape(-1, 2)
-        bounds = counts.cumsum().tolist()
+        more_ends = counts.cumsum().tolist()
         words = self._memory.take(pairs)
-        self.values = spliced(np, self.values, former, words[:, 1].view(np.float64), bounds)
-        self._keywords = spliced(np, self._keywords, former, words[:, 0], bounds)
+        self._values.insert(ends, words[:, 1].view(np.float64), more_ends)
+        self._keywords.insert(ends, words[:, 0], more_ends)
+        self._pairs.insert(ends, pairs, more_ends)
         if self._recent:
-            skipped = bounds[-self._recent] - len(more[-self._recent])
-            moments = self._memory.take(pairs[skipped:, 1] + 1).view(np.float64)
-            ends = [end - first for end in former[-self._recent :]]
-            self.moments = spliced(np, self.moments, ends, moments, [bound - skipped for bound in bounds[-self._recent :]])
-        ends = (np.array(former) + bounds).tolist()
-        self._arrange(spliced(np, self._pairs, former, pairs, bounds), ends)
+            begin = more_ends[-self._recent] - len(more[-self._recent])
+            moments = self._memory.take(pairs[begin:, 1] + 1).view(np.float64)
+            recent, more_recent = ([end - start for end in each[-self._recent :]] for each, start in ((ends, first), (more_ends, begin)))
+            self._moments.insert(recent, moments, more_recent)
+        self.ends = (np.array(ends) + more_ends).tolist()
+        self._read.resize(self.ends[-1])
+        self._words.resize(self.ends[-1])
 
     def part(self, number: int) -> tuple[Any, Any, Any, Any]:
         """Of one file: the places of its samples, the words that end their keys, values and moments."""
-        start, end = self.ends[number - 1] if number else 0, self.ends[number]
+        (start, end), (begin, stop) = self._span(number), self._moments_span(number)
+        places = (self._pairs.now[start:end].ravel() - self._firsts[number]).astype(self._np.int32)
+        return places, self._keywords.now[start:end].copy(), self.values[start:end].copy(), self.moments[begin:stop].copy()
+
+    def _span(self, number: int) -> tuple[int, int]:
+        return self.ends[number - 1] if number else 0, self.ends[number]
+
+    def _moments_span(self, number: int) -> tuple[int, int]:
         first = len(self.values) - len(self.moments)
-        places = (self._pairs[start:end].ravel() - self._firsts[number]).astype(self._np.int32)
-        moments = self.moments[max(0, start - first) : max(0, end - first)].copy()
-        return places, self._keywords[start:end].copy(), self.values[start:end].copy(), moments
-
-    def _arrange(self, pairs: Any, ends: list[int]) -> None:
-        """Know where to read: of each sample the word that ends its key and its value; the moments; of each file its first word."""
-        np, size = self._np, len(pairs)
-        #: Where each file's samples end.
-        self.ends = ends
-        moments = pairs[size - len(self.moments) :, 1] + 1
-        self._places = np.concatenate((pairs.ravel(), moments, self._firsts))
-        self._pairs = self._places[: 2 * size].reshape(-1, 2)
-        self._words, self._spare = np.empty(len(self._places), dtype=np.int64), np.empty(size)
-
-
-def spliced(np: Any, first: Any, first_ends: Sequence[int], second: Any, second_ends: Sequence[int]) -> Any:
-    """Both vectors in one: of each file what the first has of it, then what the second has."""
-    parts: list[Any] = []
-    start = begin = 0
-    for end, stop in zip(first_ends, second_ends, strict=True):
-        parts += (first[start:end], second[begin:stop]) if stop > begin else (first[start:end],)
-        start, begin = end, stop
-    return np.concatenate(parts)
+        start, end = self._span(number)
+        return max(0, start - first), max(0, end - first)
