@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 
 def fits(source: Source) -> bool:
-    """Whether a source, read and placed, may be read in bulk from now on."""
-    usual = rule_of(source.mode) == "sum" or not source.placed.repeats
-    return usual and source.slot is not None and not source.trouble and not source.carried and bool(source.keys)
+    """Whether a source that was read may be read in bulk from now on."""
+    return source.slot is not None and not source.trouble and not source.carried and bool(source.keys)
 
 
 def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> Bulk | None:
@@ -101,20 +100,16 @@ class Bulk:
             return []
         return [source for source, placed in zip(self.sources, self._placed, strict=True) if placed.count < len(source.keys)]
 
-    def settle(self) -> bool:
-        """Take over the places that the layout gave to new samples. False where a source may not be read in bulk any more."""
+    def settle(self) -> None:
+        """Take over the places that the layout gave to new samples."""
         ends = self._columns.ends
         if self._cell_ends == ends:
-            return True
+            return
         np, more = self._np, [placed.take_more() for placed in self._placed]
         fresh = np.array([cell for cells in more for cell in cells], dtype=np.intp)
         self._cells.insert(self._cell_ends, fresh, np.cumsum([len(cells) for cells in more]).tolist())
         self._cell_ends = ends
         self._group()
-        for number, rule in enumerate(self._rules):
-            if rule != "sum" and self._placed[number].repeat_in(self._cells_of(number)):
-                return False
-        return True
 
     def totals(self, size: int) -> tuple[Any, Any]:
         """What the files have in each cell, no value where none has one that was not removed; and since when, for most recent gauges."""
@@ -142,7 +137,7 @@ class Bulk:
         used = look.heads.view(self._np.int32)[::2].tolist()
         for number in grown:
             start, end, mapping = self._used[number], used[number], self._mappings[number]
-            if not start < end <= mapping.size or end % 8:
+            if not start < end <= mapping.size:
                 return {}
             # A copy: parsing is not done on what may change.
             records = parse(bytes(mapping.memory[start:end]), start, end, keys)

@@ -57,13 +57,9 @@ class Placed:
     @property
     def repeats(self) -> bool:
         """Whether two samples have the same cell."""
-        return self.repeat_in(self.cells)
-
-    def repeat_in(self, cells: Any) -> bool:
-        """As `repeats`, where somebody else has the cells."""
         if self._repeats is None:
-            use = self._vectors.where(cells) if self.mixed else None
-            self._repeats = self._vectors.repeats(cells if use is None else self._vectors.take(cells, use))
+            use = self.use
+            self._repeats = self._vectors.repeats(self.cells if use is None else self._vectors.take(self.cells, use))
         return self._repeats
 
     def lend(self) -> Any:

@@ -87,14 +87,13 @@ class Sources:
 
     def in_bulk(self, layout: Layout, shown: Sequence[Source]) -> tuple[bulk.Bulk | None, list[Source]]:
         """What is added up in bulk, and the rest of the sources shown, all of them read and placed."""
-        known = self._known(layout)
-        fitting = [source for source in shown if id(source) in known or bulk.fits(source)]
-        if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting or not self._bulk.settle():
+        fitting = [source for source in shown if bulk.fits(source)]
+        if self._bulk is None or self._bulk.layout is not layout or self._bulk.given != fitting:
             self.end_bulk()
-            fitting = [source for source in shown if bulk.fits(source)]
             self._bulk = bulk.bulk_of(self._vectors, layout, fitting, self._listing)
         if self._bulk is None:
             return None, list(shown)
+        self._bulk.settle()
         return self._bulk, [source for source in shown if id(source) not in self._bulk.known]
 
     def unplaced(self, layout: Layout, shown: Sequence[Source]) -> list[Source]:
@@ -103,10 +102,6 @@ class Sources:
             return list(shown)
         open_ = frozenset(map(id, self._bulk.unsettled()))
         return [source for source in shown if id(source) not in self._bulk.known or id(source) in open_]
-
-    def _known(self, layout: Layout) -> frozenset[int]:
-        """The sources, by identity, that were read in bulk just now, and are all placed."""
-        return self._bulk.known if self._bulk is not None and self._bulk.layout is layout else frozenset()
 
     def end_bulk(self) -> None:
         """Read every source by itself again: their places, or the layout, are about to change."""

@@ -9,58 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.mmap_dict import mmap_key
 
-from monitoring.multiprocess import MergedCollector, families, vectors, view
+from monitoring.multiprocess import families, view
 
-from .workers import Run, Worker, own, samples
+from .workers import Run, Worker, count, level, own, same_as_a_new_one, samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from monitoring.multiprocess.values import Value
+    from monitoring.multiprocess import MergedCollector
 
 REMOVED = -0.0
-
-
-@pytest.fixture(params=["numpy", "plain"])
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], MergedCollector]:
-    """Make views that add up with numpy, or without."""
-    if request.param == "plain":
-        monkeypatch.setattr(view, "vectors", vectors.PlainVectors)
-    else:
-        assert isinstance(vectors.vectors(), vectors.NumpyVectors), "the test environment has numpy"
-    return lambda directory: MergedCollector(None, str(directory))
-
-
-@pytest.fixture
-def directory(metrics_directory: Path) -> Iterator[Path]:
-    joined = Run(metrics_directory)
-    yield metrics_directory
-    joined.end()
-
-
-def count(worker: Worker, amount: float, **labels: str) -> None:
-    with worker.running():
-        worker.value("counter", "c", "c_total", **labels).inc(amount)
-
-
-def level(worker: Worker, mode: str, *said: float) -> Value:
-    """The worker's gauge of this mode, set to what is said: a number and perhaps a moment."""
-    value = worker.value("gauge", f"g_{mode}", f"g_{mode}", mode)
-    if said:
-        with worker.running():
-            value.set(*said)
-    return value
-
-
-def same_as_a_new_one(kept: MergedCollector, directory: Path, make: Callable[[Path], MergedCollector]) -> dict[Any, float]:
-    """What a view that remembers says is what one says that has just begun; both texts too, but for the order of lines."""
-    found, fresh = own(kept), make(directory)
-    assert found == own(fresh)
-    for openmetrics in (False, True):
-        lines = [sorted(line for line in text.render(openmetrics).splitlines() if b"multiproc_" not in line) for text in (kept, fresh)]
-        assert lines[0] == lines[1]
-    return found
 
 
 def test_it_follows_values_series_files_and_deaths(directory: Path, make: Callable[[Path], MergedCollector]) -> None:

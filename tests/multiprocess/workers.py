@@ -12,8 +12,10 @@ from monitoring.multiprocess.series import identity
 from monitoring.multiprocess.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from monitoring.multiprocess import MergedCollector
 
 HELP = "help text"
 
@@ -110,3 +112,27 @@ def samples(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
 def own(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """As `samples`, without the kit's own families."""
     return {key: value for key, value in samples(collector).items() if not key[0].startswith("multiproc_")}
+
+
+def count(worker: Worker, amount: float, **labels: str) -> None:
+    with worker.running():
+        worker.value("counter", "c", "c_total", **labels).inc(amount)
+
+
+def level(worker: Worker, mode: str, *said: float) -> values.Value:
+    """The worker's gauge of this mode, set to what is said: a number and perhaps a moment."""
+    value = worker.value("gauge", f"g_{mode}", f"g_{mode}", mode)
+    if said:
+        with worker.running():
+            value.set(*said)
+    return value
+
+
+def same_as_a_new_one(kept: MergedCollector, directory: Path, make: Callable[[Path], MergedCollector]) -> dict[Any, float]:
+    """What a view that remembers says is what one says that has just begun; both texts too, but for the order of lines."""
+    found, fresh = own(kept), make(directory)
+    assert found == own(fresh)
+    for openmetrics in (False, True):
+        lines = [sorted(line for line in text.render(openmetrics).splitlines() if b"multiproc_" not in line) for text in (kept, fresh)]
+        assert lines[0] == lines[1]
+    return found
