@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from . import render
+
 
 class Key(NamedTuple):
-    """What a key says: family, sample name, labels as sorted pairs, help."""
+    """What a key says: family, sample name, labels as sorted pairs, help; and how a line with just that name and labels begins."""
 
     family: str
     name: str
     labels: tuple[tuple[str, str], ...]
     help: str
+    prefix: str
 
 
 class Keys:
@@ -28,8 +31,9 @@ class Keys:
         self.heads: list[bytes] = []
         #: By number; None for a key that is whole, and cannot be exposed.
         self.parsed: list[Key | None] = []
-        #: Names and helps: one object for all keys that say the same.
+        #: One object for all keys that say the same: names and helps, and labels with their texts.
         self._texts: dict[str, str] = {}
+        self._pairs = _Pairs()
         self._loads = _fastest_loads()
 
     def __len__(self) -> int:
@@ -41,24 +45,22 @@ class Keys:
         if raw[:2] != b'["' or raw[-1:] != b"]":
             raise ValueError(raw[:100])
         try:
-            family, name, labels, text = content = self._loads(raw)
-            pairs = tuple(sorted(labels.items()))
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            content = _lone_surrogates(raw)
-            if content is None:
-                raise ValueError(raw[:100]) from None
-            family, name, labels, text = content
-            pairs = tuple(sorted(labels.items()))
-        if not (family and name and family.__class__ is name.__class__ is text.__class__ is str):
-            raise ValueError(raw[:100])
+            family, name, labels, text = self._loads(raw)
+        except ValueError:
+            family, name, labels, text = _by_python(raw)
+        shared, known = self._texts.setdefault, self._pairs
         try:
-            "".join((family, name, text, *labels, *labels.values())).encode()
-            shared = self._texts.setdefault
-            key = Key(shared(family, family), shared(name, name), pairs, shared(text, text))
-        except TypeError:
+            pairs = [known[pair] for pair in sorted(labels.items())]
+            prefix = render.line(name, ",".join([pair_text for _, pair_text in pairs]))
+            # What is no text fails here at the latest, and half a character.
+            "".join((family, name, text, prefix)).encode()  # noqa: FLY002 - an f-string takes anything
+            key = Key(shared(family, family), shared(name, name), tuple([pair for pair, _ in pairs]), shared(text, text), prefix)
+        except (TypeError, AttributeError):
             raise ValueError(raw[:100]) from None
         except UnicodeEncodeError:
             key = None
+        if not (family and name):
+            raise ValueError(raw[:100])
         number = self.ids[head] = len(self.parsed)
         self.heads.append(head)
         self.parsed.append(key)
@@ -76,15 +78,21 @@ class Keys:
         return table, renumbered
 
 
-def _lone_surrogates(raw: bytes) -> Any:
-    """The key once more by Python's own parser, which takes half characters: no exposition can say them, but the file is whole."""
+class _Pairs(dict[tuple[str, str], tuple[tuple[str, str], str]]):
+    """Each label with its value, and the text of both in a line."""
+
+    def __missing__(self, pair: tuple[str, str]) -> tuple[tuple[str, str], str]:
+        found = self[pair] = pair, render.pair(pair)
+        return found
+
+
+def _by_python(raw: bytes) -> Any:
+    """The key by Python's own parser, which takes half characters: no exposition can say them, but the file is whole."""
     try:
-        family, name, labels, text = content = json.loads(raw)
-        labels.items()
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
-    del family, name, text
-    return content
+        family, name, labels, text = json.loads(raw)
+    except RecursionError:
+        raise ValueError(raw[:100]) from None
+    return family, name, labels, text
 
 
 def _fastest_loads() -> Any:

@@ -7,6 +7,7 @@ declaration decides which samples count, and old histogram bounds go to the smal
 from __future__ import annotations
 
 from bisect import bisect_left
+from functools import lru_cache
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from . import render
+from .lines import FamilyLines
 from .placed import REASONS, Placed
 from .vectors import is_no_value
 
@@ -31,37 +33,6 @@ if TYPE_CHECKING:
 _BUCKET, _MODE, _NAME, _TYPE = (-1 - place for place in range(len(REASONS)))
 
 
-class FamilyLines:
-    """One family of the view and its lines, in the order in which they came."""
-
-    def __init__(self, name: str, stored_as: Kind, text: str, declared: Family | None) -> None:
-        self.name = name
-        self.stored_as = stored_as
-        self.type = declared.type if declared else stored_as[0]
-        self.help = text
-        self.declared = declared
-        self.described = self.type in ("info", "stateset")
-        self.bounds = sorted(map(float, declared.buckets)) if declared else []
-        self.heads = {style: render.head(name, self.type, text, openmetrics=style).encode() for style in (False, True)}
-        self.cells: list[int] = []
-        self.lines: list[str] = []
-        self.by_sample: dict[tuple[str, Labels], int] = {}
-        #: Histograms: the cell of the first bucket of each label set, and its bounds.
-        self.blocks: dict[Labels, tuple[int, list[float]]] = {}
-        #: Info and Enum: the cells of each label set of the metric itself.
-        self.groups: dict[Labels, list[int]] = {}
-        #: What it exposes in each format, as long as no line has changed.
-        self.texts: dict[bool, bytes] = {}
-
-    def text(self, *, openmetrics: bool) -> bytes:
-        """Everything the family exposes; nothing where it is not declared and has no value."""
-        text = self.texts.get(openmetrics)
-        if text is None:
-            lines = "".join(self.lines).encode()
-            text = self.texts[openmetrics] = self.heads[openmetrics] + lines if lines or self.declared else b""
-        return text
-
-
 class Layout:
     """The lines of every family, and the places of every source's samples in them."""
 
@@ -71,8 +42,11 @@ class Layout:
         self.stale = False
         self._keys = keys
         self._vectors = vectors
-        self._owners: list[tuple[FamilyLines, int]] = []
-        self._samples: list[tuple[str, Labels]] = []
+        # By cell. Lists of their own and not of tuples, which the garbage collector would look through.
+        self._owners: list[FamilyLines] = []
+        self._places: list[int] = []
+        self._names: list[str] = []
+        self._labels: list[Labels] = []
         self._prefixes: list[str] = []
         self._cells: dict[tuple[Kind, str], _Cells] = {}
         self._order: list[FamilyLines] = []
@@ -144,14 +118,14 @@ class Layout:
 
     def write(self, cells: list[int], numbers: list[float]) -> None:
         """Render the lines whose number changed."""
-        owners, prefixes, low, high = self._owners, self._prefixes, -render.EXPONENT, render.EXPONENT
+        owners, places, prefixes, low, high = self._owners, self._places, self._prefixes, -render.EXPONENT, render.EXPONENT
         for cell, value in zip(cells, numbers, strict=True):
-            family, place = owners[cell]
+            family = owners[cell]
             if low < value < high:
                 line = f"{prefixes[cell]}{value!r}\n" if value or not is_no_value(value) else ""
             else:
                 line = f"{prefixes[cell]}{render.number(value)}\n"
-            family.lines[place] = line
+            family.lines[places[cell]] = line
             if family.texts:
                 family.texts = {}
 
@@ -171,33 +145,28 @@ class Layout:
             for cell in family.cells:
                 value = float(shown[cell])
                 if not is_no_value(value):
-                    name, labels = self._samples[cell]
-                    metric.add_sample(name, dict(labels), value)
+                    metric.add_sample(self._names[cell], dict(self._labels[cell]), value)
             if metric.samples or family.declared:
                 yield metric
 
-    def place_key(self, number: int, kind: Kind, identifier: str) -> int:
-        """The cell of one key in a file of this kind, or why it has none."""
+    def place_key(self, number: int, kind: Kind, own: str) -> int:
+        """The cell of one key in a file of this kind, or why it has none; `own` is the file's identifier where it shows by itself."""
         key = self._keys.parsed[number]
         family = self._family_of(key, kind)
         if key is None or family is None:
             return _NAME
         if family.stored_as != kind:
             return _TYPE if family.stored_as[0] != kind[0] else _MODE
+        if own or (kind[0] == "gauge" and 'pid="' in key.prefix):
+            labels = tuple(pair for pair in key.labels if pair[0] != "pid")
+            labels = (*labels, ("pid", own)) if own else labels
+            return self._line(family, key.name, labels, render.prefix(key.name, labels))
+        cell = family.by_prefix.get(key.prefix)
+        if cell is not None:
+            return cell
         if kind[0] == "histogram":
             return self._place_in_histogram(family, key)
-        labels = key.labels
-        if kind[0] == "gauge":
-            labels = tuple(pair for pair in labels if pair[0] != "pid")
-            if kind[1].removeprefix("live") == "all":
-                labels = (*labels, ("pid", identifier))
-        cell = self._line(family, key.name, labels)
-        if family.described and family.declared:
-            own = set(family.declared.labels)
-            cells = family.groups.setdefault(tuple(pair for pair in labels if pair[0] in own), [])
-            if cell not in cells:
-                cells.append(cell)
-        return cell
+        return self._line(family, key.name, key.labels, key.prefix)
 
     def _learn(self, fresh: dict[Kind, dict[int, None]]) -> None:
         """Lay out label sets of histograms that nobody declared: all their bounds, of all files, have to be known first."""
@@ -222,7 +191,7 @@ class Layout:
         at = (kind, source.identifier if source.mode.removeprefix("live") == "all" else "")
         found = self._cells.get(at)
         if found is None:
-            found = self._cells[at] = _Cells(self, self._keys, kind, source.identifier)
+            found = self._cells[at] = _Cells(self, kind, at[1])
         return found
 
     def _family_of(self, key: Key | None, kind: Kind) -> FamilyLines | None:
@@ -246,7 +215,7 @@ class Layout:
             block = family.blocks.get(key.labels)
             if block is None and family.bounds and key.name == f"{family.name}_sum":
                 self._new_block(family, key.labels, family.bounds)
-            return self._line(family, key.name, key.labels)
+            return self._line(family, key.name, key.labels, key.prefix)
         bound = _bound(key)
         if bound is None:
             return _BUCKET
@@ -262,28 +231,36 @@ class Layout:
 
     def _new_block(self, family: FamilyLines, labels: Labels, bounds: list[float]) -> None:
         """The lines of one label set of a histogram, together and in upstream's order: sum, buckets, count."""
-        self._line(family, f"{family.name}_sum", labels)
-        start = self.size
+        name, texts = f"{family.name}_sum", [render.pair(pair) for pair in labels]
+        self._line(family, name, labels, render.line(name, ",".join(texts)))
+        start, name, at = self.size, f"{family.name}_bucket", bisect_left(labels, ("le",))
         family.blocks[labels] = (start, bounds)
         for bound in bounds:
-            self._add(family, (f"{family.name}_bucket", (*labels, ("le", floatToGoString(bound)))))  # type: ignore[no-untyped-call]
+            le, text = _le(bound)
+            self._add(family, name, (*labels, le), render.line(name, ",".join([*texts[:at], text, *texts[at:]])))
         # The count stands behind the buckets, always: it is their last sum.
-        count = f"{family.name}_count", labels
-        family.by_sample[count] = self._add(family, count)
+        name = f"{family.name}_count"
+        self._add(family, name, labels, render.line(name, ",".join(texts)))
         self._rows.setdefault((family.name, len(bounds)), []).append(start)
 
-    def _line(self, family: FamilyLines, name: str, labels: Labels) -> int:
-        sample = name, labels
-        cell = family.by_sample.get(sample)
+    def _line(self, family: FamilyLines, name: str, labels: Labels, prefix: str) -> int:
+        cell = family.by_prefix.get(prefix)
         if cell is None:
-            cell = family.by_sample[sample] = self._add(family, sample)
+            cell = self._add(family, name, labels, prefix)
+        if family.described and family.declared:
+            own = set(family.declared.labels)
+            cells = family.groups.setdefault(tuple(pair for pair in labels if pair[0] in own), [])
+            if cell not in cells:
+                cells.append(cell)
         return cell
 
-    def _add(self, family: FamilyLines, sample: tuple[str, Labels]) -> int:
-        cell = self.size
-        self._owners.append((family, len(family.lines)))
-        self._samples.append(sample)
-        self._prefixes.append(render.prefix(*sample))
+    def _add(self, family: FamilyLines, name: str, labels: Labels, prefix: str) -> int:
+        cell = family.by_prefix[prefix] = len(self._owners)
+        self._owners.append(family)
+        self._places.append(len(family.lines))
+        self._names.append(name)
+        self._labels.append(labels)
+        self._prefixes.append(prefix)
         family.lines.append("")
         family.cells.append(cell)
         return cell
@@ -292,14 +269,13 @@ class Layout:
 class _Cells(dict[int, int]):
     """The cell of each key in files of one kind, found at its first use."""
 
-    def __init__(self, layout: Layout, keys: Keys, kind: Kind, identifier: str) -> None:
-        self._layout = layout
-        self._keys = keys
+    def __init__(self, layout: Layout, kind: Kind, own: str) -> None:
+        self._place = layout.place_key
         self._kind = kind
-        self._identifier = identifier
+        self._own = own
 
     def __missing__(self, number: int) -> int:
-        cell = self[number] = self._layout.place_key(number, self._kind, self._identifier)
+        cell = self[number] = self._place(number, self._kind, self._own)
         return cell
 
 
@@ -309,6 +285,13 @@ def _bound(key: Key) -> float | None:
     except (StopIteration, ValueError):
         return None
     return None if isnan(bound) else bound
+
+
+@lru_cache(maxsize=1024)
+def _le(bound: float) -> tuple[tuple[str, str], str]:
+    """A bound as a label, and its text in a line."""
+    label = "le", floatToGoString(bound)  # type: ignore[no-untyped-call]
+    return label, render.pair(label)
 
 
 def _without(labels: Labels, name: str) -> Labels:

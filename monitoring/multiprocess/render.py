@@ -32,8 +32,12 @@ def head(name: str, kind: str, text: str, *, openmetrics: bool) -> str:
 
 def prefix(name: str, labels: Iterable[tuple[str, str]]) -> str:
     """A sample's line up to its value."""
-    pairs = ",".join(map(_pair, sorted(labels)))
-    return f"{_metric_name(name)}{{{pairs}}} " if pairs else f"{_metric_name(name)} "
+    return line(name, ",".join(map(pair, sorted(labels))))
+
+
+def line(name: str, labels: str) -> str:
+    """A sample's line up to its value, with the text of its labels."""
+    return f"{_metric_name(name)}{{{labels}}} " if labels else f"{_metric_name(name)} "
 
 
 def number(value: float) -> str:
@@ -42,8 +46,9 @@ def number(value: float) -> str:
 
 
 @lru_cache(maxsize=1 << 14)
-def _pair(pair: tuple[str, str]) -> str:
-    label, value = pair
+def pair(labelled: tuple[str, str]) -> str:
+    """A label and its value, in a line."""
+    label, value = labelled
     if "\\" in value or "\n" in value or '"' in value:
         value = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
     return f'{upstream.escape_label_name(label)}="{value}"'
