@@ -83,10 +83,17 @@ class Layout:
                     (number, None) for number in source.keys[placed.count :] if number not in placed.table
                 )
         self._learn(fresh)
+        alike: dict[tuple[int, int], Placed] = {}
         for source in grown:
-            placed = source.placed
-            table = placed.table
-            placed.add([table[key] for key in (source.keys[placed.count :] if placed.count else source.keys)])
+            placed, table, keys = source.placed, source.placed.table, source.keys
+            if placed.count:
+                placed.add([table[key] for key in keys[placed.count :]])
+                continue
+            same = alike.setdefault((id(table), id(keys)), placed)
+            if same is placed:
+                placed.add([table[key] for key in keys])
+            else:
+                placed.add_same(same)
 
     def _placed(self, source: Source) -> Placed:
         placed: Placed | None = source.placed

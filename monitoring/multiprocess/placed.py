@@ -49,6 +49,11 @@ class Placed:
             self.cells = self._vectors.joined(self.cells, vector) if self.count else vector
         self.count += len(cells)
 
+    def add_same(self, other: Placed) -> None:
+        """The cells of all samples, which are those of another source with the same keys."""
+        self.count, self.cells, self.mixed = other.count, other.cells, other.mixed.copy()
+        self._highest, self._repeats = other._highest, other._repeats
+
     @property
     def use(self) -> Any:
         """Which samples have a cell; None for all."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import mapped, regular
 from .parsing import Parsed, parse
+from .pattern import Pattern
 from .records import Lineage, removed
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Source:
         self.size = 0
         #: Amounts of a counter, histogram or summary that the file has lost: they still count.
         self.carried: dict[int, float] = {}
-        #: Numbers of the keys, in the order of the file.
+        #: Numbers of the keys, in the order of the file. Never changed in place: files that have the same keys share the list.
         self.keys: list[int] = []
         #: What the view derived from `keys`, which it resets to None when they change.
         self.placed: Any = None
@@ -94,7 +95,7 @@ class Source:
 
     def gained(self, keys: list[int], used: int, lineage: Lineage) -> None:
         """Know of records that were found behind the last one by whom the vectors are lent to."""
-        self.keys += keys
+        self.keys = self.keys + keys
         self._stand = Stand(self._stand.inode, used, lineage)
 
     def take_back(self, places: Any, keywords: Any, values: Any, moments: Any) -> None:
@@ -130,7 +131,7 @@ class Source:
             self.lost(records.damage)
             self._survivors = frozenset([*self.keys, *records.keys])
         else:
-            self._append(records)
+            self._append(records.keys, self._vectors.places(records.ends))
             self._stand = stand
         return True
 
@@ -148,12 +149,17 @@ class Source:
         if used < _HEADER.size or used % 8:
             self.lost("corrupt")
             return
-        records = parse(content[_HEADER.size :], _HEADER.size, used, keys)
+        kind = self.type, self.mode
+        pattern = keys.patterns.get(kind)
+        known, places, start = pattern.leading(content) if pattern else ([], self._vectors.indexes([]), _HEADER.size)
+        records = parse(content[start:], start, used, keys)
         if records.damage:
             self.lost(records.damage)
-            self._survivors = frozenset(records.keys)
+            self._survivors = frozenset([*known, *records.keys])
             return
-        self._begin(records, Stand(self._inode, used, Lineage.of(word)))
+        self._begin(known, places, records, Stand(self._inode, used, Lineage.of(word)))
+        if not pattern or len(self.keys) > len(pattern.keys):
+            keys.patterns[kind] = Pattern(self._vectors, content, self.keys, self._places)
 
     def _open(self, start: int, stand: Stand | None) -> bytes | str:
         """The bytes in use from `start` on, with the file mapped behind them; or why there are none.
@@ -205,14 +211,18 @@ class Source:
         self._survivors = frozenset(numbers[number] for number in self._survivors if number in numbers)
         self.placed = None
 
-    def _begin(self, records: Parsed, stand: Stand) -> None:
-        """Take the file for another one than before: the first, one that replaced it, or the same one repaired."""
+    def _begin(self, known: list[int], places: Any, records: Parsed, stand: Stand) -> None:
+        """Take the file for another one than before: the first, one that replaced it, or the same one repaired.
+
+        It has known keys at these places, and then what the records say.
+        """
         former = self._amounts() if self._known and self._cumulative else {}
         damaged = bool(self.trouble)
         replaced = stand.inode != self._stand.inode
         rewritten = replaced and not damaged and self.slot is not None and stand.lineage.continues(self._stand.lineage)
         self._empty()
-        self._append(records)
+        self._append(known, places)
+        self._append(records.keys, self._vectors.places(records.ends))
         if former and not rewritten and (damaged or replaced or stand.used < self._stand.used):
             self._carry(former, began_again=damaged and replaced)
         if rewritten and self.carried:
@@ -227,21 +237,21 @@ class Source:
         self.values = self.moments = self._vectors.numbers([])
         self.placed = None
 
-    def _append(self, records: Parsed) -> None:
-        """Keep where the records stand, and read them."""
-        if not records.keys:
+    def _append(self, keys: list[int], places: Any) -> None:
+        """Keep where the records of these keys stand, and read them."""
+        if not keys:
             return
         vectors = self._vectors
-        places = vectors.places(records.ends)
         values, keywords = vectors.read(self._words, places, None) or (None, None)
         values = values if self.slot is not None else vectors.valued(values)
         moments = vectors.moments(self._words, places) if self._recent else self.moments
         if self.keys:
+            keys = self.keys + keys
             places, keywords = vectors.joined(self._places, places), vectors.joined(self._keywords, keywords)
             values = vectors.joined(self.values, values)
             moments = vectors.joined(self.moments, moments) if self._recent else moments
         self._places, self._keywords, self.values, self.moments = places, keywords, values, moments
-        self.keys += records.keys
+        self.keys = keys
         self._drop_removed()
 
     def _read(self) -> bool:

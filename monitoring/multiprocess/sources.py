@@ -71,6 +71,7 @@ class Sources:
                 self._sources[name] = source
                 source.refresh(keys)
             files, size = files + 1, size + source.size
+        keys.patterns.clear()
         if len(self._sources) != files:
             for name in self._sources.keys() - self._listing.keys():
                 self._sources[name].lost("missing")
@@ -111,7 +112,7 @@ class Sources:
 
     def kept_keys(self) -> set[int]:
         """The numbers of all keys that a source has."""
-        return {key for source in self._sources.values() for key in (*source.keys, *source.carried)}
+        return set().union(*(keys for source in self._sources.values() for keys in (source.keys, source.carried)))
 
     def renumber(self, numbers: dict[int, int]) -> None:
         """Follow a table of keys that was made anew."""
