@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from . import render
-
-if TYPE_CHECKING:
-    from .pattern import Pattern
 
 
 class Key(NamedTuple):
@@ -37,8 +34,6 @@ class Keys:
         #: One object for all keys that say the same: names and helps, and labels with their texts.
         self._texts: dict[str, str] = {}
         self._pairs = _Pairs()
-        #: By type and mode, while files are read: the longest one.
-        self.patterns: dict[tuple[str, str], Pattern] = {}
         self._loads = _fastest_loads()
 
     def __len__(self) -> int:

@@ -76,8 +76,10 @@ class Layout:
         """Give every sample of the sources its place; only keys that came since the last time are looked at."""
         grown = [source for source in sources if self._placed(source).count < len(source.keys)]
         fresh: dict[Kind, dict[int, None]] = {}
+        looked_at: set[int] = set()
         for source in grown:
-            if source.type == "histogram":
+            if source.type == "histogram" and id(source.keys) not in looked_at:
+                looked_at.add(id(source.keys))
                 placed = source.placed
                 fresh.setdefault((source.type, source.mode), {}).update(
                     (number, None) for number in source.keys[placed.count :] if number not in placed.table

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from .records import HEADER_BYTES
+
 if TYPE_CHECKING:
     from .keys import Keys
 
@@ -19,14 +21,18 @@ class Parsed(NamedTuple):
     damage: str
 
 
-def parse(data: bytes, start: int, used: int, keys: Keys) -> Parsed:
-    """The records of a file from byte `start` on, where `data` begins, up to the first damage."""
+def parse(data: bytes, start: int, used: int, keys: Keys, position: int = 0, stop: int = 0) -> Parsed:
+    """The records of a file, of which `data` is the part from byte `start` on: those from `position` on, up to the first damage.
+
+    `position` is the file's first record, or the first in `data`, if nothing is said. Behind `stop`, where that is given, no record begins.
+    """
     records = Parsed([], [], "")
     found, heads, add, end_at = keys.ids.get, keys.heads, records.keys.append, records.ends.append
-    size, end, position, next_number, count = len(data), used - start, 0, 0, len(keys)
+    size, end, position, next_number, count = len(data), used - start, (position or max(start, HEADER_BYTES)) - start, 0, len(keys)
     whole, starts_with = min(size, end), data.startswith
+    last = min(whole - 3, stop - start) if stop else whole - 3
     lengths = memoryview(data)[: size - size % 4].cast("i")
-    while position < whole - 3:
+    while position < last:
         if next_number < count and starts_with(heads[next_number], position):
             number, following = next_number, position + (len(heads[next_number]) + 24 & -8)
             if following > whole:
@@ -48,4 +54,4 @@ def parse(data: bytes, start: int, used: int, keys: Keys) -> Parsed:
         add(number)
         end_at(start + following)
         position, next_number = following, number + 1
-    return records if position >= end else records._replace(damage="truncated")
+    return records if position >= end or 0 < stop - start <= position else records._replace(damage="truncated")

@@ -12,12 +12,12 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import mapped, regular
-from .parsing import Parsed, parse
-from .pattern import Pattern
+from .parsing import parse
 from .records import Lineage, removed
 
 if TYPE_CHECKING:
     from .keys import Keys
+    from .pattern import Patterns, Whole
     from .vectors import PlainVectors
 
 _GAUGE_MODES = frozenset({"all", "min", "max", "sum", "mostrecent", "liveall", "livemin", "livemax", "livesum", "livemostrecent"})
@@ -49,7 +49,7 @@ class Lent(NamedTuple):
 class Source:
     """A file's place in the directory and its last good samples: `values[i]` (and `moments[i]`) of the key `keys[i]`."""
 
-    def __init__(self, path: str, kind: str, mode: str, identifier: str, vectors: PlainVectors) -> None:
+    def __init__(self, path: str, kind: str, mode: str, identifier: str, vectors: PlainVectors, patterns: Patterns) -> None:
         self.path = path
         self.type = kind
         self.mode = mode
@@ -70,6 +70,7 @@ class Source:
         #: What the view derived from `keys`, which it resets to None when they change.
         self.placed: Any = None
         self._vectors = vectors
+        self._patterns = patterns
         self._cumulative = kind in _CUMULATIVE
         self._recent = mode.endswith("mostrecent")
         self._survivors: frozenset[int] = frozenset()
@@ -149,17 +150,12 @@ class Source:
         if used < _HEADER.size or used % 8:
             self.lost("corrupt")
             return
-        kind = self.type, self.mode
-        pattern = keys.patterns.get(kind)
-        known, places, start = pattern.leading(content) if pattern else ([], self._vectors.indexes([]), _HEADER.size)
-        records = parse(content[start:], start, used, keys)
-        if records.damage:
-            self.lost(records.damage)
-            self._survivors = frozenset([*known, *records.keys])
+        found = self._patterns.parse((self.type, self.mode), content, used, keys)
+        if found.damage:
+            self.lost(found.damage)
+            self._survivors = frozenset(found.keys)
             return
-        self._begin(known, places, records, Stand(self._inode, used, Lineage.of(word)))
-        if not pattern or len(self.keys) > len(pattern.keys):
-            keys.patterns[kind] = Pattern(self._vectors, content, self.keys, self._places)
+        self._begin(found, Stand(self._inode, used, Lineage.of(word)))
 
     def _open(self, start: int, stand: Stand | None) -> bytes | str:
         """The bytes in use from `start` on, with the file mapped behind them; or why there are none.
@@ -211,18 +207,14 @@ class Source:
         self._survivors = frozenset(numbers[number] for number in self._survivors if number in numbers)
         self.placed = None
 
-    def _begin(self, known: list[int], places: Any, records: Parsed, stand: Stand) -> None:
-        """Take the file for another one than before: the first, one that replaced it, or the same one repaired.
-
-        It has known keys at these places, and then what the records say.
-        """
+    def _begin(self, found: Whole, stand: Stand) -> None:
+        """Take the file for another one than before: the first, one that replaced it, or the same one repaired."""
         former = self._amounts() if self._known and self._cumulative else {}
         damaged = bool(self.trouble)
         replaced = stand.inode != self._stand.inode
         rewritten = replaced and not damaged and self.slot is not None and stand.lineage.continues(self._stand.lineage)
         self._empty()
-        self._append(known, places)
-        self._append(records.keys, self._vectors.places(records.ends))
+        self._append(found.keys, found.places)
         if former and not rewritten and (damaged or replaced or stand.used < self._stand.used):
             self._carry(former, began_again=damaged and replaced)
         if rewritten and self.carried:
@@ -291,11 +283,11 @@ class Source:
         self.placed = None
 
 
-def source(path: str, vectors: PlainVectors) -> Source | None:
+def source(path: str, vectors: PlainVectors, patterns: Patterns) -> Source | None:
     """The source of a file named as upstream names them, or None for any other name."""
     parts = os.path.basename(path).removesuffix(".db").split("_")
     if parts[0] == "gauge" and len(parts) == 3 and parts[1] in _GAUGE_MODES:  # noqa: PLR2004 - type, mode, identifier
-        return Source(path, "gauge", parts[1], parts[2], vectors)
+        return Source(path, "gauge", parts[1], parts[2], vectors, patterns)
     if parts[0] in _CUMULATIVE and len(parts) >= 2:  # noqa: PLR2004 - type, identifier
-        return Source(path, parts[0], "", "_".join(parts[1:]), vectors)
+        return Source(path, parts[0], "", "_".join(parts[1:]), vectors, patterns)
     return None

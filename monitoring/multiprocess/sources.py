@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from . import bulk, inventory, reader
+from . import bulk, inventory, pattern, reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,7 @@ class Sources:
         self._reports = reports
         self._sources: dict[str, Source] = {}
         self._bulk: bulk.Bulk | None = None
+        self._patterns = pattern.Patterns(vectors)
         #: The value files of the directory, and their inodes as the listing says.
         self._listing: dict[str, int] = {}
 
@@ -62,7 +63,7 @@ class Sources:
         names = sorted(self._listing)
         files = size = 0
         for name in names:
-            source = self._sources.get(name) or reader.source(os.path.join(self._path, name), self._vectors)
+            source = self._sources.get(name) or reader.source(os.path.join(self._path, name), self._vectors, self._patterns)
             if source is None:
                 troubles["foreign"] += 1
                 self._reports.say(name, f"{self._path / name} is not named as a value file is; it is left out")
@@ -71,7 +72,7 @@ class Sources:
                 self._sources[name] = source
                 source.refresh(keys)
             files, size = files + 1, size + source.size
-        keys.patterns.clear()
+        self._patterns.clear()
         if len(self._sources) != files:
             for name in self._sources.keys() - self._listing.keys():
                 self._sources[name].lost("missing")

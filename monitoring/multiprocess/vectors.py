@@ -70,14 +70,6 @@ class PlainVectors:
             return None
         return [_float(words[place]) for place in places[1::2]], keys
 
-    def alike(self, one: Any, other: Any, places: Any) -> int:
-        """How many of the records at `places` of one file stand in the other as well, but for values and timestamps: the first so many.
-
-        0 where to find that out costs as much as to parse the other file.
-        """
-        del one, other, places
-        return 0
-
     def moments(self, words: Any, places: Any) -> Any:
         """The timestamps of the records at `places`."""
         return [_float(words[place + 1]) for place in places[1::2]]
@@ -205,15 +197,6 @@ class NumpyVectors(PlainVectors):
         elif not (found[::2] == expected).all():
             return None
         return found[1::2].copy().view(self._np.float64), expected
-
-    def alike(self, one: Any, other: Any, places: Any) -> int:
-        np, size = self._np, min(len(one), len(other))
-        values = places[1::2]
-        within = values[: np.searchsorted(values, size - 1)]
-        same = one[:size] == other[:size]
-        same[0] = same[within] = same[within + 1] = True  # the file's own head, values, timestamps
-        end = size if same.all() else same.argmin()
-        return int(np.searchsorted(values, end - 2, side="right"))
 
     def moments(self, words: Any, places: Any) -> Any:
         return words.take(places[1::2] + 1).view(self._np.float64)
