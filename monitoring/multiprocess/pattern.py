@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from .keys import Keys
     from .vectors import PlainVectors
 
-#: How far is parsed before it is asked again whether what follows is as in the pattern, and how far is compared at first: bytes, words.
-_STRETCH, _WINDOW = 1 << 11, 1 << 10
+#: How many bytes are parsed before it is asked again whether what follows is as in the pattern.
+_STRETCH = 1 << 11
+#: How many words are compared at first, and at most at once: what a processor's cache holds.
+_WINDOW, _WIDEST = 1 << 10, 1 << 14
 #: A run of so many records is worth being found.
 _RUN = 64
 
@@ -105,7 +107,7 @@ class _Pattern:
             if differ.any():
                 found += int(differ.argmax())
                 break
-            found, window = min(found + window, most), 2 * window
+            found, window = min(found + window, most), min(2 * window, _WIDEST)
         return int(self._np.searchsorted(self._ends, start + found, side="right")) - 1 - at
 
     def _following(self, numbers: list[int]) -> int:
