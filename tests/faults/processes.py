@@ -83,12 +83,15 @@ def send(pid: int, signum: signal.Signals) -> None:
 
 def end_marked(marker: str) -> None:
     """Kill every process that carries the marker, also those that are born meanwhile."""
+    killed: set[int] = set()
 
     def nobody_left() -> bool:
         alive = marked(marker)
         for pid in alive:
             send(pid, signal.SIGKILL)
-        return not alive
+        killed.update(alive)
+        # One that is dying loses its environment, and with it the marker, before it has closed its files.
+        return not alive and not any(map(is_alive, killed))
 
     wait_until(nobody_left, f"every process marked {marker} ended")
 
