@@ -65,7 +65,7 @@ class Source:
         self.size = 0
         #: Amounts of a counter, histogram or summary that the file has lost: they still count.
         self.carried: dict[int, float] = {}
-        #: Numbers of the keys, in the order of the file. Never changed in place: files that have the same keys share the list.
+        #: Numbers of the keys, in the order of the file. Files that were read with the same keys share the list.
         self.keys: list[int] = []
         #: What the view derived from `keys`, which it resets to None when they change.
         self.placed: Any = None
@@ -75,6 +75,7 @@ class Source:
         self._recent = mode.endswith("mostrecent")
         self._survivors: frozenset[int] = frozenset()
         self._known = False
+        self._keys_are_shared = False
         self._stand = Stand(0, 0, Lineage(0, 0))
         self._inode = 0
         self._mapping: mapped.Mapping
@@ -96,7 +97,10 @@ class Source:
 
     def gained(self, keys: list[int], used: int, lineage: Lineage) -> None:
         """Know of records that were found behind the last one by whom the vectors are lent to."""
-        self.keys = self.keys + keys
+        if self._keys_are_shared:
+            self.keys, self._keys_are_shared = [*self.keys, *keys], False
+        else:
+            self.keys += keys
         self._stand = Stand(self._stand.inode, used, lineage)
 
     def take_back(self, places: Any, keywords: Any, values: Any, moments: Any) -> None:
@@ -237,6 +241,7 @@ class Source:
         values, keywords = vectors.read(self._words, places, None) or (None, None)
         values = values if self.slot is not None else vectors.valued(values)
         moments = vectors.moments(self._words, places) if self._recent else self.moments
+        self._keys_are_shared = not self.keys
         if self.keys:
             keys = self.keys + keys
             places, keywords = vectors.joined(self._places, places), vectors.joined(self._keywords, keywords)

@@ -268,7 +268,12 @@ def test_two_samples_of_one_file_that_become_one(
     merged = {"max": 3.0, "sum": 6.5}.get(mode, 0.5)
     assert found[f"x_{mode}", (("label", "a"), *((("pid", "s0"),) if mode.endswith("all") else ()))] == merged
     write(three[2], mode, 9.0, 4.0, label="c")
-    same_as_a_new_one(kept, directory, make)
+    found = same_as_a_new_one(kept, directory, make)
+    write(three[0], mode, 4.0, 5.0, label="a", pid="4")
+    found = same_as_a_new_one(kept, directory, make)
+    with (directory / f"gauge_{mode}_s0.db").open("r+b") as file:
+        file.write((-8).to_bytes(4, "little", signed=True))
+    assert own(kept) == found, "the bad file's last good values are kept"
 
 
 def test_without_the_guard_against_cut_files(
