@@ -61,7 +61,7 @@ class Sources:
         known = self._refresh_bulk(keys)
         troubles: Counter[str] = Counter()
         names = sorted(self._listing)
-        files = size = 0
+        files, size, before = 0, 0, len(self._sources)
         for name in names:
             source = self._sources.get(name) or reader.source(os.path.join(self._path, name), self._vectors, self._patterns)
             if source is None:
@@ -73,6 +73,9 @@ class Sources:
                 source.refresh(keys)
             files, size = files + 1, size + source.size
         self._patterns.clear()
+        if len(self._sources) > before:
+            # In order of name, whenever a file came: views that add up in another order may differ in the last bit, and read as a reset.
+            self._sources = dict(sorted(self._sources.items()))
         if len(self._sources) != files:
             for name in self._sources.keys() - self._listing.keys():
                 self._sources[name].lost("missing")

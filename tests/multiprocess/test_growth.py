@@ -110,20 +110,21 @@ def test_all_files_at_once(directory: Path, make: Callable[[Path], MergedCollect
         same_as_a_new_one(kept, directory, make)
 
 
+@pytest.mark.parametrize("files", ["that grow", "that come"])
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_what_is_added_keeps_its_order(
-    order: tuple[int, ...], directory: Path, make: Callable[[Path], MergedCollector], three: list[Worker]
+    order: tuple[int, ...], files: str, directory: Path, make: Callable[[Path], MergedCollector], three: list[Worker]
 ) -> None:
     """To the last bit what upstream adds up, file after file, whichever worker had the series first."""
     kept, amounts = make(directory), (1e16, 1.0, -1e16)
-    for worker in three:
-        count(worker, 1, label="other")
+    for worker in three if files == "that grow" else ():
+        write(worker, "sum", 1.0, label="other")
     for number in order:
         kept.render()
-        count(three[number], amounts[number], label="x")
+        write(three[number], "sum", amounts[number], label="x")
     theirs = MultiProcessCollector.merge(sorted(str(path) for path in directory.glob("*.db")))
     assert (1e16 + 1.0) - 1e16 == 0.0 != (1e16 - 1e16) + 1.0
-    assert own(kept)["c_total", (("label", "x"),)] == 0.0
+    assert own(kept)["x_sum", (("label", "x"),)] == 0.0
     assert [sample.value for metric in theirs for sample in metric.samples if sample.labels == {"label": "x"}] == [0.0]
 
 
