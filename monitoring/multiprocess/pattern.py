@@ -72,7 +72,7 @@ class _Pattern:
     def parse(self, content: bytes, used: int, keys: Keys) -> Whole:
         """The records of another file."""
         words = self._vectors.words(memoryview(content))
-        position, at, stretch, damage = HEADER_BYTES, 0, _STRETCH, ""
+        position, at, stretch, damage = HEADER_BYTES, 0, _STRETCH // 2, ""
         numbers: list[list[int]] = []
         places: list[Any] = []
         while position < used and not damage:
