@@ -9,13 +9,14 @@ from . import render
 
 
 class Key(NamedTuple):
-    """What a key says: family, sample name, labels as sorted pairs, help; and how a line with just that name and labels begins."""
+    """What a key says: family, sample name, labels as sorted pairs, help; and its line up to the value (`render.line`, `identity`)."""
 
     family: str
     name: str
     labels: tuple[tuple[str, str], ...]
     help: str
     prefix: str
+    identity: str
 
 
 class Keys:
@@ -46,15 +47,18 @@ class Keys:
             raise ValueError(raw[:100])
         try:
             family, name, labels, text = self._loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             family, name, labels, text = _by_python(raw)
         shared, known = self._texts.setdefault, self._pairs
         try:
             pairs = [known[pair] for pair in sorted(labels.items())]
             prefix = render.line(name, ",".join([pair_text for _, pair_text in pairs]))
             # What is no text fails here at the latest, and half a character.
-            "".join((family, name, text, prefix)).encode()  # noqa: FLY002 - an f-string takes anything
-            key = Key(shared(family, family), shared(name, name), tuple([pair for pair, _ in pairs]), shared(text, text), prefix)
+            "".join((family, name, text, prefix, *labels)).encode()  # noqa: FLY002 - an f-string takes anything
+            own = tuple([pair for pair, _ in pairs])
+            exact = prefix.startswith(name) and known.escaped.isdisjoint(labels)
+            identity = prefix if exact else render.identity(name, own, prefix, exact=False)
+            key = Key(shared(family, family), shared(name, name), own, shared(text, text), prefix, identity)
         except (TypeError, AttributeError):
             raise ValueError(raw[:100]) from None
         except UnicodeEncodeError:
@@ -81,7 +85,13 @@ class Keys:
 class _Pairs(dict[tuple[str, str], tuple[tuple[str, str], str]]):
     """Each label with its value, and the text of both in a line."""
 
+    def __init__(self) -> None:
+        #: The labels that no line can say as they are.
+        self.escaped: set[str] = set()
+
     def __missing__(self, pair: tuple[str, str]) -> tuple[tuple[str, str], str]:
+        if not render.exact("", pair[:1]):
+            self.escaped.add(pair[0])
         found = self[pair] = pair, render.pair(pair)
         return found
 

@@ -7,12 +7,10 @@ declaration decides which samples count, and old histogram bounds go to the smal
 from __future__ import annotations
 
 from bisect import bisect_left
-from functools import lru_cache
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.utils import floatToGoString
 
 from . import render
 from .lines import FamilyLines
@@ -24,11 +22,9 @@ if TYPE_CHECKING:
 
     from .families import Family
     from .keys import Key, Keys
+    from .lines import Kind, Labels
     from .reader import Source
     from .vectors import PlainVectors
-
-    Labels = tuple[tuple[str, str], ...]
-    Kind = tuple[str, str]
 
 _BUCKET, _MODE, _NAME, _TYPE = (-1 - place for place in range(len(REASONS)))
 
@@ -169,13 +165,13 @@ class Layout:
         if own or (kind[0] == "gauge" and 'pid="' in key.prefix):
             labels = tuple(pair for pair in key.labels if pair[0] != "pid")
             labels = (*labels, ("pid", own)) if own else labels
-            return self._line(family, key.name, labels, render.prefix(key.name, labels))
-        cell = family.by_prefix.get(key.prefix)
+            return self._line(family, key.name, labels, render.prefix(key.name, labels), exact=key.identity is key.prefix)
+        cell = family.by_identity.get(key.identity)
         if cell is not None:
             return cell
         if kind[0] == "histogram":
             return self._place_in_histogram(family, key)
-        return self._line(family, key.name, key.labels, key.prefix)
+        return self._line(family, key.name, key.labels, key.prefix, exact=key.identity is key.prefix)
 
     def _learn(self, fresh: dict[Kind, dict[int, None]]) -> None:
         """Lay out label sets of histograms that nobody declared: all their bounds, of all files, have to be known first."""
@@ -224,7 +220,7 @@ class Layout:
             block = family.blocks.get(key.labels)
             if block is None and family.bounds and key.name == f"{family.name}_sum":
                 self._new_block(family, key.labels, family.bounds)
-            return self._line(family, key.name, key.labels, key.prefix)
+            return self._line(family, key.name, key.labels, key.prefix, exact=key.identity is key.prefix)
         bound = _bound(key)
         if bound is None:
             return _BUCKET
@@ -241,21 +237,22 @@ class Layout:
     def _new_block(self, family: FamilyLines, labels: Labels, bounds: list[float]) -> None:
         """The lines of one label set of a histogram, together and in upstream's order: sum, buckets, count."""
         name, texts = f"{family.name}_sum", [render.pair(pair) for pair in labels]
-        self._line(family, name, labels, render.line(name, ",".join(texts)))
+        exact = render.exact(family.name, (label for label, _ in labels))
+        self._line(family, name, labels, render.line(name, ",".join(texts)), exact=exact)
         start, name, at = self.size, f"{family.name}_bucket", bisect_left(labels, ("le",))
         family.blocks[labels] = (start, bounds)
         for bound in bounds:
-            le, text = _le(bound)
-            self._add(family, name, (*labels, le), render.line(name, ",".join([*texts[:at], text, *texts[at:]])))
+            le, text = render.le(bound)
+            self._add(family, name, (*labels, le), render.line(name, ",".join([*texts[:at], text, *texts[at:]])), exact=exact)
         # The count stands behind the buckets, always: it is their last sum.
         name = f"{family.name}_count"
-        self._add(family, name, labels, render.line(name, ",".join(texts)))
+        self._add(family, name, labels, render.line(name, ",".join(texts)), exact=exact)
         self._rows.setdefault((family.name, len(bounds)), []).append(start)
 
-    def _line(self, family: FamilyLines, name: str, labels: Labels, prefix: str) -> int:
-        cell = family.by_prefix.get(prefix)
+    def _line(self, family: FamilyLines, name: str, labels: Labels, prefix: str, *, exact: bool) -> int:
+        cell = family.by_identity.get(prefix if exact else render.identity(name, labels, prefix, exact=False))
         if cell is None:
-            cell = self._add(family, name, labels, prefix)
+            cell = self._add(family, name, labels, prefix, exact=exact)
         if family.described and family.declared:
             own = set(family.declared.labels)
             cells = family.groups.setdefault(tuple(pair for pair in labels if pair[0] in own), [])
@@ -263,8 +260,8 @@ class Layout:
                 cells.append(cell)
         return cell
 
-    def _add(self, family: FamilyLines, name: str, labels: Labels, prefix: str) -> int:
-        cell = family.by_prefix[prefix] = len(self._owners)
+    def _add(self, family: FamilyLines, name: str, labels: Labels, prefix: str, *, exact: bool) -> int:
+        cell = family.by_identity[render.identity(name, labels, prefix, exact=exact)] = len(self._owners)
         self._owners.append(family)
         self._places.append(len(family.lines))
         self._names.append(name)
@@ -294,13 +291,6 @@ def _bound(key: Key) -> float | None:
     except (StopIteration, ValueError):
         return None
     return None if isnan(bound) else bound
-
-
-@lru_cache(maxsize=1024)
-def _le(bound: float) -> tuple[tuple[str, str], str]:
-    """A bound as a label, and its text in a line."""
-    label = "le", floatToGoString(bound)  # type: ignore[no-untyped-call]
-    return label, render.pair(label)
 
 
 def _without(labels: Labels, name: str) -> Labels:

@@ -27,8 +27,8 @@ class FamilyLines:
         self.heads = {style: render.head(name, self.type, text, openmetrics=style).encode() for style in (False, True)}
         self.cells: list[int] = []
         self.lines: list[str] = []
-        #: The cell of each line, by what stands in it before the number.
-        self.by_prefix: dict[str, int] = {}
+        #: The cell of each line, by `render.identity`.
+        self.by_identity: dict[str, int] = {}
         #: Histograms: the cell of the first bucket of each label set, and its bounds.
         self.blocks: dict[Labels, tuple[int, list[float]]] = {}
         #: Info and Enum: the cells of each label set of the metric itself.

@@ -46,7 +46,7 @@ class Patterns:
             found = Whole(records.keys, vectors.places(records.ends), records.damage)
         else:
             found = pattern.parse(content, used, keys)
-        if isinstance(vectors, NumpyVectors) and not found.damage and (pattern is None or len(found.keys) > len(pattern.keys)):
+        if isinstance(vectors, NumpyVectors) and (pattern is None or len(found.keys) > len(pattern.keys)):
             self._by_kind[kind] = _Pattern(vectors, content, found)
         return found
 

@@ -40,6 +40,16 @@ def line(name: str, labels: str) -> str:
     return f"{_metric_name(name)}{{{labels}}} " if labels else f"{_metric_name(name)} "
 
 
+def identity(name: str, labels: tuple[tuple[str, str], ...], prefix: str, *, exact: bool) -> str:
+    """What no other sample has: the line up to its value, and more where names are not `exact`, since others may be written alike."""
+    return prefix if exact else f"{prefix}{name}{labels}"
+
+
+def exact(name: str, labels: Iterable[str]) -> bool:
+    """Whether a line says these names as they are, with nothing escaped."""
+    return _metric_name(name) == name and all(_label_name(label) == label for label in labels)
+
+
 def number(value: float) -> str:
     """A value as Go writes it."""
     return repr(value) if -EXPONENT < value < EXPONENT else floatToGoString(value)  # type: ignore[no-untyped-call]
@@ -51,9 +61,21 @@ def pair(labelled: tuple[str, str]) -> str:
     label, value = labelled
     if "\\" in value or "\n" in value or '"' in value:
         value = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return f'{upstream.escape_label_name(label)}="{value}"'
+    return f'{_label_name(label)}="{value}"'
+
+
+@lru_cache(maxsize=4096)
+def _label_name(name: str) -> str:
+    return upstream.escape_label_name(name)
 
 
 @lru_cache(maxsize=4096)
 def _metric_name(name: str) -> str:
     return upstream.escape_metric_name(name)
+
+
+@lru_cache(maxsize=1024)
+def le(bound: float) -> tuple[tuple[str, str], str]:
+    """A bound as a label, and its text in a line."""
+    label = "le", floatToGoString(bound)  # type: ignore[no-untyped-call]
+    return label, pair(label)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from monitoring.multiprocess import mapped, reader, vectors
+from monitoring.multiprocess import families, mapped, reader, vectors
 
 from .workers import Worker, count, level, own, same_as_a_new_one, samples
 
@@ -275,6 +275,30 @@ def test_two_samples_of_one_file_that_become_one(
     with (directory / f"gauge_{mode}_s0.db").open("r+b") as file:
         file.write((-8).to_bytes(4, "little", signed=True))
     assert own(kept) == found, "the bad file's last good values are kept"
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_files_with_the_same_keys_have_places_of_their_own(
+    grown: bool, directory: Path, make: Callable[[Path], MergedCollector], three: list[Worker]
+) -> None:
+    """What repeats or is left out is known of each of them, also after one of them has grown."""
+    kept = make(directory)
+    families.publish(directory, {"x_sum": families.Family("x_sum", "gauge", "", "sum"), "y": families.Family("y", "gauge", "", "max")})
+    for worker in three:
+        write(worker, "sum", 1.0, label="a", pid="1")
+        write(worker, "sum", 2.0, label="a", pid="2")
+        write(worker, "sum", 9.0, family="y", label="left out")
+    assert samples(kept)["multiproc_mixed_samples", (("reason", "mode"),)] == 3
+    if grown:
+        write(three[1], "sum", 4.0, label="a", pid="3")
+        write(three[1], "sum", 9.0, family="y", label="left out too")
+        assert samples(kept)["multiproc_mixed_samples", (("reason", "mode"),)] == 4
+    found = same_as_a_new_one(kept, directory, make)
+    assert found["x_sum", (("label", "a"),)] == 13.0 if grown else 9.0
+    for slot in range(3):
+        with (directory / f"gauge_sum_s{slot}.db").open("r+b") as file:
+            file.write((-8).to_bytes(4, "little", signed=True))
+        assert own(kept) == found, "the bad files' last good values are kept"
 
 
 def test_without_the_guard_against_cut_files(

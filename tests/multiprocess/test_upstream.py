@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.values import MultiProcessValue
 
-from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess import MergedCollector, families
 
 from .workers import samples
 
@@ -125,6 +125,46 @@ def test_a_histograms_samples_come_in_upstreams_order(tmp_path: Path, monkeypatc
         found.append(sorted(metric.samples, key=lambda sample: sample.labels["route"]))
     assert found[0] == found[1]
     assert [sample.name for sample in found[0][:5]] == ["h_sum", "h_bucket", "h_bucket", "h_bucket", "h_count"]
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_line_is_as_upstream_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
+    """To the last byte, with labels that stand before `le` and behind it."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    if declared:
+        families.publish(tmp_path, {"h": families.Family("h", "histogram", "Help", "", ("z", "label", "le_"), (0.5, 1e7, math.inf))})
+    for pid in (1, 2):
+        make = MultiProcessValue(lambda pid=pid: pid)
+        for names, texts in ([], []), (["z", "label", "le_"], ["\\", '"\n', "é"]), (["label"], [""]), (["z"], ["Z"]):
+            for bound in ("0.5", "1e+07", "+Inf"):
+                make("histogram", "h", "h_bucket", [*names, "le"], [*texts, bound], "Help").inc(pid)
+            make("histogram", "h", "h_sum", names, texts, "Help").inc(1e7)
+            make("gauge", "g", "g", names, texts, "Help", multiprocess_mode="all").set(0.25)
+            make("gauge", "m", "m", [*names, "pid"], [*texts, "7"], "Help", multiprocess_mode="max").set(pid)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(tmp_path))
+    theirs = sorted(generate_latest(registry).splitlines())
+    ours = MergedCollector(None, str(tmp_path)).render().splitlines()
+    assert sorted(line for line in ours if b"multiproc_" not in line) == theirs
+
+
+def test_names_that_are_written_alike_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line says `a.b` and `a-b` as `a_b`; they are different labels all the same."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for pid in (1, 2):
+        make = MultiProcessValue(lambda pid=pid: pid)
+        for amount, label in enumerate(("a.b", "a-b", "a_b"), 1):
+            for name in ("f.x_total", "f_x_total"):
+                make("counter", "f", name, [label], ["v"], "Help").inc(amount)
+            for bound in ("0.5", "+Inf"):
+                make("histogram", "h", "h_bucket", [label, "le"], ["v", bound], "Help").inc(amount)
+            make("histogram", "h", "h_sum", [label], ["v"], "Help").inc(amount)
+            make("gauge", "g", "g", [label], ["v"], "Help", multiprocess_mode="all").set(amount)
+            make("gauge", "m", "m", [label, "pid"], ["v", "7"], "Help", multiprocess_mode="max").set(amount)
+    theirs = samples(MultiProcessCollector(CollectorRegistry(), str(tmp_path)))
+    ours = samples(MergedCollector(None, str(tmp_path)))
+    assert {key: value for key, value in ours.items() if not key[0].startswith("multiproc_")} == theirs
+    assert theirs["f.x_total", (("a-b", "v"),)] == 4.0
 
 
 def test_files_of_a_list_are_merged_as_by_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
