@@ -54,7 +54,7 @@ class Keys:
             pairs = [known[pair] for pair in sorted(labels.items())]
             prefix = render.line(name, ",".join([pair_text for _, pair_text in pairs]))
             # What is no text fails here at the latest, and half a character.
-            "".join((family, name, text, prefix, *labels)).encode()  # noqa: FLY002 - an f-string takes anything
+            "".join((family, name, text, prefix, *labels)).encode()
             own = tuple([pair for pair, _ in pairs])
             exact = prefix.startswith(name) and known.escaped.isdisjoint(labels)
             identity = prefix if exact else render.identity(name, own, prefix, exact=False)
