@@ -7,7 +7,7 @@ as one memory. What they have more of is taken in; where a file is no longer wha
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import mapped, regular
 from .columns import Column, Columns
@@ -35,6 +35,14 @@ def fits(source: Source) -> bool:
 def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> Bulk | None:
     """A bulk of these sources; None without numpy, or where there are none."""
     return Bulk(vectors, layout, sources, listing) if isinstance(vectors, NumpyVectors) and sources else None
+
+
+class Summands(NamedTuple):
+    """What another file adds to sums: so many of the bulk's files that are added up stand before it."""
+
+    before: int
+    cells: Any
+    values: Any
 
 
 class Bulk:
@@ -111,10 +119,15 @@ class Bulk:
         self._cell_ends = ends
         self._group()
 
-    def totals(self, size: int) -> tuple[Any, Any]:
-        """What the files have in each cell, no value where none has one that was not removed; and since when, for most recent gauges."""
+    def totals(self, size: int, between: Sequence[Summands] = ()) -> tuple[Any, Any]:
+        """What the files have in each cell, no value where none has one that was not removed; and since when, for most recent gauges.
+
+        Sums have in them what is `between` the files, in its place.
+        """
         values, groups = self._columns.values, self._groups
-        totals, stamps = groups["sum"].summed(values, size), self._np.full(size, NO_VALUE)
+        starts = (0, *self._cell_ends)
+        others = [(starts[each.before], each.cells, each.values) for each in between]
+        totals, stamps = groups["sum"].summed(values, size, others), self._np.full(size, NO_VALUE)
         for rule in ("all", "max", "min"):
             groups[rule].merge(values, totals)
         groups["recent"].newest(values, self._columns.moments, totals, stamps)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from .vectors import NO_VALUE, NO_VALUE_BITS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .vectors import NumpyVectors
 
 _RULES = {"": "sum", "sum": "sum", "all": "all", "max": "max", "min": "min", "mostrecent": "recent"}
@@ -36,19 +38,27 @@ class Group:
             self._starts = np.diff(ordered, prepend=-1).nonzero()[0]
             self._distinct = ordered[self._starts]
 
-    def summed(self, values: Any, size: int) -> Any:
-        """The sum of each cell."""
-        np = self._np
-        if not len(self._cells):
+    def summed(self, values: Any, size: int, others: Sequence[tuple[int, Any, Any]] = ()) -> Any:
+        """The sum of each cell. Others are values and their cells, and before which of the group's own (by position) they are added."""
+        np, cells, values, counts = self._np, self._cells, values[self.span][self._use], self._counts
+        if others:
+            at = np.repeat([self._used_before(position) for position, _, _ in others], [len(those) for _, those, _ in others])
+            cells = np.insert(cells, at, np.concatenate([those for _, those, _ in others]))
+            values = np.insert(values, at, np.concatenate([those for _, _, those in others]))
+            counts = np.bincount(cells, minlength=size)
+        elif len(counts) != size:
+            counts = self._counts = np.bincount(cells, minlength=size)
+        if not len(cells):
             return np.full(size, NO_VALUE)  # bincount would count in integers
-        values = values[self.span][self._use]
-        if len(self._counts) != size:
-            self._counts = np.bincount(self._cells, minlength=size)
-        totals = np.bincount(self._cells, weights=values, minlength=size)
+        totals = np.bincount(cells, weights=values, minlength=size)
         removed = (values.view(np.int64) == NO_VALUE_BITS).nonzero()[0]
-        blank = np.bincount(self._cells[removed], minlength=size) == self._counts if len(removed) else self._counts == 0
+        blank = np.bincount(cells[removed], minlength=size) == counts if len(removed) else counts == 0
         totals[blank] = NO_VALUE
         return totals
+
+    def _used_before(self, position: int) -> int:
+        """How many of the values that have a cell stand before this one of all."""
+        return position if isinstance(self._use, slice) else int(self._use.searchsorted(position))
 
     def merge(self, values: Any, totals: Any) -> None:
         """Each file's own value, or the greatest or smallest of a cell."""

@@ -60,9 +60,8 @@ class Sources:
         self._listing = self._listed()
         known = self._refresh_bulk(keys)
         troubles: Counter[str] = Counter()
-        names = sorted(self._listing)
-        files, size, before = 0, 0, len(self._sources)
-        for name in names:
+        files = size = 0
+        for name in self._listing:
             source = self._sources.get(name) or reader.source(os.path.join(self._path, name), self._vectors, self._patterns)
             if source is None:
                 troubles["foreign"] += 1
@@ -73,9 +72,7 @@ class Sources:
                 source.refresh(keys)
             files, size = files + 1, size + source.size
         self._patterns.clear()
-        if len(self._sources) > before:
-            # In order of name, whenever a file came: views that add up in another order may differ in the last bit, and read as a reset.
-            self._sources = dict(sorted(self._sources.items()))
+        self._keep_order()
         if len(self._sources) != files:
             for name in self._sources.keys() - self._listing.keys():
                 self._sources[name].lost("missing")
@@ -123,6 +120,21 @@ class Sources:
         self.end_bulk()
         for source in self._sources.values():
             source.renumber(numbers)
+
+    def _keep_order(self) -> None:
+        """Have the files in the directory's order, whenever they came; one that is missing stays behind the one it stood behind.
+
+        Upstream adds up in this order, and of files that stay it never changes. Views that add up in another order may differ in the
+        last bit of a sum, which reads as a reset.
+        """
+        order = [name for name in self._listing if name in self._sources]
+        known = list(self._sources)
+        if order == known:
+            return
+        for before, name in zip((None, *known), known, strict=False):
+            if name not in self._listing:
+                order.insert(0 if before is None else order.index(before) + 1, name)
+        self._sources = {name: self._sources[name] for name in order}
 
     def _refresh_bulk(self, keys: Keys) -> frozenset[int]:
         """Read what is in bulk; the sources, by identity, that need no other look in this scrape."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from . import collected, directory, families, inventory, lease, locks, reader, regular, render, run
+from . import bulk, collected, directory, families, groups, inventory, lease, locks, reader, regular, render, run
 from .keys import Keys
 from .layout import Layout
 from .scrapes import Scrapes
@@ -110,7 +110,11 @@ class MergedCollector(MultiProcessCollector):
         together, others = self._sources.in_bulk(layout, state.shown)
         mixed: Counter[str] = Counter()
         with vectors.quiet():
-            totals, stamps = together.totals(size) if together else (vectors.blank(size), vectors.blank(size))
+            if together:
+                totals, stamps = together.totals(size, self._between(state.shown, together) if others else ())
+                others = [source for source in others if not _is_summed(source)]
+            else:
+                totals, stamps = vectors.blank(size), vectors.blank(size)
             for source in others:
                 self._add(source, totals, stamps)
             layout.finish(totals, stamps)
@@ -140,16 +144,33 @@ class MergedCollector(MultiProcessCollector):
         self._shown = self._vectors.blank(0)
         return self._layout
 
+    def _between(self, shown: Sequence[reader.Source], together: bulk.Bulk) -> list[bulk.Summands]:
+        """What is added up of files that are not in bulk, each in its place among those that are."""
+        found, before, vectors = [], 0, self._vectors
+        for source in filter(_is_summed, shown):
+            if id(source) in together.known:
+                before += 1
+                continue
+            found.append(bulk.Summands(before, *self._used(source)))
+            if source.carried:
+                cells, amounts = self._layout.carried(source)
+                found.append(bulk.Summands(before, vectors.indexes(cells), vectors.numbers(amounts)))
+        return found
+
+    def _used(self, source: reader.Source) -> tuple[Any, Any]:
+        """The cells of one file's samples, and the values of those that have one."""
+        cells, values, use = source.placed.cells, source.values, source.placed.use
+        return (cells, values) if use is None else (self._vectors.take(cells, use), self._vectors.take(values, use))
+
     def _add(self, source: reader.Source, totals: Any, stamps: Any) -> None:
         """Merge one file's samples into the cells, by the rule of its mode."""
-        vectors, placed, values = self._vectors, source.placed, source.values
-        cells, moments = placed.cells, source.moments
-        if placed.use is not None:
-            cells, values = vectors.take(cells, placed.use), vectors.take(values, placed.use)
-            moments = vectors.take(moments, placed.use) if len(moments) else moments
+        vectors, placed, moments = self._vectors, source.placed, source.moments
+        cells, values = self._used(source)
+        if placed.use is not None and len(moments):
+            moments = vectors.take(moments, placed.use)
         rule = vectors.one_by_one if placed.repeats else vectors
         mode = source.mode.removeprefix("live")
-        if mode in ("", "sum"):
+        if _is_summed(source):
             rule.add(totals, cells, values)
             if source.carried:
                 vectors.one_by_one.add(totals, *self._layout.carried(source))
@@ -253,6 +274,10 @@ class _State(NamedTuple):
     declared: Mapping[str, families.Family] = MappingProxyType({})
     held: set[int] | frozenset[int] | None = frozenset()
     usage: inventory.Usage = inventory.Usage(0, 0)
+
+
+def _is_summed(source: reader.Source) -> bool:
+    return groups.rule_of(source.mode) == "sum"
 
 
 def _given_directory() -> str | None:
