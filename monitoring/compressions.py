@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SUCCESS = "success"
+_LABELS = (SUCCESS,)
+_REQUESTS = metrics.sigmalang_compression_requests
 _SECONDS, _SIZES, _RATIOS = (
     tuple(family._upper_bounds)  # noqa: SLF001 - with the infinite one
     for family in (
@@ -39,11 +41,13 @@ class Compressions:
             metrics.sigmalang_compression_ratio,
         )
         self._seen: object = None
+        self._counter: object = None
         self._doubles: memoryview[float] | None = None
 
     def count(self, seconds: float, before: int, after: int) -> None:
         """Observe a compression of `before` to `after` bytes, at least 1, and count it last."""
-        if self._histograms[0]._sum is not self._seen:  # noqa: SLF001 - the cell: another one since `install()`
+        # Another cell since `install()`; another child since `clear()`, which the cap has to be asked for.
+        if self._histograms[0]._sum is not self._seen or _REQUESTS._metrics.get(_LABELS) is not self._counter:  # noqa: SLF001 - see above
             self._open()
         doubles = self._doubles
         if doubles is None:
@@ -79,7 +83,7 @@ class Compressions:
         """Do what `count` has not done, value by value, which finds them a file."""
         for add, amount in islice(self._additions(seconds, before, after), done, None):
             add(amount)
-        count(metrics.sigmalang_compression_requests, SUCCESS)
+        count(_REQUESTS, SUCCESS)
 
     def _additions(self, seconds: float, before: int, after: int) -> Iterator[tuple[Callable[[float], None], float]]:
         for histogram, amount in zip(self._histograms, (seconds, before, after, before / after), strict=True):
@@ -91,7 +95,11 @@ class Compressions:
         self._seen = self._histograms[0]._sum  # noqa: SLF001 - the cell
         self._doubles = None
         found = direct([value for each in self._histograms for value in (each._sum, *each._buckets)])  # noqa: SLF001 - the cells
-        counted = direct([metrics.sigmalang_compression_requests.labels(SUCCESS)._value])  # noqa: SLF001 - the cell
+        counter = self._counter = _REQUESTS.labels(SUCCESS)
+        if counter._labelvalues != _LABELS:  # noqa: SLF001 - what it is
+            # The overflow's, since the family is full or cannot be asked: that may have changed by the next time.
+            return
+        counted = direct([counter._value])  # noqa: SLF001 - the cell
         if found is None or counted is None:
             return
         places = iter(found[1])

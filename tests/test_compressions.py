@@ -88,6 +88,47 @@ count()
     moved(metrics_directory, 11)
 
 
+CAPPED = (
+    BEGIN.replace("install()", "install(max_series=1)")
+    + """
+from monitoring.multiprocess import MergedCollector
+requests = metrics.sigmalang_compression_requests
+def counted():
+    families = MergedCollector(None, os.environ["PROMETHEUS_MULTIPROC_DIR"]).collect()
+    found = [sample for family in families for sample in family.samples]
+    return {sample.labels["status"]: sample.value for sample in found if sample.name == "neurectomy_sigmalang_compression_requests_total"}
+assert direct() and counted() == {"success": 2}
+"""
+)
+
+
+def test_past_the_cap_and_after_room_is_made_as_the_stock_child(metrics_directory: Path, environment: dict[str, str]) -> None:
+    program = """
+requests.remove("success")
+requests.labels("error").inc()
+count(); count()
+assert not direct() and counted() == {"error": 1, "_other": 2}, counted()
+requests.remove("error")
+count(); count()
+assert direct() and counted() == {"_other": 2, "success": 2}, counted()
+"""
+    execute(CAPPED + program, metrics_directory, environment)
+
+
+def test_after_clear_the_cap_is_asked_again(metrics_directory: Path, environment: dict[str, str]) -> None:
+    program = """
+requests.clear()
+assert counted() == {}
+requests.labels("error").inc()
+count(); count()
+assert counted() == {"error": 1, "_other": 2}, counted()
+requests.clear()
+count(); count()
+assert direct() and counted() == {"success": 2}, counted()
+"""
+    execute(CAPPED + program, metrics_directory, environment)
+
+
 def test_a_late_install_takes_over(metrics_directory: Path, environment: dict[str, str]) -> None:
     execute(
         BEGIN.replace("multiprocess.install()", "", 1) + "multiprocess.install()\ncount(); assert direct()", metrics_directory, environment
