@@ -24,6 +24,7 @@ from starlette.routing import Route
 import app as package
 from app import environment
 from app.api import agents, auth, compression, dictionaries, health, keys, prices, problems, ryot, snapshots, vault
+from app.api.long_bodies import LongBodies
 from app.business import Business
 from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
@@ -60,8 +61,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_models(settings: Settings) -> Backend:
     """Choose where language models live: RYOT_BASE_URL, or the stand-in."""
     if settings.ryot_base_url:
-        return remote.Remote(settings.ryot_base_url, settings.ryot_api_key, settings.ryot_timeout)
-    model = builtin.Builtin(settings.ryot_timeout)
+        return remote.Remote(settings.ryot_base_url, settings.ryot_api_key, settings.ryot_timeout, settings.ryot_stream_timeout)
+    model = builtin.Builtin(settings.ryot_timeout, settings.ryot_stream_timeout)
     if settings.preload:
         model.load()  # once, for all workers
     return model
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(MetricsMiddleware)
     problems.install(app)
     app.add_exception_handler(RyotError, ryot.refuse)
+    app.add_exception_handler(Exception, ryot.unexpected)
     app.state.database = Database(settings.database)
     app.state.business = Business(app.state.database)
     app.state.collective = Collective(app.state.database)
@@ -83,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.sigmalang = compression.Sigmalang(
         sigmalang.Bounds(settings.sigmalang_max_document_bytes, settings.sigmalang_max_unfolded_bytes),
         Dictionaries(Path(settings.data_dir).absolute() / "dictionaries", settings.sigmalang_max_dictionaries),
+        LongBodies(settings.sigmalang_max_long_bodies),
     )
     auth.include(app, compression.router, "user")
     auth.include(app, dictionaries.changing, "admin")

@@ -165,6 +165,9 @@ class Settings(BaseSettings):
     ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60, description="seconds, more than 0 and at most 86400"
     )
+    ryot_stream_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=600, description="seconds, more than 0 and at most 86400"
+    )
 
     vault_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
         default=None, description="file:///path or s3://bucket/prefix; without it, the folder `vault` in DATA_DIR"
@@ -178,6 +181,7 @@ class Settings(BaseSettings):
     admin_key: Annotated[str, AfterValidator(_token)] | None = Field(default=None, description="visible ASCII characters without spaces")
     sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_unfolded_bytes: Bytes = Field(default=1024**3, description=_BYTES)
+    sigmalang_max_long_bodies: Count = Field(default=8, description=_COUNT)
     sigmalang_max_dictionaries: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=100, description="a whole number from 0 (none can be added) to 10000"
     )

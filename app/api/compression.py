@@ -1,14 +1,15 @@
 """ΣLANG over HTTP: raw bytes in, raw bytes out.
 
 Bodies are bounded on the way in and on the way out. Long ones are worked on piece by piece in threads, in bounded memory: what is kept of
-them is their compressed form, past 1 MiB in a file without a name, since most clients read nothing before they have sent everything.
+them is their compressed form, past 1 MiB in a file without a name, since most clients read nothing before they have sent everything; and a
+worker works on a bounded number at once.
 Each operation is counted, the refused ones too, before its answer is complete.
 """
 
 import asyncio
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import IO, Any
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from app.api.bodies import announced_length, pieces
+from app.api.long_bodies import LongBodies, Place
 from app.api.operations import Operation
 from app.api.problems import ProblemError, responses
 from app.api.streams import PIECE_BYTES, Streamed, in_thread
@@ -55,6 +57,7 @@ class Sigmalang:
 
     bounds: sigmalang.Bounds
     dictionaries: Dictionaries
+    long: LongBodies
 
 
 def _describe(title: str, *, level: bool) -> dict[str, Any]:
@@ -79,6 +82,7 @@ def _answers(title: str, malformed: str) -> dict[int | str, dict[str, Any]]:
         "_404": "There is no such dictionary",
         "_413": "The body, or what it unfolds to, is larger than the bound",
         "_422": malformed,
+        "_503": "Too many long bodies are worked on, or the database is away",
         "_507": "The disk that a long body is kept on meanwhile is full",
     }
     return {200: {"description": title, "content": BINARY}, **responses(**problems)}
@@ -121,9 +125,14 @@ async def _compress_long(
     body: AsyncIterator[bytes],
 ) -> Response:
     """Compress what is longer than a moment's work while it is received; all of the frame is known before it leaves."""
-    kept = _keep()
+    state: Sigmalang = request.app.state.sigmalang
+    place, kept = Place(state.long), _keep()
+    close = _closing(kept, place)
     try:
-        compressing = sigmalang.Compressing(level, dictionary, announced_length(request))
+        announced = announced_length(request)
+        if level > _INLINE_LEVEL or (announced or 0) > _KEPT_BYTES:
+            await place.take()
+        compressing = sigmalang.Compressing(level, dictionary, announced)
 
         def add(piece: bytes) -> None:
             kept.write(operation.timed(compressing.add)(piece))
@@ -137,6 +146,8 @@ async def _compress_long(
         size = 0
         async for piece in body:
             head += piece
+            if size + len(head) > _KEPT_BYTES:
+                await place.take()
             if len(head) >= PIECE_BYTES:
                 size += len(head)
                 await in_thread(add, bytes(head))
@@ -145,7 +156,7 @@ async def _compress_long(
         await in_thread(add, bytes(head))
         made = await in_thread(finish)
     except BaseException:
-        kept.close()
+        close()
         raise
 
     def told(status: str) -> None:
@@ -153,7 +164,7 @@ async def _compress_long(
             _observe_compression(operation, size, made)
         operation.finish(status)
 
-    return Streamed(kept.read, told, kept.close, media_type=RAW, length=made)
+    return Streamed(kept.read, told, close, media_type=RAW, length=made)
 
 
 @router.post(
@@ -173,20 +184,15 @@ async def decompress(request: Request) -> Response:
     with operation.refusals():
         streaming = _stream(request)
         dictionary = await _dictionary(request, state.dictionaries, None)
-        kept = _keep()
+        place, kept = Place(state.long), _keep()
+        close = _closing(kept, place)
         gone: asyncio.Future[Message] | None = None
         try:
-            head = bytearray()
-            async with aclosing(pieces(request, state.bounds.compressed)) as body:
-                async for piece in body:
-                    head += piece
-                    if len(head) >= PIECE_BYTES:
-                        await in_thread(kept.write, bytes(head))
-                        head.clear()
-
-            kept.write(head)
+            await _receive(request, state.bounds.compressed, kept, place)
             unfolding, whole = await in_thread(operation.timed(_unfold), kept, state, dictionary)
             length = None
+            if not whole:
+                await place.take()
             if not whole and not streaming:
                 gone = asyncio.ensure_future(request.receive())
                 while await in_thread(operation.timed(_pass_over), unfolding):
@@ -194,7 +200,7 @@ async def decompress(request: Request) -> Response:
                 length = unfolding.size
                 unfolding, _ = await in_thread(operation.timed(_unfold), kept, state, dictionary)
         except BaseException:
-            kept.close()
+            close()
             if gone is not None:
                 gone.cancel()
             raise
@@ -205,11 +211,28 @@ async def decompress(request: Request) -> Response:
             operation.finish(status)
 
         if whole:
-            kept.close()
+            close()
             made = unfolding.read(state.bounds.unfolded)
             told("success")
             return RawResponse(made)
-        return Streamed(operation.timed(unfolding.read), told, kept.close, media_type=RAW, length=length, gone=gone)
+        return Streamed(operation.timed(unfolding.read), told, close, media_type=RAW, length=length, gone=gone)
+
+
+async def _receive(request: Request, most: int, kept: IO[bytes], place: Place) -> None:
+    """Keep a body, which takes a place as soon as it proves long."""
+    size = announced_length(request) or 0
+    received = 0
+    head = bytearray()
+    async with aclosing(pieces(request, most)) as body:
+        async for piece in body:
+            head += piece
+            received += len(piece)
+            if max(size, received) > _KEPT_BYTES:
+                await place.take()
+            if len(head) >= PIECE_BYTES:
+                await in_thread(kept.write, bytes(head))
+                head.clear()
+    kept.write(head)
 
 
 def _unfold(kept: IO[bytes], state: Sigmalang, dictionary: zstandard.ZstdCompressionDict | None) -> tuple[sigmalang.Unfolding, bool]:
@@ -239,6 +262,18 @@ def _observe_compression(operation: Operation, original: int, compressed: int) -
 
 def _keep() -> IO[bytes]:
     return tempfile.SpooledTemporaryFile(max_size=_KEPT_BYTES)
+
+
+def _closing(kept: IO[bytes], place: Place) -> Callable[[], None]:
+    """Give what lets go of both, in the event loop."""
+
+    def close() -> None:
+        try:
+            kept.close()
+        finally:
+            place.leave()
+
+    return close
 
 
 def _level(request: Request) -> int:

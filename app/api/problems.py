@@ -65,7 +65,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, unexpected)
 
 
 def answer(status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> Response:
@@ -118,5 +118,9 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it: the client closed the connection
 
 
-async def _unexpected(_request: Request, _error: Exception) -> Response:
-    return answer(500, "unexpected", "an unexpected error; the log of the service has the cause")
+UNEXPECTED = "an unexpected error; the log of the service has the cause"
+
+
+async def unexpected(_request: Request, _error: Exception) -> Response:
+    """Answer what no handler knows; the server logs it."""
+    return answer(500, "unexpected", UNEXPECTED)

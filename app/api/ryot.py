@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
@@ -17,13 +19,14 @@ from app.api import ryot_openapi as openapi
 from app.api.billed import Bill
 from app.api.bodies import read_bounded
 from app.api.events import Client, EventStream
-from app.api.problems import ProblemError
+from app.api.problems import UNEXPECTED, ProblemError
+from app.api.problems import unexpected as unexpected_elsewhere
 from app.api.ryot_bodies import ChatBody, CompletionBody, parse
 from app.api.tally import Tally
 from app.integrations.ryot import Backend, BackendTimeoutError, BadBackendError, Call, RefusedError, RyotError, UnknownModelError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from typing import TypeVar
 
     from app.integrations.ryot.calls import Json
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 router = APIRouter(prefix="/v1", tags=["Ryot"])
+
+_log = logging.getLogger("neurectomy.ryot")
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _INLINE_BYTES = 64 * 1024
@@ -73,7 +78,7 @@ async def chat_completions(request: Request) -> Response:
 
 async def _listed(request: Request) -> list[Json]:
     backend = _backend(request)
-    return await _in_time(backend.models(), backend)
+    return await _in_time(backend.models(), backend.timeout_seconds, _late(backend))
 
 
 def _backend(request: Request) -> Backend:
@@ -94,7 +99,7 @@ async def _serve(request: Request, kind: Any) -> Response:  # noqa: ANN401 - the
         client = Client(request.receive)
         try:
             work = _begin(client, backend, call, tally, bill) if given.get("stream") else _complete(backend, call, tally, bill)
-            response = await client.unless_gone(_in_time(work, backend))
+            response = await client.unless_gone(_in_time(work, backend.timeout_seconds, _late(backend)))
         except BaseException:
             await client.forget()
             raise
@@ -124,16 +129,31 @@ async def _read(request: Request) -> bytes:
         raise RefusedError(error.detail, status=error.status, code=error.reason) from error
 
 
-async def _in_time(work: Awaitable[_T], backend: Backend) -> _T:
-    """Wait for the backend, retries included, no longer than allowed."""
-    deadline = asyncio.timeout(backend.timeout_seconds)
+async def _in_time(work: Awaitable[_T], seconds: float, late: RyotError) -> _T:
+    """Wait for the backend, retries included, no longer than allowed; then raise `late`."""
+    deadline = asyncio.timeout(seconds)
     try:
         async with deadline:
             return await work
     except TimeoutError as error:
         if not deadline.expired():
             raise
-        raise BackendTimeoutError(f"the model did not answer within {backend.timeout_seconds:g} seconds") from error
+        raise late from error
+
+
+def _late(backend: Backend) -> RyotError:
+    return BackendTimeoutError(f"the model did not answer within {backend.timeout_seconds:g} seconds")
+
+
+async def _next(chunks: AsyncGenerator[Json, None], backend: Backend, ends_at: float) -> Json | None:
+    """Wait for the next chunk, no longer than allowed for one, nor than the whole stream may take; None at the end."""
+    left = ends_at - asyncio.get_running_loop().time()
+    if backend.timeout_seconds < left:
+        return await _in_time(anext(chunks, None), backend.timeout_seconds, _late(backend))
+    late = BackendTimeoutError(f"the stream did not end within {backend.stream_seconds:g} seconds")
+    if left <= 0:  # a chunk that is there already would not be waited for
+        raise late
+    return await _in_time(anext(chunks, None), left, late)
 
 
 async def _find(backend: Backend, call: Call, tally: Tally) -> None:
@@ -157,8 +177,9 @@ async def _begin(client: Client, backend: Backend, call: Call, tally: Tally, bil
     """Answer with a stream once its first chunk is there: until then, an error has a status of its own."""
     await _find(backend, call, tally)
     chunks = backend.stream(call)
+    ends_at = asyncio.get_running_loop().time() + backend.stream_seconds
     try:
-        first = await anext(chunks, None)
+        first = await _next(chunks, backend, ends_at)
     except BaseException:
         await chunks.aclose()
         raise
@@ -170,11 +191,12 @@ async def _begin(client: Client, backend: Backend, call: Call, tally: Tally, bil
         with contextlib.suppress(RyotError):  # nobody is there to be told
             await bill.settle()
 
-    return EventStream(client, _events(backend, first, chunks, tally, bill, wants_usage=wants_usage), close)
+    rest = functools.partial(_next, chunks, backend, ends_at)
+    return EventStream(client, _events(first, rest, tally, bill, wants_usage=wants_usage), close)
 
 
 async def _events(
-    backend: Backend, first: Json | None, chunks: AsyncGenerator[Json, None], tally: Tally, bill: Bill, *, wants_usage: bool
+    first: Json | None, rest: Callable[[], Awaitable[Json | None]], tally: Tally, bill: Bill, *, wants_usage: bool
 ) -> AsyncGenerator[tuple[bytes, bool], None]:
     """Give each chunk, its tokens counted before, and at last the end of the stream or what went wrong."""
     try:
@@ -188,14 +210,15 @@ async def _events(
                 chunk.pop("usage", None)
             if chunk["choices"] or wants_usage:
                 yield _render(chunk), False
-            chunk = await _in_time(anext(chunks, None), backend)
+            chunk = await rest()
         await bill.settle()
     except RyotError as error:
         tally.end(_outcome(error))
         yield _render(_document(error)), True
-    except Exception:
+    except Exception:  # noqa: BLE001 - logged; it is found too late for a status
+        _log.exception("a stream of Ryot broke off")
         tally.end("error")
-        raise
+        yield _render(_document(_unexpected())), True
     else:
         tally.end("success")
         yield b"[DONE]", True
@@ -213,6 +236,10 @@ def _outcome(error: RyotError) -> str:
     return "timeout" if isinstance(error, BackendTimeoutError) else "error"
 
 
+def _unexpected() -> RyotError:
+    return RyotError(UNEXPECTED, status=500, code="unexpected")
+
+
 def _document(error: RyotError) -> Json:
     return {"error": {"message": str(error), "type": error.kind, "param": error.param, "code": error.code}}
 
@@ -225,6 +252,13 @@ async def refuse(_: Request, error: Exception) -> Response:
     """Answer what was raised before a route began."""
     assert isinstance(error, RyotError)  # noqa: S101 - registered for nothing else
     return _refusal(error)
+
+
+async def unexpected(request: Request, error: Exception) -> Response:
+    """Answer what no handler knows; on the routes above in their own format. The server logs it."""
+    if request.scope.get("endpoint") in {models, model, completions, chat_completions}:
+        return _refusal(_unexpected())
+    return await unexpected_elsewhere(request, error)
 
 
 def _json(document: Json) -> Response:

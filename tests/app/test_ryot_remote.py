@@ -60,7 +60,7 @@ def before_backend(backend: OpenAIServer, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def impatient(backend: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with service(tmp_path_factory.mktemp("impatient"), backend.url, RYOT_TIMEOUT="3") as server:
+    with service(tmp_path_factory.mktemp("impatient"), backend.url, RYOT_TIMEOUT="3", RYOT_STREAM_TIMEOUT="6") as server:
         server.ask("GET", "/v1/models")
         yield server
 
@@ -207,6 +207,25 @@ def test_a_stream_that_stalls_is_given_up(impatient: Served, backend: OpenAIServ
     assert "authorization" not in backend.seen[-1][2]
 
 
+def test_a_stream_that_never_ends_is_given_up(impatient: Served, backend: OpenAIServer) -> None:
+    before = samples(impatient)
+    backend.left.clear()
+    status, _, events = ask(impatient, "drips", stream=True)
+    assert status == 200
+    *chunks, last = map(json.loads, events)
+    assert last["error"]["code"] == "backend_timeout"
+    assert "did not end within 6 seconds" in last["error"]["message"]
+    assert len(chunks) > 2, "each chunk came in time: the deadline is that of the whole"
+    assert gained(impatient, before) == call("timeout", "drips") | tokens("drips", 0, len(chunks)) | batch("drips") | times("drips")
+    wait_until(backend.left.is_set, "the backend sees that nobody listens")
+
+
+def test_a_whole_answer_without_usage_counts_no_tokens(before_backend: Served) -> None:
+    before = samples(before_backend)
+    assert ask(before_backend, "no/usage")[0] == 200
+    assert gained(before_backend, before) == call("success", "no/usage") | batch("no/usage")
+
+
 def test_an_unknown_model_is_no_label(before_backend: Served) -> None:
     before = samples(before_backend)
     status, error, _ = ask(before_backend, "unheard-of")
@@ -217,6 +236,7 @@ def test_an_unknown_model_is_no_label(before_backend: Served) -> None:
 @pytest.mark.parametrize("model", ["drips", "slow"])
 def test_who_goes_away_is_counted_and_the_backend_told(before_backend: Served, backend: OpenAIServer, model: str) -> None:
     before = samples(before_backend)
+    backend.left.clear()
     body = json.dumps({"model": model, "prompt": "x", "stream": True}).encode()
     with socket.create_connection(("127.0.0.1", before_backend.port), timeout=60) as leaving:
         leaving.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

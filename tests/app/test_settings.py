@@ -117,6 +117,7 @@ BAD = [
     ("LOG_LEVEL", "loud\nvery"),
     ("RYOT_TIMEOUT", "0"),
     ("RYOT_TIMEOUT", "nan"),
+    ("RYOT_STREAM_TIMEOUT", "inf"),
     ("RYOT_BASE_URL", "127.0.0.1:8080"),
     ("RYOT_BASE_URL", "http://"),
     ("RYOT_BASE_URL", "http://x:99999/"),
@@ -131,6 +132,7 @@ BAD = [
     ("VAULT_MAX_OBJECT_BYTES", "0"),
     ("SIGMALANG_MAX_DOCUMENT_BYTES", "0"),
     ("SIGMALANG_MAX_UNFOLDED_BYTES", "1 GiB"),
+    ("SIGMALANG_MAX_LONG_BODIES", "0"),
     ("SIGMALANG_MAX_DICTIONARIES", "-1"),
     ("REQUIRE_API_KEY", "perhaps"),
 ]

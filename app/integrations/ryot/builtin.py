@@ -12,6 +12,7 @@ from importlib import resources
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from app.integrations.ryot.calls import STREAM_SECONDS
 from app.integrations.ryot.errors import RefusedError
 from app.integrations.ryot.ngram import Model
 from app.integrations.ryot.stops import StopText
@@ -38,8 +39,9 @@ _INLINE_CHARACTERS = 16_384
 class Builtin:
     """The backend where there is no RYOT_BASE_URL."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, stream_seconds: float = STREAM_SECONDS) -> None:
         self.timeout_seconds = timeout_seconds
+        self.stream_seconds = stream_seconds
         self._model: Model | None = None
         self._created = int(time.time())
         self.load_seconds = 0.0

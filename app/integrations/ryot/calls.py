@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 
+STREAM_SECONDS = 600.0
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a model, already known to be well formed."""
@@ -35,6 +38,9 @@ class Backend(Protocol):
 
     timeout_seconds: float
     """How long a call may wait: for its answer or, of a stream, for each next chunk."""
+
+    stream_seconds: float
+    """How long all of a stream may take."""
 
     async def start(self) -> None:
         """Get ready, once per worker, before the first call."""

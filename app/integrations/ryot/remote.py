@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from app.integrations.ryot.answers import checked, checked_models
+from app.integrations.ryot.calls import STREAM_SECONDS
 from app.integrations.ryot.errors import BackendTimeoutError, BadBackendError, RefusedError, RyotError
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ _PASSED_ON = frozenset({400, 404, 413, 422, 429})
 class Remote:
     """The backend behind RYOT_BASE_URL. Retries are the client library's own; the deadline is over all of them."""
 
-    def __init__(self, base_url: str, api_key: str | None, timeout_seconds: float) -> None:
+    def __init__(self, base_url: str, api_key: str | None, timeout_seconds: float, stream_seconds: float = STREAM_SECONDS) -> None:
         self.timeout_seconds = timeout_seconds
+        self.stream_seconds = stream_seconds
         self._base_url = base_url
         self._api_key = api_key
         self._client: openai.AsyncOpenAI | None = None
