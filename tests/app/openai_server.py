@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -153,8 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
             elif model == "told-of":
                 self._event('{"error": {"message": "out of memory"}}')
             elif model == "drips":
+                until = time.monotonic() + PATIENCE_SECONDS
                 try:
-                    while not self.server.ended.wait(0.02):
+                    while not self.server.ended.wait(0.02) and time.monotonic() < until:
                         self._event(json.dumps(head | {"choices": [whole("drip ", None, delta=True)]}))
                 except OSError:
                     self.server.left.set()
