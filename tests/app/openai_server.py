@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORDS = ["Hello", " dear", " world", "!"]
+DRIPPING_SECONDS = 20.0
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 MODELS = [
     "good",
@@ -154,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif model == "told-of":
                 self._event('{"error": {"message": "out of memory"}}')
             elif model == "drips":
-                until = time.monotonic() + PATIENCE_SECONDS
+                until = time.monotonic() + DRIPPING_SECONDS
                 try:
                     while not self.server.ended.wait(0.02) and time.monotonic() < until:
                         self._event(json.dumps(head | {"choices": [whole("drip ", None, delta=True)]}))

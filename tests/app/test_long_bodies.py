@@ -16,7 +16,7 @@ from app.api.long_bodies import LongBodies, Place
 from app.api.problems import ProblemError
 from tests.app.conftest import serve_app
 from tests.app.test_compression import RAW, refuse, samples
-from tests.faults.processes import wait_until
+from tests.faults.processes import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ def test_nobody_waits_for_ever_and_not_everybody_waits() -> None:
         waiting = [asyncio.ensure_future(patient.take()) for _ in range(4)]
         await asyncio.sleep(0)
         with pytest.raises(ProblemError) as refused:
-            await patient.take()
+            await asyncio.wait_for(patient.take(), PATIENCE_SECONDS / 10)
         assert (refused.value.status, refused.value.reason) == (503, "busy")
         for each in waiting:
             patient.give_back()
