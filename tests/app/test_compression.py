@@ -150,7 +150,7 @@ def test_other_requests_are_answered_beside_long_work(served: Served) -> None:
 def test_openapi_tells_the_raw_bodies_and_the_problems(served: Served) -> None:
     paths = json.loads(served.ask("GET", "/openapi.json").body)["paths"]
     binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-    statuses = {"200", "404", "413", "422", "507"}
+    statuses = {"200", "404", "413", "422", "503", "507"}
     for path, parameters in (("/v1/compress", {"level", "dictionary"}), ("/v1/decompress", {"dictionary", "stream"})):
         operation = paths[path]["post"]
         assert operation["requestBody"]["content"] == binary
