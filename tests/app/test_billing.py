@@ -119,6 +119,31 @@ def test_who_leaves_pays_for_what_was_generated(service: Service) -> None:
     assert billed["generated_tokens"] >= seen
 
 
+def test_who_leaves_while_the_bill_is_written_pays_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = {"REQUIRE_API_KEY": "1", "ADMIN_KEY": ADMIN, "DATA_DIR": data_directory(tmp_path_factory.mktemp("leaving"))}
+    with serve_app(tmp_path_factory, **settings) as served:
+        service = Service(served, settings)
+        key = service.key("leaver")["key"]
+        body = json.dumps({"model": MODEL, "prompt": "The", "max_tokens": 3, "stream": True}).encode()
+        file = Path(settings["DATA_DIR"]) / "neurectomy.db"
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)) as connection:
+                connection.request("POST", COMPLETIONS, body, JSON | bearer(key))
+                response = connection.getresponse()
+                while b'"finish_reason":null' in (line := response.readline()) or line == b"\n":
+                    pass  # what follows the last chunk waits for the bill
+                assert line.startswith(b"data: {")
+                assert connection.sock is not None
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            for _ in range(50):  # the service learns of it meanwhile
+                assert served.ask("GET", "/health/live").status == 200
+            other.execute("ROLLBACK")
+        wait_until(lambda: usage(service, "leaver"), "the call is on the bill")
+        assert usage(service, "leaver")[COMPLETIONS]["calls"] == 1
+        wait_until(lambda: scraped(service, "tokens_generated_total{") == 3, "its tokens are counted")
+
+
 @pytest.mark.parametrize("required", ["1", "0"])
 def test_a_call_that_cannot_be_billed_fails_only_where_keys_are_required(tmp_path_factory: pytest.TempPathFactory, required: str) -> None:
     settings = {"REQUIRE_API_KEY": required, "ADMIN_KEY": ADMIN, "DATA_DIR": data_directory(tmp_path_factory.mktemp("locked"))}
