@@ -10,7 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .agents import agent_healthy, agent_last_heartbeat_timestamp_seconds, agent_task_duration_seconds, agent_tasks, agent_utilization_ratio
-from .breaker import circuit_breaker_calls, circuit_breaker_failures, circuit_breaker_state, circuit_breaker_transitions
+from .breaker import (
+    circuit_breaker_calls,
+    circuit_breaker_failures,
+    circuit_breaker_rebuilt,
+    circuit_breaker_state,
+    circuit_breaker_transitions,
+)
 from .business import active_users, api_keys_active, cost_dollars, cost_per_request, requests_per_user, tokens_generated
 from .declaring import FAMILIES, Family, Rule
 from .gpu import (
@@ -83,6 +89,7 @@ __all__ = [
     "api_keys_active",
     "circuit_breaker_calls",
     "circuit_breaker_failures",
+    "circuit_breaker_rebuilt",
     "circuit_breaker_state",
     "circuit_breaker_transitions",
     "cost_dollars",

@@ -12,3 +12,4 @@ circuit_breaker_calls = counter(
 circuit_breaker_transitions = counter(
     "circuit_breaker_transitions", "Changes of the breaker's state, each counted once.", (*_SERVICE, "from_state", "to_state")
 )
+circuit_breaker_rebuilt = counter("circuit_breaker_rebuilt", "Damaged states of the breaker that were replaced by closed ones.", _SERVICE)

@@ -50,6 +50,17 @@ def span(mappings: Sequence[Mapping]) -> tuple[memoryview[int], list[int]]:
     return pages.memory(begin, end - begin), [mapping.address - begin for mapping in mappings]
 
 
+def guard(address: int, length: int) -> None:
+    """Put zeros in place of pages that are lost, also in this mapping of somebody else, until `unguard`."""
+    _guard()
+    _mapped[address] = address + length
+
+
+def unguard(address: int) -> None:
+    """The mapping ends."""
+    _mapped.pop(address, None)
+
+
 def guarded() -> bool:
     """Whether a mapped file that is cut off can be read: nobody has put another handler in the place of ours."""
     now = _Action()

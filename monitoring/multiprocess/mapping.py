@@ -29,6 +29,12 @@ class Mapping:
         self.doubles: memoryview[float]
         self.begin()
 
+    @property
+    def address(self) -> int:
+        """Where it begins, until `unmap()`."""
+        assert self._address is not None
+        return self._address
+
     def begin(self) -> None:
         """Make the views, also anew after `end()`."""
         assert self._address is not None

@@ -40,8 +40,8 @@ def keep_from_children(address: int, length: int, name: object) -> None:
 
 
 def blank(address: int, length: int) -> None:
-    """Put zeros in place of whatever is mapped there."""
-    libc.mmap(address, length, _READ, _PRIVATE | _ANONYMOUS | _FIXED, -1, 0)
+    """Put zeros in place of whatever is mapped there, which nobody else sees."""
+    libc.mmap(address, length, _READ | _WRITE, _PRIVATE | _ANONYMOUS | _FIXED, -1, 0)
 
 
 def unmap(address: int, length: int) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 from . import locks, ownership, regular, series
 
 RUN_FILE = "run.json"
+#: So end the names of files whose content is a run's: they go with its value files.
+STATE_SUFFIX = ".state"
 _READY, _CLEARING = "ready", "clearing"
 _COLLECTED = re.compile(r"collected(_s\d+)?\.json")
 _log = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ def clear(directory: Path, record: Run) -> Run:
     clearing = Run(record.generation + (not record.clearing), _CLEARING)
     _write(directory, clearing)
     for entry in list(os.scandir(directory)):
-        if entry.name.endswith((".db", ".tmp")) or entry.name == "families.json" or _COLLECTED.fullmatch(entry.name):
+        if entry.name.endswith((".db", ".tmp", STATE_SUFFIX)) or entry.name == "families.json" or _COLLECTED.fullmatch(entry.name):
             if entry.is_dir(follow_symlinks=False):
                 _log.warning(
                     "left %s in the metrics directory: it is a directory, not a value file; remove it by hand",

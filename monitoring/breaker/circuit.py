@@ -1,0 +1,308 @@
+"""The breaker that an application uses: as a decorator, or around a block.
+
+A call through a closed breaker looks at one word and counts in memory; only a failure, and a breaker that is not closed, take the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from monitoring import metrics
+from monitoring.children import child
+from monitoring.wrapping import SUCCESS, decorated
+
+from . import words as layout
+from .shared import Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    #: Called with the service and the names of the states, by the process that changed it.
+    Listener = Callable[[str, str, str], None]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+_PROBE_RETRY_SECONDS = 1.0
+"""When to come again while another call probes."""
+_BILLION = 1_000_000_000
+_log = logging.getLogger("monitoring.breaker")
+
+
+class CircuitOpenError(Exception):
+    """The call was refused without being tried. `retry_after` says in how many seconds the next may be let through."""
+
+    def __init__(self, service: str, retry_after: float) -> None:
+        super().__init__(f"{service} has failed too often; it is not asked again for {retry_after:.1f} s")
+        self.service = service
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When a breaker opens, and for how long. ValueError for what makes no sense.
+
+    It opens when at least `failures` of the calls of the last `window_seconds` failed, which are at least the share `rate` (0 to 1)
+    of at least `minimum_calls` calls, over all workers.
+    """
+
+    failures: int = 5
+    rate: float = 0.0
+    minimum_calls: int = 1
+    window_seconds: float = 60.0
+    open_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        least = {"failures": 1, "minimum_calls": 1, "rate": 0, "window_seconds": 0.01, "open_seconds": 0.001}
+        for name, bound in least.items():
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"a breaker's {name} must be at least {bound}; it is {getattr(self, name)}")
+        if self.rate > 1:
+            raise ValueError(f"a breaker's rate is a share of the calls, at most 1; it is {self.rate}")
+
+
+class Breaker:
+    """The breaker of one service: one per instance, whatever number of workers say its name.
+
+    While it is open all calls raise CircuitOpenError. The first call after that is the probe: the breaker is half-open, others are
+    refused, and it closes or opens again by how the probe ends. A prober that dies is followed by the next call; an open breaker that
+    nobody asks stays open.
+
+    Exceptions of the types `counts` that are none of `ignores` are failures; others are answers of the service. What is no Exception,
+    a cancellation above all, says nothing about it. Listeners are called in the process that made the change, and must not block.
+    Fit for all threads and event loops; make it once per process, before or after forks. `clock` gives nanoseconds that never go back.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        policy: Policy | None = None,
+        *,
+        counts: tuple[type[BaseException], ...] = (Exception,),
+        ignores: tuple[type[BaseException], ...] = (),
+        listeners: Iterable[Listener] = (),
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.service = service
+        self.listeners = list(listeners)
+        self._policy = policy or Policy()
+        self._width = int(self._policy.window_seconds * _BILLION / layout.BUCKETS)
+        self._open_nanoseconds = int(self._policy.open_seconds * _BILLION)
+        self._counts, self._ignores, self._clock = counts, ignores, clock
+        self._shared = Shared(service, child(metrics.circuit_breaker_rebuilt, service).inc)
+        #: The word of the state that this process has said last.
+        self._seen = 0
+        #: That word where the state is closed, else none that a state has.
+        self._closed = -1
+        self._succeeded = child(metrics.circuit_breaker_calls, service, "success")
+        self._state = child(metrics.circuit_breaker_state, service)
+        # The truth is asked for every few seconds: by whom the change was made, who died and who saw it makes no difference.
+        reference = weakref.ref(self)
+        self._state.set_function(lambda: _state_now(reference))
+
+    @property
+    def state(self) -> int:
+        """CLOSED, OPEN or HALF_OPEN."""
+        with contextlib.suppress(TimeoutError), self._shared.editing() as words:
+            self._tell(words)
+        return layout.state_of(self._seen)
+
+    def call(self) -> Call:
+        """Give the block of one call, for `with` and `async with`; entering it raises CircuitOpenError where it is refused."""
+        return Call(self)
+
+    def __call__(self, function: _F) -> _F:
+        """Decorate a function, coroutine function or (async) generator: each call of it is one call through the breaker."""
+
+        def begin(_arguments: object, _keywords: object) -> Callable[[str, object], None]:
+            call = Call(self)
+            call.__enter__()
+
+            def finish(outcome: str, _result: object) -> None:
+                call.end(None if outcome == SUCCESS else sys.exc_info()[1])
+
+            return finish
+
+        made: _F = decorated(function, lambda _function: begin)  # type: ignore[assignment]
+        return made
+
+    def admit(self) -> tuple[int, int | None]:
+        """Let a call through: its generation, and what it holds of the right to probe; CircuitOpenError where it is refused."""
+        try:
+            current = self._shared.words[layout.CURRENT]
+            if current == self._closed:
+                return current >> 2, None
+            if current == self._seen and layout.state_of(current) == layout.OPEN:
+                left = self._left(self._shared.words)
+                if left > 0:
+                    self._refuse(left / _BILLION)
+        except ValueError:
+            pass  # at this moment the file is mapped anew
+        try:
+            return self._admit()
+        except TimeoutError:
+            # Whoever changes the state was stopped half way: a call that is let through does less harm than one that is refused.
+            return 0, None
+
+    def answered(self, generation: int) -> None:
+        """Count a call that the service answered."""
+        try:
+            self._shared.record(layout.key_of(generation, self._clock(), self._width), 0)
+        except TimeoutError as error:
+            self._stopped(error)
+        self._succeeded._value.inc(1.0)  # noqa: SLF001 - the cell
+
+    def failed(self, generation: int) -> None:
+        """Count a failure, and open where it was one too many."""
+        newest, policy = layout.key_of(generation, self._clock(), self._width), self._policy
+        self.count("failure")
+        try:
+            self._shared.record(newest, 1)
+            with self._changing() as words:
+                if words[layout.CURRENT] == layout.word(generation, layout.CLOSED):
+                    calls, failures = layout.recorded(words, newest)
+                    if failures >= policy.failures and calls >= policy.minimum_calls and failures >= policy.rate * calls:
+                        self._open(words)
+        except TimeoutError as error:
+            self._stopped(error)
+
+    def probed(self, generation: int, held: int, *, failure: bool | None) -> None:
+        """End a probe, by its failure or success; None leaves the question to the next."""
+        try:
+            if failure is not None:
+                self.count("failure" if failure else "success")
+                with self._changing() as words:
+                    if words[layout.CURRENT] != layout.word(generation, layout.HALF_OPEN):
+                        return
+                    if failure:
+                        self._open(words)
+                    else:
+                        layout.change(words, layout.CLOSED, 0)
+        except TimeoutError as error:
+            self._stopped(error)
+        finally:
+            self._shared.end_probe(held)
+
+    def judge(self, error: BaseException | None) -> bool | None:
+        """Whether a call that ended so is a failure of the service; None where it says nothing about it."""
+        if error is None:
+            return False
+        if isinstance(error, self._counts) and not isinstance(error, self._ignores):
+            return True
+        return False if isinstance(error, Exception) else None
+
+    def count(self, result: str) -> None:
+        """Count a call of this result."""
+        if result == "failure":
+            child(metrics.circuit_breaker_failures, self.service).inc()
+        child(metrics.circuit_breaker_calls, self.service, result).inc()
+
+    def _admit(self) -> tuple[int, int | None]:
+        refused = 0.0
+        with self._changing() as words:
+            current = words[layout.CURRENT]
+            generation, state = layout.generation_of(current), layout.state_of(current)
+            if state == layout.CLOSED:
+                return generation, None
+            left = self._left(words) if state == layout.OPEN else 0
+            held = None if left > 0 else self._shared.try_probe()
+            if held is None:
+                refused = left / _BILLION if left > 0 else _PROBE_RETRY_SECONDS
+            elif state == layout.OPEN:
+                layout.change(words, layout.HALF_OPEN, 0)
+                generation += 1
+        if held is None:
+            self._refuse(refused)
+        return generation, held
+
+    def _left(self, words: layout.Words) -> int:
+        """For how many nanoseconds it stays open; a time that nobody can have meant is over."""
+        left = words[layout.RETRY_AT] - self._clock()
+        return left if left <= self._open_nanoseconds else 0
+
+    def _open(self, words: layout.Words) -> None:
+        layout.change(words, layout.OPEN, self._clock() + self._open_nanoseconds)
+
+    def _refuse(self, seconds: float) -> None:
+        self.count("refused")
+        raise CircuitOpenError(self.service, seconds)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[layout.Words]:
+        """Give the words, to this process alone; what changed is told at the end. TimeoutError as `Shared.editing`."""
+        changes: list[tuple[str, str]] = []
+        with self._shared.editing() as words:
+            before = words[layout.CURRENT]
+            yield words
+            changes = self._tell(words, before)
+        for change in changes:
+            for listener in self.listeners:
+                try:
+                    listener(self.service, *change)
+                except Exception:  # noqa: BLE001 - anybody's; the call that it interrupts goes on
+                    _log.exception("a listener of the breaker of %r failed", self.service)
+
+    def _stopped(self, error: TimeoutError) -> None:
+        _log.warning("the breaker of %r cannot be changed at the moment: %s", self.service, error)
+
+    def _tell(self, words: layout.Words, before: int = 0) -> list[tuple[str, str]]:
+        """Say what the state is now, and count what was not counted yet; give what this process changed since `before`."""
+        current = words[layout.CURRENT]
+        for kind, (old, new) in enumerate(layout.CHANGES):
+            missing = words[layout.COUNTS + kind] - words[layout.COUNTED + kind]
+            if missing > 0:
+                child(metrics.circuit_breaker_transitions, self.service, layout.STATES[old], layout.STATES[new]).inc(missing)
+                words[layout.COUNTED + kind] += missing
+        if current != self._seen:
+            self._seen = current
+            self._closed = current if layout.state_of(current) == layout.CLOSED else -1
+            self._state._value.set(float(layout.state_of(current)), timestamp=time.time())  # noqa: SLF001 - what its function will say too
+        if before in (0, current):
+            return []
+        return [(layout.STATES[layout.state_of(before)], layout.STATES[layout.state_of(current)])]
+
+
+class Call:
+    """One call through a breaker."""
+
+    __slots__ = ("_breaker", "_generation", "_held")
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    def __enter__(self) -> None:
+        self._generation, self._held = self._breaker.admit()
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        self.end(error)
+
+    async def __aenter__(self) -> None:
+        self._generation, self._held = self._breaker.admit()
+
+    async def __aexit__(self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the call, by what it raised."""
+        breaker = self._breaker
+        if error is None and self._held is None:
+            breaker.answered(self._generation)
+            return
+        failure = breaker.judge(error)
+        if self._held is not None:
+            breaker.probed(self._generation, self._held, failure=failure)
+        elif failure:
+            breaker.failed(self._generation)
+        elif failure is not None:
+            breaker.answered(self._generation)
+
+
+def _state_now(reference: weakref.ref[Breaker]) -> float:
+    breaker = reference()
+    return float("nan") if breaker is None else float(breaker.state)

@@ -1,0 +1,120 @@
+"""What the file of a breaker holds: 64-bit words that all workers have mapped.
+
+`CURRENT` is the state and its generation in one word, so that no death can leave one without the other; generations count from 1 and
+never repeat. A change is prepared, committed by that word, and then counted; who finds it committed and not counted counts it: setting
+`COUNTS` again to the prepared number adds nothing. Behind the header each process has a region of its own, in which only it
+counts: for each tenth of the window the calls and failures of one generation. A dead worker's failures stay true in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Words = memoryview[int]
+
+CLOSED, OPEN, HALF_OPEN = range(3)
+STATES = ("closed", "open", "half_open")
+#: From which state to which: the place of a change in `COUNTS`.
+CHANGES = ((CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED))
+
+MAGIC = int.from_bytes(b"breaker1", "little")
+#: RETRY_AT is in nanoseconds of the breaker's clock. COUNTS: changes of each kind; COUNTED: those that the metric has.
+MAGIC_AT, CURRENT, RETRY_AT, PREPARED, KIND, AFTER, REGIONS_USED = range(7)
+COUNTS, COUNTED = 8, 12
+HEADER_WORDS = 64
+REGION_WORDS = 32
+#: Behind a region's buckets stands MAGIC.
+REGION_MARK = 31
+#: Region 0 belongs to all processes that found no other free.
+REGIONS = 128
+BUCKETS = 10
+SIZE = 8 * (HEADER_WORDS + REGIONS * REGION_WORDS)
+_EPOCHS = 1 << 32
+_MOST = 1 << 62
+
+
+def fresh(generation: int) -> bytes:
+    """Give the header of a closed breaker."""
+    words = [0] * HEADER_WORDS
+    words[MAGIC_AT], words[CURRENT] = MAGIC, word(generation, CLOSED)
+    return b"".join(each.to_bytes(8, "little") for each in words)
+
+
+def valid(words: Sequence[int]) -> bool:
+    """Whether a header can have been written by a breaker."""
+    if words[MAGIC_AT] != MAGIC or not 0 < words[CURRENT] < _MOST or state_of(words[CURRENT]) not in {CLOSED, OPEN, HALF_OPEN}:
+        return False
+    if not (0 <= words[KIND] < len(CHANGES) and 0 <= words[REGIONS_USED] < REGIONS and words[RETRY_AT] >= 0):
+        return False
+    kinds = range(len(CHANGES))
+    return all(0 <= words[COUNTED + kind] <= words[COUNTS + kind] + 1 < _MOST for kind in kinds)
+
+
+def word(generation: int, state: int) -> int:
+    """Give the word of a state."""
+    return generation << 2 | state
+
+
+def state_of(current: int) -> int:
+    """Give the state in a word."""
+    return current & 3
+
+
+def generation_of(current: int) -> int:
+    """Give the generation in a word."""
+    return current >> 2
+
+
+def region_at(number: int) -> int:
+    """Give the place of a region's first word."""
+    return HEADER_WORDS + number * REGION_WORDS
+
+
+def settle(words: Words) -> None:
+    """Count a change that was committed by somebody who died before it was counted."""
+    if words[PREPARED] == generation_of(words[CURRENT]):
+        words[COUNTS + words[KIND]] = words[AFTER]
+
+
+def change(words: Words, state: int, retry_at: int) -> None:
+    """Go to another state; the caller has locked and settled them."""
+    current = words[CURRENT]
+    kind, generation = CHANGES.index((state_of(current), state)), generation_of(current) + 1
+    words[PREPARED] = 0
+    words[KIND], words[AFTER] = kind, words[COUNTS + kind] + 1
+    words[PREPARED] = generation
+    words[RETRY_AT] = retry_at
+    words[CURRENT] = word(generation, state)
+    settle(words)
+
+
+def key_of(generation: int, now: int, width: int) -> int:
+    """Give the key of a tenth of the window, `width` nanoseconds long, in one generation."""
+    return generation * _EPOCHS + now // width % _EPOCHS
+
+
+def record(words: Words, region: int, key: int, failures: int) -> None:
+    """Count a call in the bucket of this key; nobody else writes to the region meanwhile."""
+    at = region + key % BUCKETS * 3
+    if words[at] != key:
+        words[at] = 0  # whoever adds up takes no bucket that is half begun
+        words[at + 1] = words[at + 2] = 0
+        words[at] = key
+    words[at + 1] += 1
+    words[at + 2] += failures
+
+
+def recorded(words: Words, newest: int) -> tuple[int, int]:
+    """Give the calls and failures of all processes in the window that ends with the bucket of this key."""
+    oldest = newest - BUCKETS + 1
+    calls = failures = 0
+    for number in range(words[REGIONS_USED] + 1):
+        start = region_at(number)
+        for at in range(start, start + 3 * BUCKETS, 3):
+            if oldest <= words[at] <= newest:
+                calls += words[at + 1]
+                failures += words[at + 2]
+    return calls, failures
