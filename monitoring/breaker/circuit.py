@@ -163,8 +163,8 @@ class Breaker:
         newest, policy = layout.key_of(generation, self._clock(), self._width), self._policy
         self.count("failure")
         try:
-            self._shared.record(newest, 1)
             with self._changing() as words:
+                self._shared.record_here(newest, 1)
                 if words[layout.CURRENT] == layout.word(generation, layout.CLOSED):
                     calls, failures = layout.recorded(words, newest)
                     if failures >= policy.failures and calls >= policy.minimum_calls and failures >= policy.rate * calls:

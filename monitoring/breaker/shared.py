@@ -66,8 +66,13 @@ class Shared:
             if self.own_region:
                 layout.record(self.words, self.region, key, failures)
                 return
-        with self.editing() as words, self.counting:
-            layout.record(words, self.region, key, failures)
+        with self.editing():
+            self.record_here(key, failures)
+
+    def record_here(self, key: int, failures: int) -> None:
+        """As `record`, where nobody else edits."""
+        with self.counting:
+            layout.record(self.words, self.region, key, failures)
 
     @contextmanager
     def editing(self) -> Iterator[layout.Words]:
@@ -125,7 +130,7 @@ class Shared:
         except TimeoutError:
             raise
         except OSError as error:
-            self._tell(f"the breaker of {self._service!r} is not shared with other workers: {self._path()}: {error}")
+            self._tell(f"the breaker of {self._service!r} is not shared with other workers: {self._path()}: {error.strerror}")
             self.forget()
             self._begin_alone()
             self._again_at = time.monotonic() + _AGAIN_SECONDS

@@ -45,7 +45,11 @@ def fresh(generation: int) -> bytes:
 
 def valid(words: Sequence[int]) -> bool:
     """Whether a header can have been written by a breaker."""
-    if words[MAGIC_AT] != MAGIC or not 0 < words[CURRENT] < _MOST or state_of(words[CURRENT]) not in {CLOSED, OPEN, HALF_OPEN}:
+    if (
+        words[MAGIC_AT] != MAGIC
+        or not word(1, CLOSED) <= words[CURRENT] < _MOST
+        or state_of(words[CURRENT]) not in {CLOSED, OPEN, HALF_OPEN}
+    ):
         return False
     if not (0 <= words[KIND] < len(CHANGES) and 0 <= words[REGIONS_USED] < REGIONS and words[RETRY_AT] >= 0):
         return False

@@ -1,0 +1,216 @@
+"""A breaker's file that is damaged, replaced or cannot be had; and processes that die half way through a change."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from monitoring import metrics
+from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, CircuitOpenError, words
+
+from .conftest import SECOND, fail, refused, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Service
+
+    Make = Callable[..., Service]
+
+
+def rebuilt(service: Service) -> float:
+    return metrics.circuit_breaker_rebuilt.labels(service.name)._value.get()
+
+
+def write(at: int, value: int) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        with path.open("r+b") as file:
+            file.seek(8 * at)
+            file.write(value.to_bytes(8, "little"))
+
+    return damage
+
+
+def replace(content: bytes) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        path.unlink()
+        path.write_bytes(content)
+
+    return damage
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut to nothing": lambda path: os.truncate(path, 0),
+    "cut to a page": lambda path: os.truncate(path, 4096),
+    "longer": lambda path: os.truncate(path, words.SIZE + 1),
+    "zeros": lambda path: path.write_bytes(bytes(words.SIZE)),
+    "garbage": lambda path: path.write_bytes(os.urandom(words.SIZE)),
+    "no breaker's": write(words.MAGIC_AT, 7),
+    "a state that is none": write(words.CURRENT, 7),
+    "no generation": write(words.CURRENT, 1),
+    "a kind that is none": write(words.KIND, 4),
+    "more regions than there are": write(words.REGIONS_USED, 1 << 40),
+    "more counted than there were": write(words.COUNTED, 1000),
+    "replaced by garbage": replace(os.urandom(words.SIZE)),
+    "replaced by less": replace(b"x"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_it_is_rebuilt_closed_logged_and_counted(make: Make, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    service = make(failures=2)
+    one, other = service.worker(), service.worker()
+    fail(one, 2)
+    assert refused(other) > 0
+    DAMAGE[damage](service.file)
+    assert one.state == other.state == CLOSED
+    if damage != "cut to nothing":
+        assert rebuilt(service) == 1
+        assert str(service.file) in caplog.text
+    succeed(one)
+    fail(one)
+    fail(other)
+    assert one.state == other.state == OPEN, "both see one file again"
+    assert service.transitions()["closed-open"] == 2
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_call_notices_too(make: Make, damage: str) -> None:
+    service = make(failures=2)
+    one, other = service.worker(), service.worker()
+    succeed(one)
+    succeed(other)
+    DAMAGE[damage](service.file)
+    for breaker in (one, other, one, other):
+        with contextlib.suppress(CircuitOpenError):
+            fail(breaker)
+    assert one.state == other.state == OPEN
+
+
+def test_a_time_that_nobody_can_have_meant_is_over(make: Make) -> None:
+    service = make(failures=1, open_seconds=30)
+    one = service.worker()
+    fail(one)
+    write(words.RETRY_AT, service.now + 10**6 * SECOND)(service.file)
+    succeed(one)
+    assert one.state == CLOSED
+
+
+def test_a_file_that_is_removed_is_made_again(make: Make) -> None:
+    service = make(failures=2)
+    one, other = service.worker(), service.worker()
+    fail(one, 2)
+    service.file.unlink()
+    assert one.state == other.state == CLOSED
+    fail(one)
+    fail(other)
+    assert one.state == other.state == OPEN
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
+def test_where_no_file_can_be_had_each_process_is_alone(make: Make, kind: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    service = make(failures=1)
+    one, other = service.worker(), service.worker()
+    assert one.state == CLOSED
+    path = service.file
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        os.mkfifo(path)
+    assert one.state == other.state == CLOSED
+    fail(one)
+    assert refused(one) > 0
+    succeed(other)
+    assert str(path) in caplog.text
+    assert not (tmp_path / "elsewhere").exists()
+    (path.rmdir if kind == "directory" else path.unlink)()
+    for breaker in (one, other):
+        breaker._shared._again_at = 0.0
+        assert breaker.state == CLOSED
+    fail(one)
+    assert other.state == OPEN, "they share a file again"
+
+
+class Death(BaseException):
+    """The process is killed."""
+
+
+class Mortal:
+    """Words whose writer dies before its n-th write."""
+
+    def __init__(self, content: Any, writes: int) -> None:
+        self.content, self.left = content, writes
+
+    def __getitem__(self, at: int) -> int:
+        return int(self.content[at])
+
+    def __setitem__(self, at: int, value: int) -> None:
+        if not self.left:
+            raise Death
+        self.left -= 1
+        self.content[at] = value
+
+
+def test_a_death_between_any_two_writes_of_a_change_leaves_it_made_and_counted_or_not_made() -> None:
+    for writes in range(20):
+        content = memoryview(bytearray(words.SIZE)).cast("q")
+        content[: words.HEADER_WORDS] = memoryview(words.fresh(5)).cast("q")
+        words.change(content, OPEN, 100)
+        try:
+            words.change(Mortal(content, writes), HALF_OPEN, 0)  # type: ignore[arg-type]
+            done = True
+        except Death:
+            done = False
+        assert words.valid(content)
+        words.settle(content)
+        made = words.state_of(content[words.CURRENT]) == HALF_OPEN
+        assert made or not done
+        assert content[words.COUNTS + 1] == made
+        if not made:
+            words.change(content, HALF_OPEN, 0)
+        words.change(content, CLOSED, 0)
+        words.settle(content)
+        assert content[words.COUNTS : words.COUNTS + 4].tolist() == [1, 1, 0, 1]
+    assert done
+
+
+def test_a_death_before_a_change_is_told_leaves_it_to_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make(failures=1, open_seconds=1)
+    one, other = service.worker(), service.worker()
+
+    def die(*_: Any) -> None:
+        raise Death
+
+    assert one.state == CLOSED
+    monkeypatch.setattr(one, "_tell", die)
+    call = one.call()
+    call.__enter__()
+    with pytest.raises(Death):
+        call.end(ValueError())
+    assert service.transitions() == {}
+    assert refused(other) > 0
+    assert service.transitions() == {"closed-open": 1}
+    assert refused(other) > 0
+    assert service.transitions() == {"closed-open": 1}
+
+
+def test_a_prober_that_died_is_followed(make: Make) -> None:
+    service = make(failures=1, open_seconds=1)
+    one, other = service.worker(), service.worker()
+    fail(one)
+    service.now += SECOND
+    call = one.call()
+    call.__enter__()
+    assert refused(other) == 1.0
+    assert call._held
+    one._shared.end_probe(call._held)  # what the kernel does
+    one._shared.forget()
+    succeed(other)
+    assert service.transitions() == {"closed-open": 1, "open-half_open": 1, "half_open-closed": 1}
