@@ -96,6 +96,7 @@ class Breaker:
         self._open_nanoseconds = int(self._policy.open_seconds * _BILLION)
         self._counts, self._ignores, self._clock = counts, ignores, clock
         self._shared = Shared(service, child(metrics.circuit_breaker_rebuilt, service).inc)
+        self._told = ""
         #: The word of the state that this process has said last.
         self._seen = 0
         #: That word where the state is closed, else none that a state has.
@@ -249,7 +250,9 @@ class Breaker:
                     _log.exception("a listener of the breaker of %r failed", self.service)
 
     def _stopped(self, error: TimeoutError) -> None:
-        _log.warning("the breaker of %r cannot be changed at the moment: %s", self.service, error)
+        if self._told != str(error):
+            self._told = str(error)
+            _log.warning("the breaker of %r cannot be changed at the moment: %s", self.service, error)
 
     def _tell(self, words: layout.Words, before: int = 0) -> list[tuple[str, str]]:
         """Say what the state is now, and count what was not counted yet; give what this process changed since `before`."""

@@ -57,7 +57,7 @@ class Shared:
         self.own_region = False
         self._mapping: Mapping | None = None
         self._identity: tuple[int, int] | None = None
-        self._again_at = 0.0
+        self._again_at = self._patient_at = 0.0
         self._probing = False
 
     def record(self, key: int, failures: int) -> None:
@@ -141,7 +141,7 @@ class Shared:
         try:
             found = os.fstat(fd)
             _require_file(found.st_mode)
-            locks.lock(fd, _EDIT, patience=_PATIENCE_SECONDS)
+            self._lock(fd)
             if found.st_size != layout.SIZE or not layout.valid(self._header(fd)):
                 self._make(fd)
             if self._identity != (found.st_dev, found.st_ino) or not layout.valid(self.words) or not self._sees_its_region():
@@ -151,6 +151,18 @@ class Shared:
             os.close(fd)
             raise
         return fd
+
+    def _lock(self, fd: int) -> None:
+        """Wait for who edits, once: while that one is stopped nobody else's calls shall wait again and again."""
+        if not locks.try_lock(fd, _EDIT):
+            message = f"{self._path()} has been locked by another process for {_PATIENCE_SECONDS:g} s; is that process stopped?"
+            if time.monotonic() < self._patient_at:
+                raise TimeoutError(message)
+            try:
+                locks.lock(fd, _EDIT, patience=_PATIENCE_SECONDS)
+            except TimeoutError as error:
+                self._patient_at = time.monotonic() + _AGAIN_SECONDS
+                raise TimeoutError(message) from error
 
     def _header(self, fd: int) -> layout.Words:
         return memoryview(os.pread(fd, 8 * layout.HEADER_WORDS, 0)).cast("q")
