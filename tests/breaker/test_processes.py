@@ -110,12 +110,10 @@ def test_five_failures_in_all_open_it_for_all(start: Callable[..., list[Worker]]
 def test_one_probe_and_a_dead_prober_is_followed(start: Callable[..., list[Worker]]) -> None:
     workers = start(WORKERS, failures=1, open_seconds=0.2)
     workers[0].ask("fail")
-    probing: list[Worker] = []
-    for turn in range(3):
-        wait_until(lambda: "refused" not in workers[turn].ask("begin"), "it may be probed")
-        probing.append(workers[turn])
+    for turn, prober in enumerate(workers[:3]):
+        wait_until(lambda prober=prober: "refused" not in prober.ask("begin"), "it may be probed")
         assert all(worker.ask("begin").startswith("refused 1.0") for worker in workers[turn + 1 :])
-        workers[turn].kill()
+        prober.kill()
     assert workers[-1].ask("ok") == "done", "the next call of anybody probes, and closes it"
     assert changes(workers[-1]) == {"closed-open": 1, "open-half_open": 1, "half_open-closed": 1}
     assert all(worker.ask("ok") == "done" for worker in workers[3:])
