@@ -61,7 +61,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_models(settings: Settings) -> Backend:
     """Choose where language models live: RYOT_BASE_URL, or the stand-in."""
     if settings.ryot_base_url:
-        return remote.Remote(settings.ryot_base_url, settings.ryot_api_key, settings.ryot_timeout, settings.ryot_stream_timeout)
+        waits = settings.ryot_timeout, settings.ryot_stream_timeout
+        return remote.Remote(settings.ryot_base_url, settings.ryot_api_key, *waits, settings.ryot_breaker)
     model = builtin.Builtin(settings.ryot_timeout, settings.ryot_stream_timeout)
     if settings.preload:
         model.load()  # once, for all workers
@@ -91,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     auth.include(app, dictionaries.changing, "admin")
     auth.include(app, dictionaries.router, "user")
     auth.include(app, ryot.router, "user", openai=True)
-    stored = sigmavault.create(settings.vault_url, settings.data_dir, settings.vault_key_file)
+    stored = sigmavault.create(settings.vault_url, settings.data_dir, settings.vault_key_file, settings.vault_breaker)
     app.state.vault = vault.State(stored, sigmavault.Snapshots(stored), settings.vault_max_object_bytes)
     auth.include(app, vault.router, "user")
     auth.include(app, snapshots.router, "admin")

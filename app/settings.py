@@ -5,14 +5,16 @@ docs/configuration.md says what each one means. A value that is not allowed is a
 
 import ipaddress
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.store import place
+from monitoring.breaker import Policy
 from monitoring.listening import parse
 
 #: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
@@ -20,8 +22,27 @@ _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
 _SECRET = ("METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL", "ADMIN_KEY")
 
 
+_BREAKER = Policy(failures=5, rate=0.5, window_seconds=30, open_seconds=10)
+_WHOLE = {"failures": True, "minimum_calls": True, "rate": False, "window_seconds": False, "open_seconds": False}
+_POLICY = "off, or some of failures=5 rate=0.5 minimum_calls=1 window_seconds=30 open_seconds=10"
+
+
 class SettingsError(ValueError):
     """A variable has a value that is not allowed; the text is one line with its name, its value, and what is allowed."""
+
+
+def _policy(text: object) -> object:
+    """Parse `failures=5 rate=0.5`, in any order, what is missing as by default; "off" is no breaker."""
+    if not isinstance(text, str):
+        return text
+    if text == "off":
+        return None
+    given = dict(each.split("=", 1) for each in text.replace(",", " ").split())
+    unknown = given.keys() - _WHOLE.keys()
+    if unknown or not given:
+        raise ValueError
+    numbers: dict[str, Any] = {name: int(value) if _WHOLE[name] else float(value) for name, value in given.items()}
+    return replace(_BREAKER, **numbers)
 
 
 def _one_address(text: str) -> str:
@@ -112,6 +133,7 @@ def _lower(value: object) -> object:
 Count = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
+Breaker = Annotated[Policy | None, BeforeValidator(_policy)]
 Bytes = Annotated[int, Field(ge=1, le=1024**4)]
 
 _COUNT = "a whole number from 1 to 4096"
@@ -168,6 +190,9 @@ class Settings(BaseSettings):
     ryot_stream_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=600, description="seconds, more than 0 and at most 86400"
     )
+
+    ryot_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)
+    vault_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)
 
     vault_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
         default=None, description="file:///path or s3://bucket/prefix; without it, the folder `vault` in DATA_DIR"

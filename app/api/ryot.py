@@ -24,6 +24,7 @@ from app.api.problems import unexpected as unexpected_elsewhere
 from app.api.ryot_bodies import ChatBody, CompletionBody, parse
 from app.api.tally import Tally
 from app.integrations.ryot import Backend, BackendTimeoutError, BadBackendError, Call, RefusedError, RyotError, UnknownModelError
+from app.integrations.ryot.calls import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -132,6 +133,7 @@ async def _read(request: Request) -> bytes:
 async def _in_time(work: Awaitable[_T], seconds: float, late: RyotError) -> _T:
     """Wait for the backend, retries included, no longer than allowed; then raise `late`."""
     deadline = asyncio.timeout(seconds)
+    DEADLINE.set(asyncio.get_running_loop().time() + seconds)
     try:
         async with deadline:
             return await work

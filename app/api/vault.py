@@ -6,6 +6,7 @@ sent as it is verified, and one that proves damaged is cut off without a clean e
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -104,7 +105,8 @@ def answers() -> Iterator[None]:
         yield
     except vault.VaultError as error:
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-        headers = {"Retry-After": str(_RETRY_SECONDS)} if isinstance(error, vault.UnavailableError) else None
+        again = math.ceil(error.retry_after or _RETRY_SECONDS) if isinstance(error, vault.UnavailableError) else None
+        headers = None if again is None else {"Retry-After": str(again)}
         raise ProblemError(status, error.reason, str(error), headers) from error
 
 

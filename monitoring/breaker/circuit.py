@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from monitoring import metrics
@@ -18,6 +17,7 @@ from monitoring.children import child
 from monitoring.wrapping import SUCCESS, decorated
 
 from . import words as layout
+from .policy import Policy
 from .shared import Shared
 
 if TYPE_CHECKING:
@@ -42,29 +42,6 @@ class CircuitOpenError(Exception):
         super().__init__(f"{service} has failed too often; it is not asked again for {retry_after:.1f} s")
         self.service = service
         self.retry_after = retry_after
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When a breaker opens, and for how long. ValueError for what makes no sense.
-
-    It opens when at least `failures` of the calls of the last `window_seconds` failed, which are at least the share `rate` (0 to 1)
-    of at least `minimum_calls` calls, over all workers.
-    """
-
-    failures: int = 5
-    rate: float = 0.0
-    minimum_calls: int = 1
-    window_seconds: float = 60.0
-    open_seconds: float = 30.0
-
-    def __post_init__(self) -> None:
-        least = {"failures": 1, "minimum_calls": 1, "rate": 0, "window_seconds": 0.01, "open_seconds": 0.001}
-        for name, bound in least.items():
-            if not getattr(self, name) >= bound:
-                raise ValueError(f"a breaker's {name} must be at least {bound}; it is {getattr(self, name)}")
-        if self.rate > 1:
-            raise ValueError(f"a breaker's rate is a share of the calls, at most 1; it is {self.rate}")
 
 
 class Breaker:
@@ -117,6 +94,10 @@ class Breaker:
     def call(self) -> Call:
         """Give the block of one call, for `with` and `async with`; entering it raises CircuitOpenError where it is refused."""
         return Call(self)
+
+    def fail(self) -> None:
+        """Count a failure that showed after its call was over, as where a stream breaks off."""
+        self.failed(layout.generation_of(self._seen))
 
     def __call__(self, function: _F) -> _F:
         """Decorate a function, coroutine function or (async) generator: each call of it is one call through the breaker."""

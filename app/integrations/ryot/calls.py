@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 
 STREAM_SECONDS = 600.0
+
+DEADLINE: ContextVar[float] = ContextVar("DEADLINE")
+"""When whoever asks a backend stops waiting, by the event loop's clock. A backend that gives up a moment earlier knows why."""
 
 
 @dataclass(frozen=True)

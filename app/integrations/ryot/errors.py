@@ -59,3 +59,10 @@ class BackendTimeoutError(RyotError):
 
     status = 504
     code = "backend_timeout"
+
+
+class RestingError(RyotError):
+    """The backend has failed too often, and is not asked for a while."""
+
+    status = 503
+    code = "circuit_open"

@@ -20,6 +20,7 @@ from app.integrations.vault.keyring import Keyring
 from app.integrations.vault.place import Place
 from app.integrations.vault.snapshots import Snapshot, Snapshots
 from app.integrations.vault.vault import Retrieval, Vault
+from monitoring.breaker import Policy
 
 __all__ = [
     "InvalidNameError",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 
-def create(url: str | None, data_dir: str, key_file: str | None) -> Vault:
-    """Make the vault of these settings: VAULT_URL, else a folder in DATA_DIR; VAULT_KEY_FILE."""
-    place = Place(url or (Path(data_dir).absolute() / "vault").as_uri())
+def create(url: str | None, data_dir: str, key_file: str | None, policy: Policy | None = None) -> Vault:
+    """Make the vault of these settings: VAULT_URL, else a folder in DATA_DIR; VAULT_KEY_FILE; the policy of S3's circuit breaker."""
+    place = Place(url or (Path(data_dir).absolute() / "vault").as_uri(), policy)
     return Vault(place, Keyring(Path(key_file) if key_file else None))

@@ -47,3 +47,8 @@ class UnavailableError(VaultError):
     """The store cannot be reached, or refuses; worth another try."""
 
     reason = "storage_unavailable"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        """Keep in how many seconds to come again, where that is known."""
+        super().__init__(message)
+        self.retry_after = retry_after

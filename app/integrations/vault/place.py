@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from app.integrations.vault.errors import StorageFullError, UnavailableError
+from monitoring.breaker import Breaker, CircuitOpenError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from monitoring.breaker import Policy
+
+SERVICE = "sigmavault"
+"""The breaker's name."""
 
 _T = TypeVar("_T")
 PIECE_BYTES = 1024 * 1024
@@ -48,8 +54,11 @@ class Place:
     obstore's calls that block are made in threads of our own: its asynchronous ones can abort a process that ends then (seen with 0.12).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, policy: Policy | None = None) -> None:
+        """Remember where. S3 is behind a circuit breaker of this policy, one for all workers; without one there is none."""
         self._url = url
+        guarded = policy is not None and self._folder is None
+        self._breaker = Breaker(SERVICE, policy, counts=(UnavailableError,)) if guarded else None
         self._opened: tuple[int, Any, ThreadPoolExecutor] | None = None
 
     @property
@@ -143,6 +152,14 @@ class Place:
             raise
 
     def _do(self, work: Callable[..., _T]) -> _T:
+        try:
+            with self._breaker.call() if self._breaker else contextlib.nullcontext():
+                return self._work(work)
+        except CircuitOpenError as error:
+            text = f"the store has failed too often; it is asked again in {error.retry_after:.1f} s"
+            raise UnavailableError(text, error.retry_after) from error
+
+    def _work(self, work: Callable[..., _T]) -> _T:
         with _errors():
             import obstore
 
