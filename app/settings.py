@@ -24,7 +24,7 @@ _SECRET = ("METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL", "ADMIN_KEY")
 
 _BREAKER = Policy(failures=5, rate=0.5, window_seconds=30, open_seconds=10)
 _WHOLE = {"failures": True, "minimum_calls": True, "rate": False, "window_seconds": False, "open_seconds": False}
-_POLICY = "off, or some of failures=5 rate=0.5 minimum_calls=1 window_seconds=30 open_seconds=10"
+_POLICY = f"off, or some of {_BREAKER}"
 
 
 class SettingsError(ValueError):

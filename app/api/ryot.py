@@ -130,10 +130,10 @@ async def _read(request: Request) -> bytes:
         raise RefusedError(error.detail, status=error.status, code=error.reason) from error
 
 
-async def _in_time(work: Awaitable[_T], seconds: float, late: RyotError) -> _T:
-    """Wait for the backend, retries included, no longer than allowed; then raise `late`."""
+async def _in_time(work: Awaitable[_T], seconds: float, late: RyotError, *, told: bool = True) -> _T:
+    """Wait for the backend, retries included, no longer than allowed; then raise `late`. Where it is `told`, it is the backend that is late."""
     deadline = asyncio.timeout(seconds)
-    DEADLINE.set(asyncio.get_running_loop().time() + seconds)
+    DEADLINE.set(asyncio.get_running_loop().time() + seconds if told else None)
     try:
         async with deadline:
             return await work
@@ -155,7 +155,7 @@ async def _next(chunks: AsyncGenerator[Json, None], backend: Backend, ends_at: f
     late = BackendTimeoutError(f"the stream did not end within {backend.stream_seconds:g} seconds")
     if left <= 0:  # a chunk that is there already would not be waited for
         raise late
-    return await _in_time(anext(chunks, None), left, late)
+    return await _in_time(anext(chunks, None), left, late, told=False)
 
 
 async def _find(backend: Backend, call: Call, tally: Tally) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -26,3 +26,6 @@ class Policy:
                 raise ValueError(f"a breaker's {name} must be at least {bound}; it is {getattr(self, name)}")
         if self.rate > 1:
             raise ValueError(f"a breaker's rate is a share of the calls, at most 1; it is {self.rate}")
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value:g}" for name, value in asdict(self).items())

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 STREAM_SECONDS = 600.0
 
-DEADLINE: ContextVar[float] = ContextVar("DEADLINE")
-"""When whoever asks a backend stops waiting, by the event loop's clock. A backend that gives up a moment earlier knows why."""
+DEADLINE: ContextVar[float | None] = ContextVar("DEADLINE")
+"""When whoever asks a backend stops waiting, by the event loop's clock. A backend that gives up a moment earlier knows why.
+None where that is no concern of the backend's."""
 
 
 @dataclass(frozen=True)
