@@ -49,6 +49,7 @@ def measure(rounds: int) -> dict[str, float]:
 
     multiprocess.install()
     from monitoring import metrics
+    from monitoring.breaker import Breaker
 
     def work(data: bytes, model: str = "model") -> bytes:
         del model
@@ -60,6 +61,7 @@ def measure(rounds: int) -> dict[str, float]:
         'track_storage_operation("store")': metrics.track_storage_operation("store")(work),
         "track_compression": metrics.track_compression(work),
         "track_decompression": metrics.track_decompression(work),
+        "a closed breaker": Breaker("service")(work),
     }
     added: dict[str, list[float]] = {name: [] for name in tracked}
     for number in range(rounds + 1):

@@ -131,7 +131,7 @@ async def _read(request: Request) -> bytes:
 
 
 async def _in_time(work: Awaitable[_T], seconds: float, late: RyotError, *, told: bool = True) -> _T:
-    """Wait for the backend, retries included, no longer than allowed; then raise `late`. Where it is `told`, it is the backend that is late."""
+    """Wait for the backend, retries included, no longer than allowed; then raise `late`. It is `told` where it is then its own fault."""
     deadline = asyncio.timeout(seconds)
     DEADLINE.set(asyncio.get_running_loop().time() + seconds if told else None)
     try:
