@@ -102,8 +102,12 @@ class Machine(RuleBasedStateMachine):
             if failures >= policy.failures and len(recent) >= policy.minimum_calls and failures >= policy.rate * len(recent):
                 self.change(OPEN)
 
-    @rule(worker=WORKERS, bad=st.booleans())
-    def call_at_once(self, worker: int, bad: bool) -> None:
+    @rule(calls=st.lists(st.tuples(WORKERS, st.booleans()), min_size=1, max_size=10))
+    def call_at_once(self, calls: list[tuple[int, bool]]) -> None:
+        for worker, bad in calls:
+            self._call(worker, bad)
+
+    def _call(self, worker: int, bad: bool) -> None:
         before = len(self.held)
         self.begin(worker)
         if len(self.held) > before:
@@ -145,5 +149,5 @@ class Machine(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestModel = Machine.TestCase
