@@ -71,6 +71,7 @@ ADDED: dict[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]] = {
     "sigmavault_snapshots_total": ("counter", ("operation", "status"), ()),
     "sigmavault_snapshot_duration_seconds": ("histogram", ("operation", "status"), ANY),
     "circuit_breaker_calls_total": ("counter", ("service", "result"), ()),
+    "circuit_breaker_rebuilt_total": ("counter", ("service",), ()),
     "circuit_breaker_transitions_total": ("counter", ("service", "from_state", "to_state"), ()),
     "cost_dollars_total": ("counter", ("endpoint", "model"), ()),
     "agent_healthy": ("gauge", ("agent",), ()),
