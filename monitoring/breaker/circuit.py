@@ -87,8 +87,7 @@ class Breaker:
     @property
     def state(self) -> int:
         """CLOSED, OPEN or HALF_OPEN."""
-        with contextlib.suppress(TimeoutError), self._shared.editing() as words:
-            self._tell(words)
+        self._look()
         return layout.state_of(self._seen)
 
     def call(self) -> Call:
@@ -97,6 +96,8 @@ class Breaker:
 
     def fail(self) -> None:
         """Count a failure that showed after its call was over, as where a stream breaks off."""
+        if not self._seen:
+            self._look()
         self.failed(layout.generation_of(self._seen))
 
     def __call__(self, function: _F) -> _F:
@@ -184,6 +185,10 @@ class Breaker:
         if result == "failure":
             child(metrics.circuit_breaker_failures, self.service).inc()
         child(metrics.circuit_breaker_calls, self.service, result).inc()
+
+    def _look(self) -> None:
+        with contextlib.suppress(TimeoutError), self._shared.editing() as words:
+            self._tell(words)
 
     def _admit(self) -> tuple[int, int | None]:
         refused = 0.0

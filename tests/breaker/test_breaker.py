@@ -42,6 +42,17 @@ def test_failures_anywhere_open_it_everywhere(make: Make) -> None:
     assert metrics.circuit_breaker_state.labels(service.name).collect()[0].samples[0].value == OPEN
 
 
+def test_failures_after_the_call_count_also_before_any_call(make: Make) -> None:
+    service = make(failures=2)
+    one, other = service.worker(), service.worker()
+    one.fail()
+    other.fail()
+    assert one.state == other.state == OPEN
+    one.fail()
+    assert service.calls() == {"failure": 3}
+    assert service.transitions() == {"closed-open": 1}
+
+
 def test_failures_of_long_ago_do_not_count(make: Make) -> None:
     service = make(failures=3, window_seconds=60)
     one, other = service.worker(), service.worker()

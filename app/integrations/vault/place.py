@@ -101,15 +101,19 @@ class Place:
 
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> None:
         """Keep what `pieces` give: all of it, or nothing where they raise."""
-        writer = await self._run(lambda obstore, store: obstore.open_writer(store, path, buffer_size=_PART_BYTES, max_concurrency=2))
+
+        def begin(obstore: Any, store: Any) -> Any:  # noqa: ANN401 - see `_store`
+            return obstore.open_writer(store, path, buffer_size=_PART_BYTES, max_concurrency=2)
+
+        writer = await self._run(begin, asks=False)
         try:
             async for piece in pieces:
-                await self._run(lambda *_, piece=piece: writer.write(piece))
+                await self._run(lambda *_, piece=piece: writer.write(piece), asks=False)
             await self._run(lambda *_: writer.close())
         except BaseException:
             # Dropped without `close` a writer leaves nothing, unless it has failed, as where the disk is full.
             del writer
-            await self._run(lambda *_: self._unstage(path))
+            await self._run(lambda *_: self._unstage(path), asks=False)
             raise
 
     async def remove(self, path: str) -> None:
@@ -119,7 +123,7 @@ class Place:
 
     async def list(self, folder: str) -> AsyncIterator[Kept]:
         """Give everything in a folder and below it, in no order."""
-        batches = await self._run(lambda obstore, store: iter(obstore.list(store, folder or None)))
+        batches = await self._run(lambda obstore, store: iter(obstore.list(store, folder or None)), asks=False)
         while (batch := await self._run(lambda *_: next(batches, None))) is not None:
             for each in batch:
                 yield Kept(each["path"], each["size"], each["last_modified"].timestamp())
@@ -140,9 +144,12 @@ class Place:
         for staged in [] if folder is None else (folder / path).parent.glob(f"{Path(path).name}#*"):
             staged.unlink(missing_ok=True)
 
-    async def _run(self, work: Callable[..., _T]) -> _T:
-        """Do `work` in a thread, with obstore and the store. A cancellation waits for it, so that nothing is done behind its back."""
-        running = asyncio.get_running_loop().run_in_executor(self._pool(), self._do, work)
+    async def _run(self, work: Callable[..., _T], *, asks: bool = True) -> _T:
+        """Do `work` in a thread, with obstore and the store. A cancellation waits for it, so that nothing is done behind its back.
+
+        What does not wait for a server's answer, or maybe does not, `asks` it nothing: that it went well says nothing about the server.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._pool(), self._do, work, asks)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -151,9 +158,17 @@ class Place:
                 running.exception()
             raise
 
-    def _do(self, work: Callable[..., _T]) -> _T:
+    def _do(self, work: Callable[..., _T], asks: bool) -> _T:
+        if self._breaker is None:
+            return self._work(work)
+        if not asks:
+            try:
+                return self._work(work)
+            except UnavailableError:
+                self._breaker.fail()
+                raise
         try:
-            with self._breaker.call() if self._breaker else contextlib.nullcontext():
+            with self._breaker.call():
                 return self._work(work)
         except CircuitOpenError as error:
             text = f"the store has failed too often; it is asked again in {error.retry_after:.1f} s"
