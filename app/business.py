@@ -1,7 +1,8 @@
 """What users, keys and costs look like from outside: read from the database by one elected process of the instance.
 
-Each worker counts its users' requests in memory and adds them to the database every few seconds; a worker that is killed loses so many of
-these, and no bill. What the elected process shows are totals of the database, so that every instance on it shows the same.
+Each worker notes its users' requests in a table that survives it, and moves them into the database every second; what dead workers have
+left, the elected process moves. It shows totals of the database, so that every instance on it shows the same; one of these processes,
+elected once more in the database, closes the windows.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import contextlib
 import json
 import logging
 import math
+import uuid
 from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
-from monitoring import metrics
+from monitoring import metrics, users
 from monitoring.multiprocess.election import Election
 from monitoring.multiprocess.store import store
 
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from app.store.database import Database
 
 ROLE = "business"
-_EVERY_SECONDS = 2.0
+_EVERY_SECONDS = 1.0
+_ELECTED_SECONDS = 3.0
+_MOST_HASHES = 10_000
 _HISTOGRAM = "neurectomy_requests_per_user"
 _log = logging.getLogger("neurectomy.business")
 
@@ -34,23 +38,43 @@ _log = logging.getLogger("neurectomy.business")
 class Business:
     """The users whom this worker has seen, and the figures where it is elected."""
 
-    def __init__(self, database: Database) -> None:
-        """Nothing begins before `running`."""
+    def __init__(self, database: Database, window_seconds: int) -> None:
+        """Nothing begins before `running`. Windows of users' requests are so long."""
         self._database = database
-        self._seen: dict[int, int] = {}
+        self._table = users.Table(window_seconds)
+        self._lost = 0
+        self._key = b""
+        self._hashes: dict[int, int] = {}
+        self._holder = ""
         self._election: Election | None = None
         self._endpoints: set[str] = set()
         self._shown: tuple[dict[int, int], int] | None = None
         self._told = ""
 
-    def seen(self, user: int) -> None:
-        """Count a request of this user."""
-        self._seen[user] = self._seen.get(user, 0) + 1
+    async def seen(self, user: int) -> None:
+        """Note a request of this user."""
+        known = self._hashes.get(user)
+        try:
+            self._table.note(await self._hash(user) if known is None else known)
+        except StoreError:  # the first one, and the database has just gone
+            self._table.lost += 1
+
+    async def _hash(self, user: int) -> int:
+        if not self._key:
+            async with self._database.writing() as session:
+                from app.store import activity
+
+                self._key = await activity.key(session)
+        if len(self._hashes) >= _MOST_HASHES:
+            self._hashes.clear()
+        known = self._hashes[user] = users.hashed(str(user), self._key)
+        return known
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Add and show every few seconds until the block ends, and add what is left then."""
+        """Add and show every second until the block ends, and add what is left then."""
         self._election = Election(ROLE)
+        self._holder = uuid.uuid4().hex
         task = asyncio.create_task(self._run())
         try:
             yield
@@ -59,6 +83,7 @@ class Business:
             await asyncio.gather(task, return_exceptions=True)
             with contextlib.suppress(StoreError):
                 await self._add()
+            self._table.close()
             await asyncio.to_thread(self._election.release)
 
     async def _run(self) -> None:
@@ -69,6 +94,7 @@ class Business:
                 await self._add()
                 # A worker that has not used the database has nothing to show either, and need not import what that takes.
                 if self._database.used and await asyncio.to_thread(self._election.try_hold):
+                    await self._add_of_the_dead()
                     await self._show()
             except StoreError as error:
                 self._unknown(str(error))
@@ -76,25 +102,34 @@ class Business:
                 self._unknown(repr(error))
 
     async def _add(self) -> None:
-        seen, self._seen = self._seen, {}
-        if not seen:
-            return
-        try:
-            async with self._database.writing() as session:
-                from app.store import activity
+        """Move this worker's notes into the database: what was being moved when it was killed last, and what came since."""
+        if self._table.lost > self._lost:
+            metrics.users_unnoted_requests.inc(self._table.lost - self._lost)
+            self._lost = self._table.lost
+        while (taken := self._table.take()) is not None:
+            await self._keep(taken)
+            self._table.emptied(taken)
 
-                await activity.add(session, seen)
-        except BaseException:
-            for user, requests in seen.items():
-                self._seen[user] = self._seen.get(user, 0) + requests
-            raise
+    async def _add_of_the_dead(self) -> None:
+        if store.directory is None:
+            return
+        for _, taken in users.dead(store.directory):
+            if taken is not None:
+                await self._keep(taken)
+
+    async def _keep(self, taken: users.Taken) -> None:
+        async with self._database.writing() as session:
+            from app.store import activity
+
+            await activity.take(session, taken, self._table.window_seconds)
 
     async def _show(self) -> None:
         bounds = metrics.requests_per_user._kwargs["buckets"]  # noqa: SLF001 - as it was declared
         async with self._database.writing() as session:
             from app.store import activity
 
-            await activity.close(session, bounds)
+            if await activity.elect(session, ROLE, self._holder, _ELECTED_SECONDS):
+                await activity.close(session, bounds, self._table.window_seconds)
             figures = await activity.figures(session)
         metrics.active_users.set(figures.active_users)
         metrics.api_keys_active.set(figures.active_keys)

@@ -77,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RyotError, ryot.refuse)
     app.add_exception_handler(Exception, ryot.unexpected)
     app.state.database = Database(settings.database)
-    app.state.business = Business(app.state.database)
+    app.state.business = Business(app.state.database, settings.user_window_seconds)
     app.state.collective = Collective(app.state.database)
     app.state.guard = auth.Guard(app.state.database, required=settings.require_api_key, admin_key=settings.admin_key)
     if settings.preload and settings.require_api_key:

@@ -203,6 +203,7 @@ class Settings(BaseSettings):
     data_dir: Annotated[str, AfterValidator(_folder)] = Field(default="data", description="a path of visible characters")
     database_url: Annotated[str, AfterValidator(_database)] | None = Field(default=None, description=place.ALLOWED)
     require_api_key: bool = Field(default=True, description="1, true, yes, on, 0, false, no or off")
+    user_window_seconds: Annotated[int, Field(ge=5, le=86_400)] = Field(default=300, description="whole seconds from 5 to 86400")
     admin_key: Annotated[str, AfterValidator(_token)] | None = Field(default=None, description="visible ASCII characters without spaces")
     sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_unfolded_bytes: Bytes = Field(default=1024**3, description=_BYTES)

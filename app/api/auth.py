@@ -104,7 +104,7 @@ async def _check(request: Request, given: HTTPAuthorizationCredentials | None, r
     guard: Guard = request.app.state.guard
     caller = request.state.caller = await guard.caller(given.credentials if given else None, role)
     if caller.user is not None:
-        request.app.state.business.seen(caller.user)
+        await request.app.state.business.seen(caller.user)
 
 
 async def _user(request: Request, given: Given) -> None:

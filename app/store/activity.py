@@ -1,23 +1,35 @@
-"""Users' requests in windows of five minutes, and the totals that closing a window adds to, in the same transaction."""
+"""Users' requests in windows of time, and the totals that closing a window adds to, in the same transaction.
+
+Users are 64-bit keyed hashes here; the key is the database's, so that all instances on it mean the same user.
+"""
 
 from __future__ import annotations
 
+import secrets
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from app.store.models import Activity, ApiKey, RequestsPerUser, Usage, User
+from app.store.models import Activity, ApiKey, Elected, RequestsPerUser, Secret, Seen, Taken, Usage, User
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-WINDOW_SECONDS = 300
+    from monitoring.users import Taken as Half
+
+ACTIVE_SECONDS = 300
+GRACE_SECONDS = 10
+"""A window is closed so long after its end: what workers have noted of it is taken by then."""
+_FORGOTTEN_SECONDS = 30 * 86_400
+_KEY = "users"
+_ROWS = 500
+"""Of one statement; SQLite's older versions take 999 values."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +44,65 @@ class Figures:
     requests: int
 
 
-async def add(session: AsyncSession, requests: Mapping[int, int]) -> None:
-    """Add these users' requests to the window that is open now."""
+async def key(session: AsyncSession) -> bytes:
+    """Give the key of users' hashes, made where there is none."""
+    made = _insert(session, Secret).values(name=_KEY, secret=secrets.token_bytes(32)).on_conflict_do_nothing()
+    await session.execute(made)
+    found: bytes = (await session.scalars(select(Secret.secret).where(Secret.name == _KEY))).one()
+    return found
+
+
+async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
+    """Add what a worker has noted, unless that was done before."""
+    known = await session.get(Taken, half.table, with_for_update=True)
+    if known is not None and known.half >= half.half:
+        return
     now = time.time()
-    insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    rows = [{"window": int(now // WINDOW_SECONDS), "user_id": user, "requests": number} for user, number in sorted(requests.items())]
-    adding = insert(Activity).values(rows)
-    added = {"requests": Activity.requests + adding.excluded.requests}
-    await session.execute(adding.on_conflict_do_update(index_elements=["window", "user_id"], set_=added))
-    await session.execute(update(User).where(User.id.in_(sorted(requests))).values(seen=now))
+    if known is None:
+        session.add(Taken(number=half.table, half=half.half, moment=now))
+    else:
+        known.half, known.moment = half.half, now
+    await session.flush()
+    # What comes when its window may be closed already, as after a long time without the database, is of the window that is open.
+    open_now, oldest = int(now // window_seconds), _closed_before(now, window_seconds)
+    requests: dict[tuple[int, int], int] = {}
+    seen: dict[int, float] = {}
+    for note in half.notes:
+        place = (note.window if oldest <= note.window <= open_now else open_now, note.user)
+        requests[place] = requests.get(place, 0) + note.requests
+        seen[note.user] = max(seen.get(note.user, 0.0), min(note.seen / 1000, now))
+    # In one order for all, so that nobody waits for somebody who waits for it.
+    rows = [{"window": window, "user": user, "requests": number} for (window, user), number in sorted(requests.items())]
+    moments = [{"user": user, "moment": moment} for user, moment in sorted(seen.items())]
+    for start in range(0, len(rows), _ROWS):
+        adding = _insert(session, Activity).values(rows[start : start + _ROWS])
+        more = {"requests": Activity.requests + adding.excluded.requests}
+        await session.execute(adding.on_conflict_do_update(index_elements=["window", "user"], set_=more))
+    for start in range(0, len(moments), _ROWS):
+        setting = _insert(session, Seen).values(moments[start : start + _ROWS])
+        later = setting.excluded.moment > Seen.moment
+        await session.execute(setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=later))
 
 
-async def close(session: AsyncSession, bounds: Sequence[float]) -> int:
+async def elect(session: AsyncSession, role: str, holder: str, seconds: float) -> bool:
+    """Have a role of the whole database for so many seconds, if nobody else has it; whether `holder` has it."""
+    now = time.time()
+    row = await session.get(Elected, role, with_for_update=True)
+    if row is None:
+        made = _insert(session, Elected).values(role=role, holder=holder, until=now + seconds).on_conflict_do_nothing()
+        await session.execute(made)
+        return bool(await session.scalar(select(Elected.holder).where(Elected.role == role)) == holder)
+    # A time that is further away than any holder asks for is that of a clock that was put back.
+    if row.holder != holder and now < row.until <= now + 2 * seconds:
+        return False
+    row.holder, row.until = holder, now + seconds
+    return True
+
+
+async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: int) -> int:
     """Close every window that is over: each user in it is one observation; give how many there were."""
-    over = delete(Activity).where(Activity.window < int(time.time() // WINDOW_SECONDS)).returning(Activity.requests)
+    now = time.time()
+    over = delete(Activity).where(Activity.window < _closed_before(now, window_seconds)).returning(Activity.requests)
     closed = list(await session.scalars(over))
     for requests in closed:
         bucket = bisect_left(bounds, requests)
@@ -56,6 +113,9 @@ async def close(session: AsyncSession, bounds: Sequence[float]) -> int:
         else:
             row.users += 1
             row.requests += requests
+    if closed:
+        await session.execute(delete(Seen).where(Seen.moment < now - _FORGOTTEN_SECONDS))
+        await session.execute(delete(Taken).where(Taken.moment < now - _FORGOTTEN_SECONDS))
     return len(closed)
 
 
@@ -64,8 +124,8 @@ async def figures(session: AsyncSession) -> Figures:
     now = time.time()
     good = select(func.count()).select_from(ApiKey).join(User)
     good = good.where(User.active, ApiKey.revoked.is_(None), or_(ApiKey.expires.is_(None), ApiKey.expires > now))
-    seen = select(func.count()).select_from(User).where(User.seen > now - WINDOW_SECONDS)
-    billed = select(Usage.endpoint, func.sum(Usage.cost), func.count()).where(Usage.created > now - WINDOW_SECONDS).group_by(Usage.endpoint)
+    seen = select(func.count()).select_from(Seen).where(Seen.moment > now - ACTIVE_SECONDS, Seen.moment <= now + ACTIVE_SECONDS)
+    billed = select(Usage.endpoint, func.sum(Usage.cost), func.count()).where(Usage.created > now - ACTIVE_SECONDS).group_by(Usage.endpoint)
     totals = list(await session.scalars(select(RequestsPerUser)))
     return Figures(
         active_users=await session.scalar(seen) or 0,
@@ -74,3 +134,12 @@ async def figures(session: AsyncSession) -> Figures:
         users={row.bucket: row.users for row in totals},
         requests=sum(row.requests for row in totals),
     )
+
+
+def _closed_before(now: float, window_seconds: int) -> int:
+    """Give the first window that is not to be closed yet."""
+    return int((now - GRACE_SECONDS) // window_seconds)
+
+
+def _insert(session: AsyncSession, model: type[Any]) -> Any:  # noqa: ANN401 - of one of both dialects
+    return (postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert)(model)

@@ -35,7 +35,6 @@ class User(Base):
     role: Mapped[str] = mapped_column(String(16))
     active: Mapped[bool]
     created: Mapped[float]
-    seen: Mapped[float | None] = mapped_column(index=True)
     keys: Mapped[list[ApiKey]] = relationship(back_populates="user")
 
 
@@ -84,13 +83,51 @@ class Usage(Base):
 
 
 class Activity(Base):
-    """The requests of one user in one window of time, until it is closed."""
+    """The requests of one user (a keyed hash) in one window of time, until it is closed."""
 
     __tablename__ = "activity"
 
-    window: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    window: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     requests: Mapped[int] = mapped_column(BigInteger)
+
+
+class Seen(Base):
+    """When a user (a keyed hash) made a request last."""
+
+    __tablename__ = "seen"
+
+    user: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    moment: Mapped[float] = mapped_column(index=True)
+
+
+class Taken(Base):
+    """Up to which half the notes of a worker's table are in `activity`."""
+
+    __tablename__ = "taken"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    half: Mapped[int] = mapped_column(BigInteger)
+    moment: Mapped[float]
+
+
+class Secret(Base):
+    """What all instances on this database must have in common, and nobody else may know."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    secret: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class Elected(Base):
+    """Which instance does what only one of all on this database may do, and until when unless it says so again."""
+
+    __tablename__ = "elected"
+
+    role: Mapped[str] = mapped_column(String(32), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    until: Mapped[float]
 
 
 class RequestsPerUser(Base):

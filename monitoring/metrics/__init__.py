@@ -17,7 +17,15 @@ from .breaker import (
     circuit_breaker_state,
     circuit_breaker_transitions,
 )
-from .business import active_users, api_keys_active, cost_dollars, cost_per_request, requests_per_user, tokens_generated
+from .business import (
+    active_users,
+    api_keys_active,
+    cost_dollars,
+    cost_per_request,
+    requests_per_user,
+    tokens_generated,
+    users_unnoted_requests,
+)
 from .declaring import FAMILIES, Family, Rule
 from .gpu import (
     gpu_memory_total_bytes,
@@ -136,6 +144,7 @@ __all__ = [
     "track_decompression",
     "track_ryot_request",
     "track_storage_operation",
+    "users_unnoted_requests",
 ]
 
 _BUILT_ON_IT = {

@@ -13,3 +13,6 @@ api_keys_active = gauge("api_keys_active", "API keys that are neither revoked no
 tokens_generated = counter("tokens_generated", "Tokens that were billed.", ("model",))
 cost_dollars = counter("cost_dollars", "Costs that were billed, in US dollars.", ("endpoint", "model"))
 cost_per_request = gauge("cost_per_request", "Costs over requests of the last window, in US dollars.", Rule.ONE, ("endpoint",))
+users_unnoted_requests = counter(
+    "users_unnoted_requests", "Requests of users for which a worker's table had no room: they are missing in the families of users."
+)
