@@ -1,4 +1,4 @@
-"""What a decorator adds to a call: `python benchmarks/tracking.py` prints the microseconds of each, multiprocess mode on.
+"""What a decorator adds to a call, and a note of a user to a request: `python benchmarks/tracking.py` prints microseconds, multiprocess mode on.
 
 Each round times the bare function and the decorated one right after the other; the figure is the median of the rounds' differences.
 """
@@ -50,10 +50,17 @@ def measure(rounds: int) -> dict[str, float]:
     multiprocess.install()
     from monitoring import metrics
     from monitoring.breaker import Breaker
+    from monitoring.users import Table
 
     def work(data: bytes, model: str = "model") -> bytes:
         del model
         return data
+
+    table = Table(300)
+
+    def noted(data: bytes) -> bytes:
+        table.note(len(data))
+        return work(data)
 
     data = bytes(1000)
     tracked: dict[str, Callable[[bytes], bytes]] = {
@@ -62,6 +69,7 @@ def measure(rounds: int) -> dict[str, float]:
         "track_compression": metrics.track_compression(work),
         "track_decompression": metrics.track_decompression(work),
         "a closed breaker": Breaker("service")(work),
+        "a note of a user, and a call": noted,
     }
     added: dict[str, list[float]] = {name: [] for name in tracked}
     for number in range(rounds + 1):

@@ -19,7 +19,7 @@ REQUESTS = 'neurectomy_http_requests_total{endpoint="/v1/compress",method="POST"
 COMMAND = [*console_script("gunicorn"), "-c", "gunicorn_conf.py"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Kit:
     """Starts gunicorn with the kit's configuration in one environment, and ends all of it."""
 

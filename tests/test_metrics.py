@@ -73,6 +73,7 @@ ADDED: dict[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]] = {
     "circuit_breaker_calls_total": ("counter", ("service", "result"), ()),
     "circuit_breaker_rebuilt_total": ("counter", ("service",), ()),
     "circuit_breaker_transitions_total": ("counter", ("service", "from_state", "to_state"), ()),
+    "users_unnoted_requests_total": ("counter", (), ()),
     "cost_dollars_total": ("counter", ("endpoint", "model"), ()),
     "agent_healthy": ("gauge", ("agent",), ()),
     "agent_utilization_ratio": ("gauge", ("agent",), ()),

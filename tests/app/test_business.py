@@ -35,8 +35,8 @@ def closed_window(kit: Kit, *requests: int) -> None:
     """Put a window that is over into the database, as workers would have a while ago."""
     with contextlib.closing(sqlite3.connect(Path(kit.environment["DATA_DIR"]) / "neurectomy.db", timeout=60)) as connection, connection:
         connection.executemany(
-            'INSERT INTO activity ("window", user_id, requests) VALUES (?, ?, ?)',
-            [(int(time.time() // 300) - 1, user + 1, number) for user, number in enumerate(requests)],
+            'INSERT INTO activity ("window", "user", requests) VALUES (?, ?, ?)',
+            [(int(time.time() // 300) - 2, user + 1, number) for user, number in enumerate(requests)],
         )
 
 

@@ -144,6 +144,7 @@ BAD = [
     ("SIGMALANG_MAX_LONG_BODIES", "0"),
     ("SIGMALANG_MAX_DICTIONARIES", "-1"),
     ("REQUIRE_API_KEY", "perhaps"),
+    ("USER_WINDOW_SECONDS", "4"),
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -10,60 +12,177 @@ from sqlalchemy import func, select, update
 
 from app.store import activity, keys
 from app.store.database import Database
-from app.store.models import Activity
+from app.store.models import Activity, Taken
+from monitoring.users import Note
+from monitoring.users import Taken as Half
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from app.store.place import Place
 
 BOUNDS = (1, 2, 5, 10)
+WINDOW = 3600
+numbers = itertools.count(1)
 
 
-async def age(database: Database) -> None:
-    """Let what was added be of the window before."""
+def half(requests: Mapping[int, int], *, table: int = 0, half: int = 1, window: int | None = None, seen: float | None = None) -> Half:
+    now = time.time()
+    place = int(now // WINDOW) if window is None else window
+    moment = int((now if seen is None else seen) * 1000)
+    return Half(table or next(numbers), half, [Note(user, place, count, moment) for user, count in requests.items()])
+
+
+async def take(database: Database, *halves: Half) -> None:
+    async def one(each: Half) -> None:
+        async with database.writing() as session:
+            await activity.take(session, each, WINDOW)
+
+    await asyncio.gather(*map(one, halves))
+
+
+async def age(database: Database, windows: int = 2) -> None:
+    """Let what was added be of a window long before."""
     async with database.writing() as session:
-        await session.execute(update(Activity).values(window=Activity.window - 1))
+        await session.execute(update(Activity).values(window=Activity.window - windows))
+
+
+async def close(database: Database) -> int:
+    async with database.writing() as session:
+        return await activity.close(session, BOUNDS, WINDOW)
+
+
+async def figures(database: Database) -> activity.Figures:
+    async with database.reading() as session:
+        return await activity.figures(session)
 
 
 def test_each_user_of_a_closed_window_is_one_observation(place: Place) -> None:
     async def work() -> None:
         database = Database(place)
         async with database.writing() as session:
-            owners = [(await keys.create(session, f"user-{number}"))[1].user_id for number in range(4)]
+            for number in range(4):
+                await keys.create(session, f"user-{number}")
             await keys.create(session, "idle", lifetime_seconds=0.001)
             _, gone = await keys.create(session, "idle")
             await keys.revoke(session, gone.id)
-
-        async def add(requests: dict[int, int]) -> None:
-            async with database.writing() as session:
-                await activity.add(session, requests)
-
-        await asyncio.gather(*(add({owners[0]: 1, owners[1]: 2}) for _ in range(3)), *(add({owners[2]: 50}) for _ in range(2)))
-        async with database.writing() as session:
-            closed = await activity.close(session, BOUNDS)
-            open_now = await session.scalar(select(func.sum(Activity.requests)))
-        assert closed + (open_now or 0) > 0
-        if closed == 0:  # else the hour changed just now, and they are closed already
-            assert open_now == 109
-            await age(database)
-
-        async def close() -> int:
-            async with database.writing() as session:
-                return await activity.close(session, BOUNDS)
-
-        again = await asyncio.gather(*(close() for _ in range(4)))
-        assert sum(again) + closed == 3
+        await take(database, *(half({11: 1, -12: 2}) for _ in range(3)), *(half({2**62: 50}) for _ in range(2)))
+        assert await close(database) == 0
         async with database.reading() as session:
-            found = await activity.figures(session)
+            assert await session.scalar(select(func.sum(Activity.requests))) == 109
+        await age(database)
+        assert sum(await asyncio.gather(*(close(database) for _ in range(4)))) == 3
+        found = await figures(database)
         assert (found.users, found.requests) == ({2: 1, 3: 1, 4: 1}, 109)
         assert (found.active_users, found.active_keys, found.costs) == (3, 4, {})
-        await add({owners[3]: 1, owners[0]: 3})
+        await take(database, half({-7: 1, 11: 3}))
         await age(database)
-        assert await close() == 2
-        async with database.reading() as session:
-            found = await activity.figures(session)
+        assert await close(database) == 2
+        found = await figures(database)
         assert (found.users, found.requests) == ({0: 1, 2: 2, 3: 1, 4: 1}, 113)
         assert found.active_users == 4
         await database.close()
 
-    time.sleep(max(0.0, 3 - activity.WINDOW_SECONDS + time.time() % activity.WINDOW_SECONDS))  # not over the end of a window
+    time.sleep(max(0.0, 3 - WINDOW + time.time() % WINDOW))  # not over the end of a window
+    asyncio.run(work())
+
+
+def test_a_half_is_taken_once(place: Place) -> None:
+    async def work() -> None:
+        database = Database(place)
+        first = half({1: 5}, table=77)
+        await take(database, first)
+        await take(database, first)
+        await take(database, half({1: 7}, table=77, half=2))
+        await take(database, first)
+        async with database.reading() as session:
+            assert await session.scalar(select(func.sum(Activity.requests))) == 12
+            assert (await session.get_one(Taken, 77)).half == 2
+
+        # Where it is not kept whole it is not kept at all.
+        with contextlib.suppress(ZeroDivisionError):
+            async with database.writing() as session:
+                await activity.take(session, half({1: 9}, table=77, half=3), WINDOW)
+                raise ZeroDivisionError
+        await take(database, half({1: 9}, table=77, half=3))
+        async with database.reading() as session:
+            assert await session.scalar(select(func.sum(Activity.requests))) == 21
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_more_users_than_one_statement_takes(place: Place) -> None:
+    async def work() -> None:
+        database = Database(place)
+        many = {user - 1000: 1 for user in range(2500)}
+        await take(database, half(many), half(many))
+        assert (await figures(database)).active_users == 2500
+        await age(database)
+        assert await close(database) == 2500
+        found = await figures(database)
+        assert (found.users, found.requests) == ({1: 2500}, 5000)
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_is_open(place: Place) -> None:
+    async def work() -> None:
+        database = Database(place)
+        now = time.time()
+        window = int(now // WINDOW)
+        await take(
+            database, half({1: 1}, window=window - 50, seen=now - 50 * WINDOW), half({1: 1, 2: 1}, window=window + 50, seen=now + 10**6)
+        )
+        async with database.reading() as session:
+            found = {(row.window, row.user): row.requests for row in await session.scalars(select(Activity))}
+        assert found == {(window, 1): 2, (window, 2): 1}
+        assert (await figures(database)).active_users == 2
+        await take(database, half({1: 1}, seen=now - 1000))
+        assert (await figures(database)).active_users == 2, "a moment never goes back"
+        await age(database)
+        assert await close(database) == 2
+        await database.close()
+
+    time.sleep(max(0.0, 3 - WINDOW + time.time() % WINDOW))
+    asyncio.run(work())
+
+
+def test_one_instance_is_elected(place: Place) -> None:
+    async def work() -> None:
+        database = Database(place)
+
+        async def elect(holder: str, seconds: float = 3600.0) -> bool:
+            async with database.writing() as session:
+                return await activity.elect(session, "role", holder, seconds)
+
+        won = await asyncio.gather(*(elect(f"instance-{number}") for number in range(5)))
+        assert sum(won) == 1
+        holder = f"instance-{won.index(True)}"
+        assert await elect(holder)
+        assert not await elect("another")
+        assert await elect(holder, 0.0)
+        assert await elect("another"), "its time is over"
+        assert not await elect(holder)
+        assert await elect(holder, 1.0), "an hour is more than anybody asks for: a clock was put back"
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_all_instances_have_one_key(place: Place) -> None:
+    async def work() -> None:
+        databases = [Database(place) for _ in range(3)]
+
+        async def key(database: Database) -> bytes:
+            async with database.writing() as session:
+                return await activity.key(session)
+
+        found = set(await asyncio.gather(*map(key, databases)))
+        assert len(found) == 1
+        assert len(found.pop()) == 32
+        for database in databases:
+            await database.close()
+
     asyncio.run(work())
