@@ -1,4 +1,4 @@
-"""What a decorator adds to a call, and a note of a user to a request: `python benchmarks/tracking.py` prints microseconds, multiprocess mode on.
+"""What decorators add to a call, and a note of a user: `python benchmarks/tracking.py` prints the microseconds, multiprocess mode on.
 
 Each round times the bare function and the decorated one right after the other; the figure is the median of the rounds' differences.
 """
