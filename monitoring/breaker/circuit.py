@@ -19,6 +19,7 @@ from monitoring.wrapping import SUCCESS, decorated
 from . import words as layout
 from .policy import Policy
 from .shared import Shared
+from .telling import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -243,11 +244,7 @@ class Breaker:
     def _tell(self, words: layout.Words, before: int = 0) -> list[tuple[str, str]]:
         """Say what the state is now, and count what was not counted yet; give what this process changed since `before`."""
         current = words[layout.CURRENT]
-        for kind, (old, new) in enumerate(layout.CHANGES):
-            missing = words[layout.COUNTS + kind] - words[layout.COUNTED + kind]
-            if missing > 0:
-                child(metrics.circuit_breaker_transitions, self.service, layout.STATES[old], layout.STATES[new]).inc(missing)
-                words[layout.COUNTED + kind] += missing
+        tell(words, self.service)
         if current != self._seen:
             self._seen = current
             self._closed = current if layout.state_of(current) == layout.CLOSED else -1

@@ -21,9 +21,11 @@ STATES = ("closed", "open", "half_open")
 CHANGES = ((CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED))
 
 MAGIC = int.from_bytes(b"breaker1", "little")
-#: RETRY_AT is in nanoseconds of the breaker's clock. COUNTS: changes of each kind; COUNTED: those that the metric has.
+#: RETRY_AT is in nanoseconds of the breaker's clock. COUNTS: changes of each kind; COUNTED: those that the metric has. TELLER: the slot and
+#: the kind of who adds to the metric now, which showed TELL_FROM before, so that COUNTED becomes TELL_TO; 0 where nobody does.
 MAGIC_AT, CURRENT, RETRY_AT, PREPARED, KIND, AFTER, REGIONS_USED = range(7)
 COUNTS, COUNTED = 8, 12
+TELLER, TELL_FROM, TELL_TO = 16, 17, 18
 HEADER_WORDS = 64
 REGION_WORDS = 32
 #: Behind a region's buckets stands MAGIC.
@@ -54,7 +56,7 @@ def valid(words: Sequence[int]) -> bool:
     if not (0 <= words[KIND] < len(CHANGES) and 0 <= words[REGIONS_USED] < REGIONS and words[RETRY_AT] >= 0):
         return False
     kinds = range(len(CHANGES))
-    return all(0 <= words[COUNTED + kind] <= words[COUNTS + kind] + 1 < _MOST for kind in kinds)
+    return 0 <= words[TELLER] < _EPOCHS and all(0 <= words[COUNTED + kind] <= words[COUNTS + kind] + 1 < _MOST for kind in kinds)
 
 
 def word(generation: int, state: int) -> int:
@@ -70,6 +72,16 @@ def state_of(current: int) -> int:
 def generation_of(current: int) -> int:
     """Give the generation in a word."""
     return current >> 2
+
+
+def teller(slot: int, kind: int) -> int:
+    """Give the word of who adds to the metric now."""
+    return (slot + 1) << 2 | kind
+
+
+def told_by(word: int) -> tuple[int, int]:
+    """Give the slot and the kind in that word."""
+    return (word >> 2) - 1, word & 3
 
 
 def region_at(number: int) -> int:

@@ -54,6 +54,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no generation": write(words.CURRENT, 1),
     "a kind that is none": write(words.KIND, 4),
     "more regions than there are": write(words.REGIONS_USED, 1 << 40),
+    "told by a slot that is none": write(words.TELLER, 1 << 40),
     "more counted than there were": write(words.COUNTED, 1000),
     "replaced by garbage": replace(os.urandom(words.SIZE)),
     "replaced by less": replace(b"x"),
@@ -198,6 +199,17 @@ def test_a_death_before_a_change_is_told_leaves_it_to_the_next(make: Make, monke
     assert refused(other) > 0
     assert service.transitions() == {"closed-open": 1}
     assert refused(other) > 0
+    assert service.transitions() == {"closed-open": 1}
+
+
+def test_what_somebody_left_who_had_told_all_is_cleared_up(make: Make) -> None:
+    service = make(failures=1)
+    fail(service.worker())
+    write(words.TELLER, words.teller(3, 0))(service.file)
+    write(words.TELL_TO, 1)(service.file)
+    other = service.worker()
+    assert other.state == OPEN
+    assert other._shared.words[words.TELLER] == 0
     assert service.transitions() == {"closed-open": 1}
 
 

@@ -159,3 +159,13 @@ def test_each_change_is_counted_once_whoever_is_killed(start: Callable[..., list
     assert found["closed-open"] >= 1
     assert found["closed-open"] == found["half_open-closed"]
     assert found["open-half_open"] == found["half_open-closed"] + found.get("half_open-open", 0)
+
+
+def test_killed_at_any_moment_of_a_change_it_is_counted_once(metrics_directory: Path) -> None:
+    environment = built_environment() | {"PROMETHEUS_MULTIPROC_DIR": str(metrics_directory)}
+    command = [sys.executable, "-m", "tests.breaker.mortals"]
+    output = subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines()]
+    assert [line[0] for line in lines] == ["-9"] * (len(lines) - 1) + ["0"], "each died at its moment, and the last had none left"
+    assert {line[1] for line in lines} == {"0", "1"}, "some before the change was made, some after"
+    assert all(line[2:] == ["1", "8.0"] for line in lines), lines
