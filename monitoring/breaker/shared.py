@@ -16,7 +16,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import locks, mapped, run
+from monitoring.multiprocess import locks, mapped, regular, run
 from monitoring.multiprocess.mapping import Mapping
 from monitoring.multiprocess.store import store
 
@@ -76,7 +76,7 @@ class Shared:
 
     @contextmanager
     def editing(self) -> Iterator[layout.Words]:
-        """Give the words, found good, to this process alone. TimeoutError where another has them for too long: it was stopped.
+        """Give the words, found good, to this process alone. TimeoutError where another has them too long, or descriptors are lacking.
 
         It may stand in an event loop: it does not wait for longer than a tenth of a second.
         """
@@ -98,9 +98,14 @@ class Shared:
                     return None
                 self._probing = True
                 return 0
-            fd = os.open(self._path(), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fd = os.open(self._path(), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                return None  # no descriptors
             try:
                 return locks.hold(fd) if locks.try_lock(fd, _PROBE) else None
+            except OSError:
+                return None  # no memory
             finally:
                 os.close(fd)
 
@@ -130,9 +135,12 @@ class Shared:
         except TimeoutError:
             raise
         except OSError as error:
+            if self._mapping is not None and error.errno in regular.LACKING:
+                raise TimeoutError(f"{self._path()}: {error.strerror}") from error
+            if self._mapping is not None or not layout.valid(self.words):
+                self.forget()
+                self._begin_alone()
             self._tell(f"the breaker of {self._service!r} is not shared with other workers: {self._path()}: {error.strerror}")
-            self.forget()
-            self._begin_alone()
             self._again_at = time.monotonic() + _AGAIN_SECONDS
             return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, CircuitOpenError, words
 from .conftest import SECOND, fail, refused, succeed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .conftest import Service
@@ -129,6 +130,10 @@ def test_where_no_file_can_be_had_each_process_is_alone(make: Make, kind: str, c
     fail(one)
     assert refused(one) > 0
     succeed(other)
+    for breaker in (one, other):
+        breaker._shared._again_at = 0.0
+    assert one.state == OPEN, "what it knows by itself stays while it looks in vain"
+    assert other.state == CLOSED
     assert str(path) in caplog.text
     assert not (tmp_path / "elsewhere").exists()
     (path.rmdir if kind == "directory" else path.unlink)()
@@ -200,6 +205,39 @@ def test_a_death_before_a_change_is_told_leaves_it_to_the_next(make: Make, monke
     assert service.transitions() == {"closed-open": 1}
     assert refused(other) > 0
     assert service.transitions() == {"closed-open": 1}
+
+
+@contextlib.contextmanager
+def descriptors(left: int) -> Iterator[None]:
+    """This process has so many descriptors left."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_who_lacks_descriptors_keeps_what_it_knows(make: Make) -> None:
+    service = make(failures=2, open_seconds=1)
+    one, other = service.worker(), service.worker()
+    assert one.state == other.state == CLOSED
+    with descriptors(0):
+        succeed(one)
+        fail(one)
+        assert one.state == CLOSED
+    fail(one, 2)
+    with descriptors(0):
+        assert refused(one) == 1.0
+        assert one.state == OPEN
+    service.now += SECOND
+    with descriptors(1):
+        assert refused(one) == 1.0, "it cannot take the right to probe"
+    succeed(one)
+    assert other.state == CLOSED
+    assert service.transitions() == {"closed-open": 1, "open-half_open": 1, "half_open-closed": 1}
 
 
 def test_what_somebody_left_who_had_told_all_is_cleared_up(make: Make) -> None:
