@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import threading
 import types
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pytest
 
 from monitoring import metrics
 from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, CircuitOpenError, Policy, shared, words
+from monitoring.multiprocess.store import store
 
 from .conftest import SECOND, DownError, fail, refused, succeed
 
@@ -283,6 +285,33 @@ def test_a_forked_child_has_a_region_of_its_own_and_no_right_to_probe(make: Make
         in_child(ends_the_parents_probe)
         assert refused(breaker) == 1.0
     assert breaker.state == CLOSED
+
+
+def test_a_child_forked_while_another_thread_counts_does_not_wait_for_it(make: Make) -> None:
+    breaker = make(failures=3).worker()
+    succeed(breaker)
+    with breaker._shared.counting:
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(60)
+            try:
+                succeed(breaker)
+                os._exit(0)
+            finally:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) -> None:
+    service = make(failures=1)
+    one, other = service.worker(), service.worker()
+    succeed(one)
+    for renewed in store.on_renewal:
+        if renewed.__module__ == shared.__name__:
+            renewed()
+    assert one._shared._mapping is None
+    fail(other)
+    assert one.state == OPEN
 
 
 def test_without_a_directory_the_state_is_the_processs_own(monkeypatch: pytest.MonkeyPatch) -> None:

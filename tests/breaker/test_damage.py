@@ -12,7 +12,7 @@ import pytest
 from monitoring import metrics
 from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, CircuitOpenError, words
 
-from .conftest import SECOND, fail, refused, succeed
+from .conftest import SECOND, DownError, fail, refused, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +91,22 @@ def test_a_call_notices_too(make: Make, damage: str) -> None:
         with contextlib.suppress(CircuitOpenError):
             fail(breaker)
     assert one.state == other.state == OPEN
+
+
+def test_calls_from_before_the_damage_do_not_open_what_was_rebuilt(make: Make) -> None:
+    service = make(failures=2)
+    one, other = service.worker(), service.worker()
+    succeed(one)
+    late = [other.call(), other.call()]
+    for call in late:
+        call.__enter__()
+    replace(os.urandom(words.SIZE))(service.file)
+    assert one.state == CLOSED
+    for call in late:
+        call.end(DownError())
+    assert one.state == CLOSED
+    fail(one, 2)
+    assert one.state == OPEN
 
 
 def test_a_time_that_nobody_can_have_meant_is_over(make: Make) -> None:
