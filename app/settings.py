@@ -194,6 +194,11 @@ class Settings(BaseSettings):
     ryot_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)
     vault_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)
 
+    gpu_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        default=5, description="seconds from 0 (GPUs are not read) to 3600"
+    )
+    gpu_pids_match: bool | None = Field(default=None, description="1 or 0; without it that is found out")
+
     vault_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
         default=None, description="file:///path or s3://bucket/prefix; without it, the folder `vault` in DATA_DIR"
     )

@@ -63,6 +63,7 @@ ADDED: dict[str, tuple[str, tuple[str, ...], tuple[float, ...] | None]] = {
     "gpu_temperature_celsius": ("gauge", DEVICE, ()),
     "gpu_power_watts": ("gauge", DEVICE, ()),
     "gpu_memory_total_bytes": ("gauge", DEVICE, ()),
+    "gpu_problems": ("gauge", ("reason",), ()),
     "gpu_process_memory_bytes": ("gauge", (*DEVICE, "worker"), ()),
     "sigmalang_decompression_requests_total": ("counter", ("status",), ()),
     "sigmalang_decompression_duration_seconds": ("histogram", (), WORK_SECONDS),

@@ -30,6 +30,7 @@ from .declaring import FAMILIES, Family, Rule
 from .gpu import (
     gpu_memory_total_bytes,
     gpu_power_watts,
+    gpu_problems,
     gpu_process_memory_bytes,
     gpu_temperature_celsius,
     gpu_utilization_ratio,
@@ -104,6 +105,7 @@ __all__ = [
     "cost_per_request",
     "gpu_memory_total_bytes",
     "gpu_power_watts",
+    "gpu_problems",
     "gpu_process_memory_bytes",
     "gpu_temperature_celsius",
     "gpu_utilization_ratio",

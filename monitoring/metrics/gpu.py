@@ -12,3 +12,4 @@ gpu_power_watts = gauge("gpu_power_watts", "Power that the device draws.", Rule.
 gpu_process_memory_bytes = gauge(
     "gpu_process_memory_bytes", "Memory of the device that a worker itself uses.", Rule.EACH, (*_DEVICE, "worker")
 )
+gpu_problems = gauge("gpu_problems", "What of the devices cannot be read, by reason; 0 for reasons that are none.", Rule.ONE, ("reason",))

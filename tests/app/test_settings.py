@@ -145,6 +145,8 @@ BAD = [
     ("SIGMALANG_MAX_DICTIONARIES", "-1"),
     ("REQUIRE_API_KEY", "perhaps"),
     ("USER_WINDOW_SECONDS", "4"),
+    ("GPU_SECONDS", "-1"),
+    ("GPU_PIDS_MATCH", "perhaps"),
 ]
 
 
