@@ -74,6 +74,23 @@ def data_directory(folder: Path) -> str:
     return str(folder)
 
 
+HAS_GPU = Path("/dev/nvidiactl").exists()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what needs a device that is not here: that is no skip, and the summary says so."""
+    chosen = [item for item in items if HAS_GPU or item.get_closest_marker("gpu") is None]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run."""
+    if not HAS_GPU:
+        terminalreporter.write_line("no NVIDIA device here: tests with the marker `gpu` are deselected (tests/gpu/test_hardware.py)")
+
+
 @functools.cache
 def _database() -> Path:
     folder = tempfile.mkdtemp(prefix="neurectomy-test-data-")

@@ -121,7 +121,7 @@ def test_each_family_is_what_the_catalogue_says(name: str) -> None:
 
 
 def test_no_family_has_a_label_that_a_client_could_fill() -> None:
-    known = {"method", "endpoint", "status", "model", "operation", "service", "result", "from_state", "to_state", "agent"}
+    known = {"method", "endpoint", "status", "model", "operation", "service", "result", "from_state", "to_state", "agent", "reason"}
     for family in metrics.FAMILIES:
         assert set(family.labels) <= known | {*DEVICE, "worker", "version", "environment", "cluster"}
 
