@@ -33,7 +33,7 @@ MOVED = (
     "neurectomy_sigmavault_",
     "neurectomy_agent_",
 )
-#: The issue of GPUs brings it.
+#: Needs a device: tests/gpu has one that is played.
 LATER = {"neurectomy_ryot_gpu_memory_usage_bytes"}
 #: The seed's queries. Windows are as the seed has them.
 QUERIES = {
