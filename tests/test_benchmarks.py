@@ -37,7 +37,7 @@ def require_ratios(output: str, names: Iterable[str]) -> None:
 
 def test_tracking() -> None:
     lines = run("tracking", "--rounds", "2").splitlines()[2:]
-    assert len(lines) == 4
+    assert len(lines) == 6
     assert all(re.fullmatch(r"track_\S+ +-?[\d.]+ us", line) for line in lines)
 
 
