@@ -84,7 +84,6 @@ async def put(request: Request) -> ShownPrice:
         from app.store import billing
 
         row = await billing.set_price(session, wanted.endpoint, wanted.model, _stored(wanted.prompt), _stored(wanted.generated))
-        await session.flush()
         return _shown(row)
 
 

@@ -67,8 +67,8 @@ async def listing(request: Request) -> Listing:
 )
 async def restore(request: Request, response: Response, snapshot: str) -> Restore:
     """Let all objects be what they were: others that came since are gone then. One that is begun is finished, whoever dies."""
-    snapshots = _of(request)
     with answers():
+        snapshots = _of(request)
         await snapshots.request(snapshot)
         until = time.monotonic() + _RESTORE_SECONDS
         while await snapshots.restoring() == snapshot:
@@ -89,6 +89,7 @@ async def delete(request: Request, snapshot: str) -> Response:
 
 def _of(request: Request) -> vault.Snapshots:
     state: State = request.app.state.vault
+    state.objects.keyring.check()
     return state.snapshots
 
 

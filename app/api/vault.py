@@ -210,10 +210,12 @@ async def listing(
 
 
 def _of(request: Request) -> State:
+    """Give the state; KeyFileError where there is no key: no route of the vault answers anything else then."""
     if request.scope["path"].endswith("\n"):
         # The router takes it for the name without its last line break.
         raise HTTPException(404)
     state: State = request.app.state.vault
+    state.objects.keyring.check()
     return state
 
 

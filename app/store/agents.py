@@ -9,8 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, func, or_, select, text, update
 
 from app.store.models import Agent, Task
 
@@ -30,6 +29,9 @@ KEPT_SECONDS = 86_400.0
 
 MOST_AGENTS = 100
 MOST_WAITING = 10_000
+
+_AGENTS_LOCK, _TASKS_LOCK = 7_041_776_239, 7_041_776_240
+"""The numbers of PostgreSQL's advisory locks; the migrations' is one less."""
 
 
 class TooManyError(Exception):
@@ -57,18 +59,14 @@ class State:
 
 async def register(session: AsyncSession, agent: str) -> bool:
     """Register an agent; whether it is new. TooManyError where there are 100."""
+    await _alone(session, _AGENTS_LOCK)
     now = time.time()
-    found = await session.get(Agent, agent)
-    if found is not None:
-        found.heartbeat = now
+    found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=now).returning(Agent.id))
+    if found.first() is not None:
         return False
     if (await session.scalar(select(func.count()).select_from(Agent)) or 0) >= MOST_AGENTS:
         raise TooManyError(f"there are {MOST_AGENTS} agents already")
-    try:
-        async with session.begin_nested():
-            session.add(Agent(id=agent, registered=now, heartbeat=now))
-    except IntegrityError:  # somebody else has just registered it
-        return False
+    session.add(Agent(id=agent, registered=now, heartbeat=now))
     return True
 
 
@@ -89,6 +87,7 @@ async def remove(session: AsyncSession, agent: str) -> None:
 
 async def submit(session: AsyncSession, content: str) -> Task:
     """Add a task; TooManyError where 10,000 are not done yet."""
+    await _alone(session, _TASKS_LOCK)
     if (await session.scalar(select(func.count()).select_from(Task).where(Task.ended.is_(None))) or 0) >= MOST_WAITING:
         raise TooManyError(f"there are {MOST_WAITING} tasks that are not done already")
     task = Task(input=content, created=time.time())
@@ -149,6 +148,12 @@ async def states(session: AsyncSession) -> list[State]:
 async def forget(session: AsyncSession) -> None:
     """Remove tasks that were done a day ago."""
     await session.execute(delete(Task).where(Task.ended < time.time() - KEPT_SECONDS))
+
+
+async def _alone(session: AsyncSession, lock: int) -> None:
+    """Let no other transaction count and add until this one ends; on SQLite every writing transaction is alone."""
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(text(f"SELECT pg_advisory_xact_lock({lock})"))
 
 
 def _covered(spans: Iterable[tuple[float, float]]) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import case, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from app.store.models import Price, Usage, User
 
@@ -67,17 +67,13 @@ async def bill(session: AsyncSession, call: Call) -> Decimal:
 
 async def set_price(session: AsyncSession, endpoint: str, model: str, prompt: int, generated: int) -> Price:
     """Set what a token costs from now on; what was billed stays as it was."""
-    wanted = select(Price).where(Price.endpoint == endpoint, Price.model == model)
-    found: Price | None = await session.scalar(wanted)
-    if found is None:
-        try:
-            async with session.begin_nested():
-                found = Price(endpoint=endpoint, model=model, prompt=prompt, generated=generated)
-                session.add(found)
-        except IntegrityError:  # somebody else has just set one
-            found = (await session.scalars(wanted)).one()
-    found.prompt, found.generated = prompt, generated
-    return found
+    insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    setting = insert(Price).values(endpoint=endpoint, model=model, prompt=prompt, generated=generated)
+    # One statement: others set the same one at once, or remove it.
+    setting = setting.on_conflict_do_update(index_elements=["endpoint", "model"], set_={"prompt": prompt, "generated": generated})
+    found = await session.scalars(setting.returning(Price), execution_options={"populate_existing": True})
+    price: Price = found.one()
+    return price
 
 
 async def prices(session: AsyncSession) -> list[Price]:
@@ -87,11 +83,8 @@ async def prices(session: AsyncSession) -> list[Price]:
 
 async def remove_price(session: AsyncSession, number: int) -> bool:
     """Remove a price; whether there was one."""
-    found = await session.get(Price, number)
-    if found is not None:
-        await session.delete(found)
-        await session.flush()
-    return found is not None
+    found = await session.execute(delete(Price).where(Price.id == number).returning(Price.id))
+    return found.first() is not None
 
 
 async def totals(session: AsyncSession, since: float, until: float) -> list[Total]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,39 @@ def test_utilization_is_the_share_of_the_window_with_a_task(place: Place) -> Non
         async with database.reading() as session:
             kept = [await agents.task(session, number) for number in range(1, 6)]
         assert [task is None for task in kept] == [False, False, False, False, True]
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_the_bounds_hold_where_many_come_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        database = Database(place)
+        monkeypatch.setattr(agents, "MOST_AGENTS", 3)
+        monkeypatch.setattr(agents, "MOST_WAITING", 3)
+        for attempt in (lambda number: register(database, f"agent-{number}"), lambda _: submit(database, 1)):
+            outcomes = await asyncio.gather(*map(attempt, range(20)), return_exceptions=True)
+            refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+            assert {type(each) for each in refused} == {agents.TooManyError}, refused
+            assert len(outcomes) - len(refused) == 3
+        assert len(await states(database)) == 3
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_who_registers_again_while_it_is_removed_is_registered_or_not(place: Place) -> None:
+    async def work() -> None:
+        database = Database(place)
+
+        async def remove() -> None:
+            with contextlib.suppress(agents.UnknownAgentError):
+                async with database.writing() as session:
+                    await agents.remove(session, "agent")
+
+        for _ in range(10):
+            await asyncio.gather(*(call() for _ in range(5) for call in (lambda: register(database, "agent"), remove)))
+            assert list(await states(database)) in ([], ["agent"])
         await database.close()
 
     asyncio.run(work())

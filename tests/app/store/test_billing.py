@@ -30,7 +30,6 @@ def test_the_most_special_price_holds_from_then_on(place: Place) -> None:
         async def price(endpoint: str, model: str, prompt: int, generated: int) -> int:
             async with database.writing() as session:
                 row = await billing.set_price(session, endpoint, model, prompt, generated)
-                await session.flush()
                 return row.id
 
         assert await cost("/a", "m") == 0
@@ -93,6 +92,25 @@ def test_a_call_that_is_undone_costs_nothing(place: Place) -> None:
                 raise ZeroDivisionError
         async with database.reading() as session:
             assert await billing.totals(session, 0, 1e11) == []
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_a_price_that_many_set_and_remove_at_once_is_there_once_or_not(place: Place) -> None:
+    async def work() -> None:
+        database = Database(place)
+
+        async def change() -> None:
+            async with database.writing() as session:
+                number = (await billing.set_price(session, "/a", "m", 1, 2)).id
+            async with database.writing() as session:
+                await billing.remove_price(session, number)
+
+        for _ in range(10):
+            await asyncio.gather(*(change() for _ in range(5)))
+            async with database.reading() as session:
+                assert await billing.prices(session) == []
         await database.close()
 
     asyncio.run(work())

@@ -195,7 +195,14 @@ def test_how_much_there_is(served: Served, folder: Path) -> None:
 def test_without_a_key_the_service_is_ready_and_the_vault_alone_is_not(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     with serve_app(tmp_path_factory, VAULT_KEY_FILE="") as server:
         assert server.ask("GET", "/health/ready").status == 200
-        for method, path in (("PUT", f"{OBJECTS}/x"), ("GET", f"{OBJECTS}/x"), ("POST", SNAPSHOTS)):
+        snapshot = f"{SNAPSHOTS}/{'0' * 32}"
+        for method, path in (
+            *((method, f"{OBJECTS}/x") for method in ("PUT", "GET", "DELETE")),
+            *((method, SNAPSHOTS) for method in ("GET", "POST")),
+            ("GET", OBJECTS),
+            ("DELETE", snapshot),
+            ("POST", f"{snapshot}/restore"),
+        ):
             assert "VAULT_KEY_FILE" in refused(server.ask(method, path, b"x" if method == "PUT" else None), 503, "no_vault_key")
         assert server.ask("POST", "/v1/compress", b"x").status == 200
     (tmp_path / "bad").write_text("nonsense")
