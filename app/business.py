@@ -61,14 +61,22 @@ class Business:
 
     async def _hash(self, user: int) -> int:
         if not self._key:
-            async with self._database.writing() as session:
-                from app.store import activity
-
-                self._key = await activity.key(session)
+            self._key = await self._read_key()
         if len(self._hashes) >= _MOST_HASHES:
             self._hashes.clear()
         known = self._hashes[user] = users.hashed(str(user), self._key)
         return known
+
+    async def _read_key(self) -> bytes:
+        """Read the key first: whoever writes may have to wait."""
+        async with self._database.reading() as session:
+            from app.store import activity
+
+            known = await activity.known_key(session)
+        if known is not None:
+            return known
+        async with self._database.writing() as session:
+            return await activity.key(session)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -44,6 +44,12 @@ class Figures:
     requests: int
 
 
+async def known_key(session: AsyncSession) -> bytes | None:
+    """Give the key of users' hashes, where there is one."""
+    found: bytes | None = await session.scalar(select(Secret.secret).where(Secret.name == _KEY))
+    return found
+
+
 async def key(session: AsyncSession) -> bytes:
     """Give the key of users' hashes, made where there is none."""
     made = _insert(session, Secret).values(name=_KEY, secret=secrets.token_bytes(32)).on_conflict_do_nothing()

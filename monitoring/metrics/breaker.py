@@ -4,7 +4,7 @@ from .declaring import Rule, counter, gauge
 
 _SERVICE = ("service",)
 
-circuit_breaker_state = gauge("circuit_breaker_state", "State of the breaker: 0 closed, 1 open, 2 half-open.", Rule.ONE, _SERVICE)
+circuit_breaker_state = gauge("circuit_breaker_state", "State of the breaker: 0 closed, 1 open, 2 half-open.", Rule.SAMPLED, _SERVICE)
 circuit_breaker_failures = counter("circuit_breaker_failures", "Calls through the breaker that failed.", _SERVICE)
 circuit_breaker_calls = counter(
     "circuit_breaker_calls", "Calls through the breaker by result: success, failure, refused.", (*_SERVICE, "result")

@@ -23,11 +23,18 @@ class Rule(Enum):
     LIVE_SUM = "summed over the living workers"
     LIVE_MAX = "the greatest of the living workers"
     ONE = "written by one elected process"
+    SAMPLED = "looked at by each living worker, of which the newest look counts"
     EACH = "each living worker's own, told apart by the label `worker`"
     NEWEST = "the newest that any worker set"
 
 
-_MODES = {Rule.LIVE_SUM: "livesum", Rule.LIVE_MAX: "livemax", Rule.ONE: "livemostrecent", Rule.EACH: "livesum"}
+_MODES = {
+    Rule.LIVE_SUM: "livesum",
+    Rule.LIVE_MAX: "livemax",
+    Rule.ONE: "livemostrecent",
+    Rule.SAMPLED: "livemostrecent",
+    Rule.EACH: "livesum",
+}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -182,3 +184,20 @@ def test_who_shows_them_is_followed_when_it_is_killed(kit: Kit) -> None:
         if values:
             longest, last = max(longest, moment - last), moment
     print(f"{TAKEOVERS} takeovers, the longest without a value {longest:.2f} s")
+
+
+def test_users_are_noted_while_nobody_can_write(kit: Kit) -> None:
+    kit.start(WEB_CONCURRENCY="2", **SETTINGS)
+    file = Path(kit.environment["DATA_DIR"]) / "neurectomy.db"
+    users = within(Place.of_file(file), make_keys)
+    assert isinstance(users, list)
+    assert ask(kit.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
+    wait_until(lambda: shown(kit, "active_users") == [1], "one user")
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for user in users[:50]:
+            assert ask(kit.port, "GET", "/v1/models", headers=bearer(user)).status == 200
+        other.execute("ROLLBACK")
+    wait_until(lambda: shown(kit, "active_users") == [50], "fifty users")
+    wait_until(lambda: within(Place.of_file(file), requests_in_windows)[2] == 51, "all requests")  # type: ignore[index]
+    assert shown(kit, "users_unnoted_requests_total") == [0]
