@@ -37,7 +37,7 @@ test: $(STAMP)
 
 # The fault cases, crossed over preload and worker class, ten times each, and the long forms of others.
 proof: $(STAMP)
-	PROOF_REPEATS=$(PROOF_REPEATS) $(BIN)/python -m pytest tests/faults tests/breaker tests/app/test_users_served.py $(PYTEST_ARGS)
+	PROOF_REPEATS=$(PROOF_REPEATS) $(BIN)/python -m pytest tests/faults tests/breaker tests/app/vault tests/app/test_users_served.py $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
