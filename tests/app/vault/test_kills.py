@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
     from tests.kit import Kit
 
-OBJECTS = 10_000
+#: `make proof` has the long form.
+LONG = "PROOF_REPEATS" in os.environ
+OBJECTS = 10_000 if LONG else 1_600
 WRITERS = 8
 KILLS = 8
-SNAPSHOT_KILLS = 50
+SNAPSHOT_KILLS = 50 if LONG else 10
 
 
 def content(name: str) -> bytes:
