@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import subprocess
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from prometheus_client.mmap_dict import MmapedDict
 
 from tests.conftest import ROOT
 from tests.faults.harness import console_script
 from tests.faults.processes import MARKER, command_line, end_marked, marked, parent, wait_until
 from tests.serving import ask
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REQUESTS = 'neurectomy_http_requests_total{endpoint="/v1/compress",method="POST",status="200"}'
 COMMAND = [*console_script("gunicorn"), "-c", "gunicorn_conf.py"]
@@ -95,3 +98,15 @@ class Kit:
     def workers(self, master: int) -> list[int]:
         found = [pid for pid in marked(self.marker) if parent(pid) == master]
         return [pid for pid in found if "monitoring.exporter" not in command_line(pid)]
+
+    def showing(self, master: int, family: str) -> int | None:
+        """Give the worker that has set this gauge last. Several roles are held through one lock file, so only what is shown tells whose one is."""
+        newest, found = 0.0, None
+        for pid in self.workers(master):
+            with contextlib.suppress(OSError):
+                maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+                for file in {line.split()[-1] for line in maps if "/gauge_livemostrecent_" in line}:
+                    for key, value, moment, *_ in MmapedDict.read_all_values_from_file(file):  # type: ignore[no-untyped-call]
+                        if json.loads(key)[0] == family and not math.isnan(value) and moment > newest:
+                            newest, found = moment, pid
+        return found

@@ -77,17 +77,13 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
         place = (note.window if oldest <= note.window <= open_now else open_now, note.user)
         requests[place] = requests.get(place, 0) + note.requests
         seen[note.user] = max(seen.get(note.user, 0.0), min(note.seen / 1000, now))
-    # In one order for all, so that nobody waits for somebody who waits for it.
-    rows = [{"window": window, "user": user, "requests": number} for (window, user), number in sorted(requests.items())]
+    await _add(session, requests)
     moments = [{"user": user, "moment": moment} for user, moment in sorted(seen.items())]
-    for start in range(0, len(rows), _ROWS):
-        adding = _insert(session, Activity).values(rows[start : start + _ROWS])
-        more = {"requests": Activity.requests + adding.excluded.requests}
-        await session.execute(adding.on_conflict_do_update(index_elements=["window", "user"], set_=more))
     for start in range(0, len(moments), _ROWS):
         setting = _insert(session, Seen).values(moments[start : start + _ROWS])
-        later = setting.excluded.moment > Seen.moment
-        await session.execute(setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=later))
+        # A moment never goes back, but one of the future is that of a clock that was put back.
+        better = or_(setting.excluded.moment > Seen.moment, Seen.moment > now)
+        await session.execute(setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=better))
 
 
 async def elect(session: AsyncSession, role: str, holder: str, seconds: float) -> bool:
@@ -106,8 +102,18 @@ async def elect(session: AsyncSession, role: str, holder: str, seconds: float) -
 
 
 async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: int) -> int:
-    """Close every window that is over: each user in it is one observation; give how many there were."""
+    """Close every window that is over: each user in it is one observation; give how many there were.
+
+    Windows of a future, which a clock has left that was put back, go on in the one that is open.
+    """
     now = time.time()
+    open_now = int(now // window_seconds)
+    # The next one may be that of another instance, whose clock is a little ahead.
+    ahead = delete(Activity).where(Activity.window > open_now + 1).returning(Activity.user, Activity.requests)
+    requests_ahead: dict[tuple[int, int], int] = {}
+    for user, requests in await session.execute(ahead):
+        requests_ahead[open_now, user] = requests_ahead.get((open_now, user), 0) + requests
+    await _add(session, requests_ahead)
     over = delete(Activity).where(Activity.window < _closed_before(now, window_seconds)).returning(Activity.requests)
     closed = list(await session.scalars(over))
     for requests in closed:
@@ -140,6 +146,16 @@ async def figures(session: AsyncSession) -> Figures:
         users={row.bucket: row.users for row in totals},
         requests=sum(row.requests for row in totals),
     )
+
+
+async def _add(session: AsyncSession, requests: dict[tuple[int, int], int]) -> None:
+    """Add requests, by window and user."""
+    # In one order for all, so that nobody waits for somebody who waits for it.
+    rows = [{"window": window, "user": user, "requests": number} for (window, user), number in sorted(requests.items())]
+    for start in range(0, len(rows), _ROWS):
+        adding = _insert(session, Activity).values(rows[start : start + _ROWS])
+        more = {"requests": Activity.requests + adding.excluded.requests}
+        await session.execute(adding.on_conflict_do_update(index_elements=["window", "user"], set_=more))
 
 
 def _closed_before(now: float, window_seconds: int) -> int:

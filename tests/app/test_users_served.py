@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from tests.postgres import PostgreSQL
 
+FAMILY = "neurectomy_active_users"
 USERS = 1000
 KILLS = 4
 TAKEOVERS = 3 if "PROOF_REPEATS" not in os.environ else 50
@@ -145,12 +146,6 @@ def test_a_thousand_users_are_a_thousand(kit: Kit, where: str, request: pytest.F
         assert shown(each, "requests_per_user_sum") == [total]
 
 
-def elected(kit: Kit, master: int) -> int:
-    """The worker that holds one lock more than the others: its mapping of the lock file keeps it."""
-    held = {pid: Path(f"/proc/{pid}/maps").read_text().count("/lease.lock") for pid in kit.workers(master)}
-    return max(held, key=lambda pid: held[pid])
-
-
 def test_who_shows_them_is_followed_when_it_is_killed(kit: Kit) -> None:
     master = kit.start(WEB_CONCURRENCY="4", **SETTINGS)
     users = within(Place.of_file(Path(kit.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
@@ -171,9 +166,11 @@ def test_who_shows_them_is_followed_when_it_is_killed(kit: Kit) -> None:
             wait_until(lambda: len(kit.workers(master)) == 4, "four workers")
             for user in users[:7]:  # a worker that has not used the database is no candidate
                 assert ask(kit.port, "GET", "/v1/models", headers=bearer(user)).status == 200
-            victim = elected(kit, master)
+            victim = kit.showing(master, FAMILY)
+            assert victim is not None
             send(victim, 9)
             wait_dead(victim)
+            wait_until(lambda victim=victim: kit.showing(master, FAMILY) not in {None, victim}, "another one is elected")
             wait_until(lambda: shown(kit, "active_users") == [7], "another shows them")
     finally:
         stop.set()

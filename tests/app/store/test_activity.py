@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import itertools
 import time
+import types
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import func, select, update
 
 from app.store import activity, keys
@@ -146,6 +148,29 @@ def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_i
         await database.close()
 
     time.sleep(max(0.0, 3 - WINDOW + time.time() % WINDOW))
+    asyncio.run(work())
+
+
+def test_a_clock_that_was_far_ahead_hides_nobody_and_keeps_no_window_open(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        database = Database(place)
+        now = time.time()
+        day = 86_400
+        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now + day))
+        await take(database, half({1: 3, 2: 1}, window=int((now + day) // WINDOW), seen=now + day))
+        assert (await figures(database)).active_users == 2
+        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now))  # it is put back
+        assert (await figures(database)).active_users == 0
+        await take(database, half({1: 1}, window=int(now // WINDOW), seen=now))
+        assert (await figures(database)).active_users == 1, "who makes a request now is active now"
+        assert await close(database) == 0
+        later = now + WINDOW + activity.GRACE_SECONDS
+        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: later))
+        assert await close(database) == 2, "no window waits until that day"
+        found = await figures(database)
+        assert (found.users, found.requests) == ({0: 1, 2: 1}, 5)
+        await database.close()
+
     asyncio.run(work())
 
 

@@ -1,0 +1,199 @@
+"""Random users, workers and clocks, and deaths before any statement, against a plain model: the real tables and the real transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import shutil
+import tempfile
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import event, select
+
+from app.store import activity, migrating
+from app.store.database import Database
+from app.store.models import Activity
+from app.store.place import Place
+from monitoring import users
+from monitoring.users import Table, Taken, dead
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+WINDOW = 100
+BOUNDS = (1, 2, 5, 10)
+SURVIVES = 1000
+WORKERS = st.integers(0, 2)
+# Before so many statements, the commit not counted, the one who works is killed.
+STATEMENTS = st.sampled_from([SURVIVES, SURVIVES, 1, 2, 3, 4, 5])
+
+
+class KilledError(BaseException):
+    """Nothing after it is done: the transaction is not kept, and nobody tidies up."""
+
+
+@functools.cache
+def template() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="neurectomy-test-") as folder:
+        place = Place.of_file(Path(folder) / "neurectomy.db")
+        asyncio.run(migrating.upgrade(place))
+        assert place.path is not None
+        return place.path.read_bytes()
+
+
+class Machine(RuleBasedStateMachine):
+    """Three workers, and elected ones that come and go, on one database."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
+        self.now = 100_000.0
+        clock = types.SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
+        self.patch.setattr(users, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(users, "time", clock)
+        self.patch.setattr(activity, "time", clock)
+        (self.directory / "neurectomy.db").write_bytes(template())
+        self.loop = asyncio.new_event_loop()
+        self.database = Database(Place.of_file(self.directory / "neurectomy.db"))
+        self.left = SURVIVES
+        event.listen(self.loop.run_until_complete(self.database._opened()).sync_engine, "before_cursor_execute", self.count)
+        self.tables = [Table(WINDOW) for _ in range(3)]
+        # The model: who asked how often in all, and when last by a clock that never was put back since.
+        self.requests: dict[int, int] = {}
+        self.last: dict[int, float] = {}
+        self.all_in = False
+
+    def count(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KilledError
+
+    def within(self, work: Callable[[AsyncSession], Awaitable[Any]], statements: int = SURVIVES) -> Any:
+        async def done() -> Any:
+            async with self.database.writing() as session:
+                self.left = statements
+                try:
+                    return await work(session)
+                finally:
+                    self.left = SURVIVES
+
+        return self.loop.run_until_complete(done())
+
+    def keep(self, taken: Taken, statements: int = SURVIVES) -> None:
+        self.within(lambda session: activity.take(session, taken, WINDOW), statements)
+
+    def die(self, worker: int) -> None:
+        self.tables[worker].close()
+        self.tables[worker] = Table(WINDOW)
+
+    @rule(worker=WORKERS, noted=st.lists(st.integers(1, 6), min_size=1, max_size=8))
+    def note(self, worker: int, noted: list[int]) -> None:
+        for user in noted:
+            self.tables[worker].note(user)
+            self.requests[user] = self.requests.get(user, 0) + 1
+            self.last[user] = self.now
+        self.all_in = False
+
+    @rule(worker=WORKERS, statements=STATEMENTS, emptied=st.booleans())
+    def move(self, worker: int, statements: int, emptied: bool) -> None:
+        """A worker is killed within the transaction, or after it and before it has emptied the half, or not at all."""
+        taken = self.tables[worker].take()
+        if taken is None:
+            return
+        try:
+            self.keep(taken, statements)
+        except KilledError:
+            self.die(worker)
+        else:
+            self.tables[worker].emptied(taken) if emptied else self.die(worker)
+
+    @rule(worker=WORKERS)
+    def kill(self, worker: int) -> None:
+        self.die(worker)
+
+    @rule(statements=STATEMENTS)
+    def move_of_the_dead(self, statements: int) -> None:
+        with contextlib.suppress(KilledError), contextlib.closing(dead(self.directory)) as halves:  # type: ignore[type-var]
+            for _, taken in halves:
+                if taken is not None:
+                    self.keep(taken, statements)
+
+    @rule(statements=STATEMENTS)
+    def close(self, statements: int) -> None:
+        with contextlib.suppress(KilledError):
+            self.within(lambda session: activity.close(session, BOUNDS, WINDOW), statements)
+
+    @rule(seconds=st.sampled_from([1.0, 60.0, 150.0, 400.0, 50_000.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(seconds=st.sampled_from([5.0, 70.0, 250.0, 40_000.0]))
+    def put_the_clock_back(self, seconds: float) -> None:
+        self.now -= min(seconds, self.now - 1000.0)
+        self.last = {}
+
+    @rule()
+    def move_all(self) -> None:
+        """Everybody moves what there is."""
+        for table in self.tables:
+            while (taken := table.take()) is not None:
+                self.keep(taken)
+                table.emptied(taken)
+        for _, taken in dead(self.directory):
+            if taken is not None:
+                self.keep(taken)
+        self.all_in = True
+
+    async def sums(self, session: AsyncSession) -> tuple[activity.Figures, dict[tuple[int, int], int]]:
+        rows = {(row.window, row.user): row.requests for row in await session.scalars(select(Activity))}
+        return await activity.figures(session), rows
+
+    @invariant()
+    def each_request_is_there_once(self) -> None:
+        if not hasattr(self, "tables"):
+            return
+        figures, rows = self.within(self.sums)
+        there, noted = figures.requests + sum(rows.values()), sum(self.requests.values())
+        assert there == noted if self.all_in else there <= noted
+        assert all(requests > 0 for requests in rows.values())
+        if self.all_in:
+            recent = sum(moment > self.now - activity.ACTIVE_SECONDS for moment in self.last.values())
+            assert recent <= figures.active_users <= len(self.requests), "who asked in the last five minutes is active"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "tables"):
+            return
+        try:
+            self.move_all()
+            # Whatever the clock did, two windows later all are closed.
+            before = self.within(self.sums)
+            for _ in range(2):
+                self.within(lambda session: activity.close(session, BOUNDS, WINDOW))
+                self.now += 2 * WINDOW + activity.GRACE_SECONDS
+            self.within(lambda session: activity.close(session, BOUNDS, WINDOW))
+            figures, rows = self.within(self.sums)
+            assert rows == {}
+            assert figures.requests == sum(self.requests.values())
+            assert sum(figures.users.values()) <= sum(before[0].users.values()) + len(before[1])
+            assert sum(figures.users.values()) >= len(self.requests), "each user is an observation at least"
+        finally:
+            for table in self.tables:
+                table.close()
+            self.loop.run_until_complete(self.database.close())
+            self.loop.close()
+            self.patch.undo()
+            shutil.rmtree(self.directory)
+
+
+Machine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestModel = Machine.TestCase
