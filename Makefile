@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 WANTED := $(shell $(PYTHON) -c 'import sys; print(sys.version.replace("\n", " "), sys.base_prefix)' 2>/dev/null)
 STAMP := $(VENV)/.built
 PYTEST_ARGS ?=
+LOAD_ARGS ?=
 PROOF_REPEATS ?= 10
 
-.PHONY: setup serve test proof lint format bench lock clean FORCE
+.PHONY: setup serve load test proof lint format bench lock clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -31,6 +32,10 @@ serve: $(STAMP)
 	@$(BIN)/python -m app.settings
 	@PROMETHEUS_MULTIPROC_DIR= $(BIN)/python -m app.vault create --if-missing
 	exec $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
+
+# Calls every endpoint of a running service: docs/load.md. LOAD_ARGS='--metrics http://127.0.0.1:9464/metrics' compares with its metrics.
+load: $(STAMP)
+	@PROMETHEUS_MULTIPROC_DIR= $(BIN)/python -m app.load $(LOAD_ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 Role = Literal["user", "admin", "nobody", "stranger"]
 """With a user's key, the admin's, none, or a wrong one."""
 
-Moves = Callable[["Outcome", "Ledger"], None] if TYPE_CHECKING else Any
+if TYPE_CHECKING:
+    Moves = Callable[["Outcome", Ledger], None]
 
 RAW = "application/octet-stream"
 JSON = "application/json"

@@ -52,7 +52,7 @@ class Client:
         self.ledger = Ledger()
         self.admin_key = admin_key
         self.user_keys: list[str] = []
-        self.bounded = self.stopped = False
+        self.bounded = self.stopped = self.gone = False
         self.most, self.until = 0, 0.0
         self.sent = 0
         self._refused_in_a_row = 0
@@ -60,6 +60,8 @@ class Client:
         self.surprises: Counter[str] = Counter()
         #: Answers that are wrong: what was stored, or compressed, did not come back.
         self.faults: Counter[str] = Counter()
+        #: What else a person should know.
+        self.notes: Counter[str] = Counter()
         #: Told after each bounded call.
         self.progress: Callable[[], None] = lambda: None
 
@@ -75,6 +77,8 @@ class Client:
         return outcome
 
     async def _send(self, call: Call) -> Outcome:
+        if self.gone:
+            raise OverError if self.bounded else NoAnswerError("the service is gone")
         if self.bounded:
             if self.stopped or self.sent >= self.most or time.monotonic() > self.until:
                 raise OverError
@@ -111,14 +115,16 @@ class Client:
 
     async def _exchange(self, call: Call, outcome: Outcome) -> None:
         content = _slowly(call) if call.pace.sending or call.pace.leaves == "sending" else call.body
+        paused, pause = 0.0, call.pace.reading / _PIECES
         async with self._http.stream(call.method, call.path, content=content, headers=self._headers(call)) as response:
             outcome.status = response.status_code
             async for piece in response.aiter_raw():
                 outcome.body += piece
                 if call.pace.leaves == "reading":
                     raise _LeftError
-                if call.pace.reading:
-                    await asyncio.sleep(call.pace.reading / _PIECES)
+                if paused < call.pace.reading:
+                    await asyncio.sleep(pause)
+                    paused += pause
             outcome.whole = True
 
     def _headers(self, call: Call) -> dict[str, str]:
@@ -140,7 +146,8 @@ class Client:
         self.ledger.refused += 1
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= _MOST_REFUSED:
-            self.stopped = True
+            self.gone = True
+            self.notes[f"the service is gone: {_MOST_REFUSED} connections in a row were refused"] = 1
         elif call.pace.leaves != "sending":
             await asyncio.sleep(_PAUSE_SECONDS)
 

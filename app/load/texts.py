@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import random
 
-_WORDS = (
+_TEXT = (
     "the a of to and in is was that for it with as on be at by from request worker answer token model agent key store object "
     "snapshot bytes series sample scrape counter latency breaker queue morning window letter river paper stone garden"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 def text(choice: random.Random, size: int) -> str:

@@ -77,7 +77,7 @@ class Models(Part):
         moves: Moves = operations.model_call(self.setting.model or "", 0, 0)
         refused = among(400)
         await self.client.send(Call("POST", COMPLETIONS, body=b'{"model": ', media_type=JSON, expects=refused, moves=moves))
-        given = {"model": self.setting.model}
+        given: dict[str, Any] = {"model": self.setting.model}
         await self.client.send(with_json("POST", CHAT, given, role="user", expects=refused, moves=moves))
         given = {"model": "no-such-model", "prompt": "A"}
         await self.client.send(with_json("POST", COMPLETIONS, given, role="user", expects=among(404), moves=moves))

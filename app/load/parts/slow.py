@@ -50,7 +50,7 @@ class Slow(Part):
     async def slow_reader(self) -> None:
         """Read a large document slowly."""
         document = texts.document(self.choice, _LARGE_BYTES)
-        await self._compression.there_and_back(document, back="?stream=1", pace=Pace(reading=self.setting.slow / 10))
+        await self._compression.there_and_back(document, back="?stream=1", pace=Pace(reading=self.setting.slow))
 
     async def leaves_while_sending(self) -> None:
         """Leave in the middle of the body."""
@@ -61,7 +61,7 @@ class Slow(Part):
 
     async def long_stream(self) -> None:
         """Let a model talk for long, and read slowly."""
-        await self.client.send(called(self.setting, CHAT, _TOKENS, Pace(reading=self.setting.slow / 10), stream=True))
+        await self.client.send(called(self.setting, CHAT, _TOKENS, Pace(reading=self.setting.slow), stream=True))
 
     async def leaves_a_stream(self) -> None:
         """Leave at the first tokens."""
@@ -71,7 +71,9 @@ class Slow(Part):
     async def large_object(self) -> None:
         """Store a large object slowly, and retrieve it as it is verified."""
         assert self._vault is not None  # noqa: S101 - else this story is not told
-        name = await self._vault.store(texts.document(self.choice, 2 * _LARGE_BYTES), "?stream=1", Pace(self.setting.slow, self.setting.slow / 10))
+        name = await self._vault.store(
+            texts.document(self.choice, 2 * _LARGE_BYTES), "?stream=1", Pace(self.setting.slow, self.setting.slow)
+        )
         if name is not None:
             await self._vault.delete(name)
 

@@ -1,4 +1,7 @@
-"""ΣVAULT's snapshots: taken, listed, deleted. One is restored only where that was asked for, since it undoes what others store meanwhile."""
+"""ΣVAULT's snapshots: taken, listed, deleted.
+
+One is restored only where that was asked for, since it undoes what others store meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ class Snapshots(Part):
             return
         made = await self._take()
         if made is not None:
-            call = Call("POST", f"{_ALL}/{made}/restore", f"{_ONE}/restore", role="admin", expects=among(200, 202), moves=operations.restored)
+            call = Call(
+                "POST", f"{_ALL}/{made}/restore", f"{_ONE}/restore", role="admin", expects=among(200, 202), moves=operations.restored
+            )
             await self.client.send(call)
 
     async def end(self) -> None:

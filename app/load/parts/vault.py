@@ -24,6 +24,8 @@ class Vault(Part):
 
     async def begin(self) -> None:
         self._count = 0
+        # Slow calls have objects of their own.
+        self._prefix = f"load/{self.setting.run}/{self.choice.randrange(16**8):08x}/"
         await self.client.need(Call("GET", f"{OBJECTS}?limit=1"))
 
     def stories(self) -> list[Story]:
@@ -74,10 +76,6 @@ class Vault(Part):
                 for name in found.json()["names"] if found.status in OK else []:
                     with contextlib.suppress(NoAnswerError):
                         await self.delete(name)
-
-    @property
-    def _prefix(self) -> str:
-        return f"load/{self.setting.run}/"
 
 
 def _path(name: str) -> str:
