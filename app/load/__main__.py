@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from app.load.ledger import Sample
     from app.load.run import Run
 
+_INTERRUPTED = 130
 _SECONDS_MOST, _CALLS_MOST, _AT_ONCE_MOST = 86_400, 10_000_000, 1000
 
 
@@ -41,7 +42,10 @@ def main() -> None:
         url = _url(chosen.url or os.environ.get("LOAD_URL") or _bound(settings.bind))
     except (SettingsError, ValueError) as error:
         sys.exit(f"app.load: {error}")
-    sys.exit(asyncio.run(_load(chosen, url, settings)))
+    try:
+        sys.exit(asyncio.run(_load(chosen, url, settings)))
+    except KeyboardInterrupt:  # the second one
+        sys.exit(_INTERRUPTED)
 
 
 def _parser(parts: list[str]) -> argparse.ArgumentParser:
@@ -92,7 +96,7 @@ async def _load(chosen: argparse.Namespace, url: str, settings: Settings) -> int
         await client.close()
     print(f"{url}, seed {seed}")
     wrong = _report(run, client, before, after, shared=chosen.shared)
-    return 130 if client.stopped else int(wrong or client.gone)
+    return _INTERRUPTED if client.stopped else int(wrong or client.gone)
 
 
 async def _go(run: Run, client: Client, chosen: argparse.Namespace) -> None:

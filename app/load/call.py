@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from app.load.ledger import Ledger
 
 Role = Literal["user", "admin", "nobody", "stranger"]
 """With a user's key, the admin's, none, or a wrong one."""
 
-if TYPE_CHECKING:
-    Moves = Callable[["Outcome", Ledger], None]
+Moves = Callable[["Outcome", "Ledger"], None]
 
 RAW = "application/octet-stream"
 JSON = "application/json"

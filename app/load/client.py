@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _PIECES = 10
+_TRIES = 3
 _MOST_REFUSED = 20
 _PAUSE_SECONDS = 0.1
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -104,11 +105,14 @@ class Client:
         return outcome
 
     async def need(self, call: Call) -> Outcome:
-        """Send a call without which there is no use in others like it: OffError says what it was answered."""
-        try:
-            answer = await self._send(call)
-        except NoAnswerError as error:
-            raise OffError(f"{call.method} {call.template} is not answered: {error}") from error
+        """Send a call without which there is no use in others like it, again where a worker died; OffError says what it was answered."""
+        for left in reversed(range(_TRIES)):
+            try:
+                answer = await self._send(call)
+                break
+            except NoAnswerError as error:
+                if not left or isinstance(error.__cause__, _NOT_SENT):
+                    raise OffError(f"{call.method} {call.template} is not answered: {error}") from error
         if answer.status not in call.expects:
             raise OffError(f"{call.method} {call.template} is answered {answer.status}: {answer.why}")
         return answer

@@ -70,6 +70,8 @@ class Vault(Part):
         await self.client.send(Call("GET", f"{OBJECTS}?limit=0", expects=among(422)))
 
     async def end(self) -> None:
+        if not self._count:
+            return
         for _ in range(1 + self._count // _PAGE):
             with contextlib.suppress(NoAnswerError):
                 found = await self.client.send(Call("GET", f"{OBJECTS}?prefix={quote(self._prefix)}&limit={_PAGE}"))
