@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.app.load.conftest import Loader
     from tests.kit import Kit
 
-ENDLESS = ("--requests", "10000000", "--seconds", "86400")
+ENDLESS = ("--requests", "10000000", "--seconds", "86400", "--without", "slow")
 AGREED = "metrics: acknowledged <= counted <= sent holds for all "
 
 
@@ -91,7 +91,7 @@ def test_what_goes_wrong_is_told(kit: Kit, loader: Loader) -> None:
 
     # Others may call where that is said; a run that they disturb is none that fails.
     mark = kit.requests()
-    run = loader.begin(*addresses(kit), "--shared", "--requests", "300", "--seconds", "3600")
+    run = loader.begin(*addresses(kit), "--shared", "--requests", "300", "--seconds", "3600", "--without", "slow")
     wait_until(lambda: kit.requests() > mark, "the run has begun")
     ask(kit.port, "OPTIONS", "/v1/compress")
     code, printed = loader.finish(run)
