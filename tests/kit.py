@@ -9,7 +9,6 @@ import subprocess
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prometheus_client.mmap_dict import MmapedDict
 
@@ -100,7 +99,7 @@ class Kit:
         return [pid for pid in found if "monitoring.exporter" not in command_line(pid)]
 
     def showing(self, master: int, family: str) -> int | None:
-        """Give the worker that has set this gauge last. Several roles are held through one lock file, so only what is shown tells whose one is."""
+        """Give the worker that has set this gauge last: several roles are held through one lock file, so only what is shown tells."""
         newest, found = 0.0, None
         for pid in self.workers(master):
             with contextlib.suppress(OSError):

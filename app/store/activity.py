@@ -83,7 +83,9 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
         setting = _insert(session, Seen).values(moments[start : start + _ROWS])
         # A moment never goes back, but one of the future is that of a clock that was put back.
         better = or_(setting.excluded.moment > Seen.moment, Seen.moment > now)
-        await session.execute(setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=better))
+        await session.execute(
+            setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=better)
+        )
 
 
 async def elect(session: AsyncSession, role: str, holder: str, seconds: float) -> bool:

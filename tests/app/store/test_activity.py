@@ -9,7 +9,6 @@ import time
 import types
 from typing import TYPE_CHECKING
 
-import pytest
 from sqlalchemy import func, select, update
 
 from app.store import activity, keys
@@ -20,6 +19,8 @@ from monitoring.users import Taken as Half
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pytest
 
     from app.store.place import Place
 
