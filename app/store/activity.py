@@ -81,8 +81,9 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
     moments = [{"user": user, "moment": moment} for user, moment in sorted(seen.items())]
     for start in range(0, len(moments), _ROWS):
         setting = _insert(session, Seen).values(moments[start : start + _ROWS])
-        # A moment never goes back, but one of the future is that of a clock that was put back.
-        better = or_(setting.excluded.moment > Seen.moment, Seen.moment > now)
+        # A moment never goes back, but one of the far future is that of a clock that was put back. A near one is that of who looked
+        # at the clock after us and was written before.
+        better = or_(setting.excluded.moment > Seen.moment, Seen.moment > now + ACTIVE_SECONDS)
         await session.execute(
             setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=better)
         )

@@ -130,11 +130,14 @@ def test_more_users_than_one_statement_takes(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_is_open(place: Place) -> None:
+def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_is_open(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> None:
         database = Database(place)
-        now = time.time()
-        window = int(now // WINDOW)
+        window = int(time.time() // WINDOW)
+        now = (window + 0.5) * WINDOW
+        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now))
         await take(
             database, half({1: 1}, window=window - 50, seen=now - 50 * WINDOW), half({1: 1, 2: 1}, window=window + 50, seen=now + 10**6)
         )
@@ -148,7 +151,20 @@ def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_i
         assert await close(database) == 2
         await database.close()
 
-    time.sleep(max(0.0, 3 - WINDOW + time.time() % WINDOW))
+    asyncio.run(work())
+
+
+def test_who_looked_at_the_clock_first_and_is_written_last_takes_no_moment_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        database = Database(place)
+        now = (time.time() // WINDOW + 0.5) * WINDOW
+        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now))
+        await take(database, half({1: 1}, seen=now))
+        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now - 0.001))
+        await take(database, half({1: 1}, seen=now - 1000))
+        assert (await figures(database)).active_users == 1
+        await database.close()
+
     asyncio.run(work())
 
 

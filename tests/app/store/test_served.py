@@ -56,6 +56,8 @@ def test_the_master_makes_a_fresh_file_before_it_forks(kit: Kit, database: Path,
 
 def test_no_master_of_usr2_and_no_worker_after_hup_migrates(kit: Kit, database: Path) -> None:
     master = kit.start()
+    # The service answers when one worker does; the other must have looked at the database as well before it is spoiled.
+    wait_until(lambda: kit.log.read_text().count("Application startup complete") == 2, "both workers have started")
     first = kit.workers(master)
     assert ready(kit.port) == {"status": "ready"}
     with sqlite3.connect(database) as connection:  # as old as can be: whoever migrates would bring it all
