@@ -1,0 +1,40 @@
+"""Prometheus' own configuration: which instances are scraped how, which rules it has, whom it tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .configuration import duration
+
+if TYPE_CHECKING:
+    from .configuration import Configuration
+
+
+def scraping(configuration: Configuration) -> dict[str, Any]:
+    """Give the content of prometheus.yml. More instances are more targets: one exporter each."""
+    times = configuration.times
+    service: dict[str, Any] = {
+        "job_name": configuration.job,
+        # Of one instance that has lost all bounds; the others go on.
+        "sample_limit": configuration.sample_limit,
+        "body_size_limit": configuration.body_size_limit,
+        "label_limit": configuration.label_limit,
+        "label_value_length_limit": configuration.label_value_length_limit,
+        "static_configs": [{"targets": list(configuration.targets), "labels": {"cluster": configuration.cluster}}],
+    }
+    if configuration.token_file:
+        service["authorization"] = {"credentials_file": configuration.token_file}
+    return {
+        "global": {
+            "scrape_interval": duration(times.scrape),
+            "scrape_timeout": duration(min(times.scrape_timeout, times.scrape)),
+            "evaluation_interval": duration(times.evaluation),
+        },
+        "rule_files": ["rules.yml", "alerts.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(configuration.alertmanagers)}]}]},
+        "scrape_configs": [
+            service,
+            {"job_name": "prometheus", "static_configs": [{"targets": [configuration.prometheus]}]},
+            {"job_name": "alertmanager", "static_configs": [{"targets": list(configuration.alertmanagers)}]},
+        ],
+    }
