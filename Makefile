@@ -7,9 +7,10 @@ WANTED := $(shell $(PYTHON) -c 'import sys; print(sys.version.replace("\n", " ")
 STAMP := $(VENV)/.built
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
+OBSERVE_ARGS ?=
 PROOF_REPEATS ?= 10
 
-.PHONY: setup serve load test proof lint format bench lock clean FORCE
+.PHONY: setup serve observe load test proof lint format bench lock clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -30,12 +31,19 @@ serve: export REQUIRE_API_KEY ?= 0
 serve: export VAULT_KEY_FILE ?= $(CURDIR)/vault.key
 serve: $(STAMP)
 	@$(BIN)/python -m app.settings
-	@PROMETHEUS_MULTIPROC_DIR= $(BIN)/python -m app.vault create --if-missing
+	@$(BIN)/python -m app.vault create --if-missing
 	exec $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
+
+# A service of its own on free ports, Prometheus and Alertmanager beside it, until Ctrl-C: docs/observing.md.
+observe: export REQUIRE_API_KEY ?= 0
+observe: export VAULT_KEY_FILE ?= $(CURDIR)/vault.key
+observe: $(STAMP)
+	@$(BIN)/python -m app.vault create --if-missing
+	@exec $(BIN)/python -m monitoring.prometheus.observe $(OBSERVE_ARGS) -- $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
 
 # Calls every endpoint of a running service: docs/load.md. LOAD_ARGS='--metrics http://127.0.0.1:9464/metrics' compares with its metrics.
 load: $(STAMP)
-	@PROMETHEUS_MULTIPROC_DIR= $(BIN)/python -m app.load $(LOAD_ARGS)
+	@$(BIN)/python -m app.load $(LOAD_ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)

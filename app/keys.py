@@ -13,6 +13,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
+from app import command  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 from app.store.database import Database
 from app.store.errors import StoreError

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 
+from app import command  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 from app.store.errors import StoreError
 

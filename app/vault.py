@@ -9,6 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from app import command  # noqa: F401 - first: see there
 from app.integrations.vault import VaultError, create, keyring, upkeep
 from app.settings import Settings, SettingsError
 

@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from app import command  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
