@@ -71,4 +71,4 @@ lock:
 		--output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .npm .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache

@@ -17,6 +17,8 @@ from .workers import workers
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from grafana_foundation_sdk.models import dashboard
+
     from monitoring.prometheus import Configuration
 
 _MADE = {
@@ -32,10 +34,8 @@ def texts(configuration: Configuration) -> dict[str, str]:
     """Give each file's name and text."""
     queries = Queries(configuration)
     encoder = JSONEncoder(indent=2, ensure_ascii=False)
-    return {
-        f"{name}.json": encoder.encode(framed(f"neurectomy-{name}", made(queries), configuration).build()) + "\n"
-        for name, made in _MADE.items()
-    }
+    boards = {name: framed(f"neurectomy-{name}", made(queries), configuration).build() for name, made in _MADE.items()}
+    return {f"{name}.json": encoder.encode(_plain(board)) + "\n" for name, board in boards.items()}
 
 
 def write(configuration: Configuration, folder: Path) -> None:
@@ -43,3 +43,11 @@ def write(configuration: Configuration, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts(configuration).items():
         (folder / name).write_text(text)
+
+
+def _plain(board: dashboard.Dashboard) -> dashboard.Dashboard:
+    """Take away what the SDK writes into every variable and Grafana's schema knows of intervals only."""
+    assert board.templating is not None  # noqa: S101 - every dashboard has variables
+    for variable in board.templating.list_val or []:
+        variable.auto = variable.auto_min = variable.auto_count = None
+    return board
