@@ -1,6 +1,6 @@
 """`python -m monitoring.prometheus FOLDER` writes the files that Prometheus and Alertmanager read, as the environment says.
 
-Variables: METRICS_TARGETS, METRICS_TOKEN_FILE, CLUSTER, ALERTMANAGERS, ALERT_WEBHOOK_URL, ALERT_WATCHDOG_URL, RUNBOOK_URL.
+Variables: METRICS_TARGETS, METRICS_TOKEN_FILE, CADVISOR_TARGETS, CLUSTER, ALERTMANAGERS, ALERT_WEBHOOK_URL, ALERT_WATCHDOG_URL, RUNBOOK_URL.
 """
 
 from __future__ import annotations

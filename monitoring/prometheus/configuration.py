@@ -55,6 +55,8 @@ class Times:
     ticket_short: tuple[float, ...] = (7200, 21_600)
     ticket_for: float = 900
 
+    resend: float = 60
+    """After which Prometheus tells Alertmanager again what still fires; what it has not told for four times as long has ended."""
     group_wait: float = 30
     group_interval: float = 300
     repeat: float = 14_400
@@ -80,6 +82,8 @@ class Configuration:
     job: str = "neurectomy"
     """The name of the scrape job."""
     targets: tuple[str, ...] = ("127.0.0.1:9464",)
+    cadvisor: tuple[str, ...] = ()
+    """Where the families of containers come from, outside Kubernetes; there its own Prometheus asks the kubelets."""
     cluster: str = "local"
     """The label that tells deployments apart."""
     token_file: str = ""
@@ -132,7 +136,7 @@ class Configuration:
     def read(cls, environ: Mapping[str, str]) -> Configuration:
         """Take what the environment says. ConfigurationError for a value that is not allowed."""
         made = cls()
-        listed = {"METRICS_TARGETS": "targets", "ALERTMANAGERS": "alertmanagers"}
+        listed = {"METRICS_TARGETS": "targets", "CADVISOR_TARGETS": "cadvisor", "ALERTMANAGERS": "alertmanagers"}
         plain = {"CLUSTER": "cluster", "METRICS_TOKEN_FILE": "token_file"}
         urls = {"RUNBOOK_URL": "runbooks", "ALERT_WEBHOOK_URL": "webhook_url", "ALERT_WATCHDOG_URL": "watchdog_url"}
         for variable, name in listed.items():

@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if bool(asked.targets) == bool(asked.command):
         parser.error("give either --targets or a command")
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         with _folder(asked.folder) as folder:
             environ = dict(os.environ)
@@ -99,6 +99,8 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # once is enough: who is impatient must leave nothing running
     raise KeyboardInterrupt
 
 

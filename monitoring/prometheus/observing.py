@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .configuration import duration
 from .files import write
 from .programs import find
 
@@ -103,6 +104,7 @@ def observing(configuration: Configuration, folder: Path, environ: Mapping[str, 
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address={prometheus_address}",
+        f"--rules.alert.resend-delay={duration(configuration.times.resend)}",
         "--enable-feature=exemplar-storage",
     )
     with contextlib.ExitStack() as stack:

@@ -9,6 +9,8 @@ from .configuration import duration
 if TYPE_CHECKING:
     from .configuration import Configuration
 
+_ASKED_FOR = {"source_labels": ["__name__"], "regex": "container_(cpu|memory|spec)_.*", "action": "keep"}
+
 
 def scraping(configuration: Configuration) -> dict[str, Any]:
     """Give the content of prometheus.yml. More instances are more targets: one exporter each."""
@@ -24,6 +26,9 @@ def scraping(configuration: Configuration) -> dict[str, Any]:
     }
     if configuration.token_file:
         service["authorization"] = {"credentials_file": configuration.token_file}
+    jobs = [service, _beside("prometheus", configuration.prometheus), _beside("alertmanager", *configuration.alertmanagers)]
+    if configuration.cadvisor:
+        jobs.append(_beside("cadvisor", *configuration.cadvisor) | {"metric_relabel_configs": [_ASKED_FOR]})
     return {
         "global": {
             "scrape_interval": duration(times.scrape),
@@ -32,9 +37,9 @@ def scraping(configuration: Configuration) -> dict[str, Any]:
         },
         "rule_files": ["rules.yml", "alerts.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(configuration.alertmanagers)}]}]},
-        "scrape_configs": [
-            service,
-            {"job_name": "prometheus", "static_configs": [{"targets": [configuration.prometheus]}]},
-            {"job_name": "alertmanager", "static_configs": [{"targets": list(configuration.alertmanagers)}]},
-        ],
+        "scrape_configs": jobs,
     }
+
+
+def _beside(job: str, *targets: str) -> dict[str, Any]:
+    return {"job_name": job, "static_configs": [{"targets": list(targets)}]}

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 WORDS = ["Hello", " dear", " world", "!"]
 DRIPPING_SECONDS = 20.0
+LINGERING_SECONDS = 1.5
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 MODELS = [
     "good",
     "no/usage",
     "slow",
+    "lingers",
     "stalls",
     "drips",
     "dead",
@@ -114,6 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(500 if once else refusals[model], {"error": error})
         elif model == "slow":
             self.server.ended.wait(PATIENCE_SECONDS)
+        elif model == "lingers":
+            self.server.ended.wait(LINGERING_SECONDS)
+            return False
         elif model == "dead":
             self.close_connection = True
         elif model == "broken":
