@@ -1,6 +1,7 @@
 """`python -m monitoring.prometheus FOLDER` writes the files that Prometheus and Alertmanager read, as the environment says.
 
-Variables: METRICS_TARGETS, METRICS_TOKEN_FILE, CADVISOR_TARGETS, CLUSTER, ALERTMANAGERS, ALERT_WEBHOOK_URL, ALERT_WATCHDOG_URL, RUNBOOK_URL.
+Variables: METRICS_TARGETS, METRICS_TOKEN_FILE, CADVISOR_TARGETS, CLUSTER, ALERTMANAGERS, ALERT_WEBHOOK_URL, ALERT_WATCHDOG_URL,
+RUNBOOK_URL; docs/observing.md says what each is.
 """
 
 from __future__ import annotations

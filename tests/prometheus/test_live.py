@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tests.app.openai_server import LINGERING_SECONDS, openai_server
 from tests.faults.processes import wait_until
@@ -36,7 +36,7 @@ class Callers:
         work = (self._well, self._models, self._slow_model, self._slow_client)
         self._threads = [threading.Thread(target=self._again, args=(each,)) for each in work]
 
-    def __enter__(self) -> Callers:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
