@@ -48,6 +48,16 @@ def test_start() -> None:
     assert all(float(figure) > 0 for row in rows for figure in row[1:])
 
 
+def test_series() -> None:
+    printed = run("series", "--workers", "1", "--requests", "60")
+    total = re.match(r"1 workers, 60 requests: (\d+) samples of \d+ families, \d+ KiB as text\n", printed)
+    assert total, printed
+    rows = re.findall(r"^(\w+) +(\d+) +\d+%   (.*)$", printed, re.MULTILINE)
+    assert rows[0][0].startswith("neurectomy_http_")
+    assert "endpoint " in rows[0][2]
+    assert sum(int(count) for _, count, _ in rows) < int(total[1])
+
+
 def test_middleware() -> None:
     output = run("middleware", "--rounds", "3", "--calls", "20", "--routes", "2", "--variants", "ours", "stock")
     assert [line.split("  ")[0] for line in output.splitlines()[3:]] == [
