@@ -171,6 +171,8 @@ def _directory(queries: Queries) -> tuple[Panel, ...]:
 
 def _damage(queries: Queries) -> tuple[Panel, ...]:
     refused = queries.total("multiproc_refused_series_total", by="instance, family")
+    # A family that has refused nothing has no series.
+    nothing = f'label_replace(0 * {queries.greatest("multiproc_workers", by="instance")}, "family", "none", "", "")'
     return (
         graph(
             "Bad files and mixed samples",
@@ -185,7 +187,7 @@ def _damage(queries: Queries) -> tuple[Panel, ...]:
             "Refused series since the instances began",
             "Calls with new labels that went to the series `_other`, since the family had reached its cap.",
             "short",
-            Query(f"{refused} or 0 * {queries.greatest('multiproc_workers', by='instance')}", "{{family}} on {{instance}}"),
+            Query(f"{refused} or {nothing}", "{{family}} on {{instance}}"),
             above=(1,),
             alerts=("MetricsSeriesRefused",),
         ),
