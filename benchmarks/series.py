@@ -35,9 +35,8 @@ def main() -> None:
     body = scrape(chosen.workers, chosen.requests)
     families = {family.name: family.samples for family in parse(body.decode()) if family.samples}
     total = sum(map(len, families.values()))
-    print(
-        f"{chosen.workers} workers, {chosen.requests} requests: {total} samples of {len(families)} families, {len(body) / 1024:.0f} KiB as text\n"
-    )
+    size = f"{total} samples of {len(families)} families, {len(body) / 1024:.0f} KiB as text"
+    print(f"{chosen.workers} workers, {chosen.requests} requests: {size}\n")
     print(f"{'family':<52} {'samples':>8} {'share':>6}   values of its labels")
     for name, samples in sorted(families.items(), key=lambda each: -len(each[1]))[:12]:
         print(f"{name:<52} {len(samples):>8} {len(samples) / total:>6.0%}   {values(samples)}")

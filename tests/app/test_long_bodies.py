@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -53,15 +54,17 @@ def takes_long_ones(served: Served) -> None:
 def test_past_the_bound_long_bodies_are_told_to_come_again_and_short_ones_served(narrow: Served) -> None:
     with holding(narrow) as client:
         before = samples(narrow)
-        for path, body in (
+        asked = (
             ("compress", LONG),
             ("compress", iter([LONG[:MIB], LONG[MIB:]])),
             ("compress?level=19", LONG[:100_000]),
             ("decompress", FRAME),
             ("decompress", FOLDED),
             ("decompress?stream=1", FOLDED),
-        ):
-            answer = narrow.ask("POST", f"/v1/{path}", body, RAW)
+        )
+        with ThreadPoolExecutor(len(asked)) as pool:  # each waits for a while
+            answers = list(pool.map(lambda each: narrow.ask("POST", f"/v1/{each[0]}", each[1], RAW), asked))
+        for answer in answers:
             refuse(answer, 503, "busy")
             assert int(answer.headers["retry-after"]) > 0
         too_much = {**RAW, "Content-Length": str(1024**4)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.conftest import ROOT, built_environment
 
 if TYPE_CHECKING:
     from tests.serving import Served
+
+EXAMPLES = "25" if "PROOF_REPEATS" in os.environ else "8"
 
 
 def schemathesis(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -26,7 +29,7 @@ def schemathesis(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]
 
 
 def run(url: str, cwd: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return schemathesis("run", url, "--max-examples", "25", "--generation-database", "none", *more, cwd=cwd)
+    return schemathesis("run", url, "--max-examples", EXAMPLES, "--generation-database", "none", *more, cwd=cwd)
 
 
 def test_schemathesis_finds_nothing(served: Served, tmp_path: Path) -> None:
