@@ -106,7 +106,6 @@ def _tasks(queries: Queries) -> tuple[Panel, ...]:
             "Share of an agent's tasks that ended with an error or a timeout; agents that never failed are not shown.",
             "percentunit",
             Query(f"{bad} / {queries.rate(_TASKS, by='agent')}", "{{agent}}"),
-            most=1,
         ),
     )
 

@@ -127,7 +127,6 @@ def _requests(queries: Queries) -> tuple[Panel, ...]:
                 "{{endpoint}}",
             ),
             above=(settings.error_ratio,),
-            most=1,
             alerts=("HighErrorRate", "ErrorBudgetBurnFast", "ErrorBudgetBurnSlow"),
         ),
     )

@@ -54,7 +54,6 @@ def _breakers(queries: Queries) -> tuple[Panel, ...]:
             "percentunit",
             Query(share(queries.rate(failures, by="service"), tried), "{{service}}"),
             above=(queries.configuration.breaker_failure_ratio,),
-            most=1,
             alerts=("HighCircuitBreakerFailures",),
         ),
         graph(
@@ -109,7 +108,6 @@ def _ryot(queries: Queries) -> tuple[Panel, ...]:
             "percentunit",
             Query(share(bad, queries.rate(_CALLS, by="model")), "{{model}}"),
             above=(queries.configuration.ryot_error_ratio,),
-            most=1,
             alerts=("RyotLLMHighErrorRate",),
         ),
         graph(
