@@ -20,10 +20,12 @@ setup: $(STAMP)
 	@test -n '$(WANTED)' || { echo "make: $(PYTHON) does not run; pass PYTHON=/path/to/python3.11 or newer" >&2; exit 1; }
 	@printf '%s\n' '$(WANTED)' | cmp -s - $@ || printf '%s\n' '$(WANTED)' > $@
 
+# The lock is complete, so nothing is resolved: an old pip's resolver would take `coverage[toml]`, that a locked package asks for, for another
+# requirement than the locked `coverage`, and refuses as soon as a newer one is published.
 $(STAMP): .python requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11; pass PYTHON=/path/to/a/newer/one" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
