@@ -29,10 +29,10 @@ PODS = {"PodCPUUsageHigh", "PodMemoryUsageHigh"}
 
 
 class Callers:
-    """Call a service again and again until the block ends: well, and while `bad` is set, also badly."""
+    """Call a service again and again until the block ends: well, and as long as they are set, also failing and slow."""
 
     def __init__(self, kit: Kit) -> None:
-        self.kit, self.bad, self._ended = kit, threading.Event(), threading.Event()
+        self.kit, self.failing, self.slow, self._ended = kit, threading.Event(), threading.Event(), threading.Event()
         work = (self._well, self._models, self._slow_model, self._slow_client)
         self._threads = [threading.Thread(target=self._again, args=(each,)) for each in work]
 
@@ -55,14 +55,14 @@ class Callers:
         ask(self.kit.port, "GET", "/v1/dictionaries")
 
     def _models(self) -> None:
-        self._call("fails" if self.bad.is_set() else "good")
+        self._call("fails" if self.failing.is_set() else "good")
 
     def _slow_model(self) -> None:
-        if self.bad.is_set():
+        if self.slow.is_set():
             self._call("lingers")
 
     def _slow_client(self) -> None:
-        if self.bad.is_set():
+        if self.slow.is_set():
             ask(self.kit.port, "POST", "/v1/compress", dripping())
 
     def _call(self, model: str) -> None:
@@ -79,8 +79,10 @@ def dripping() -> Iterator[bytes]:
 def test_the_seeds_alerts_reach_the_webhook_and_end(
     kit: Kit, configuration: Configuration, kubelet: Kubelet, observe: Callable[[Configuration], AbstractContextManager[Live]]
 ) -> None:
-    # The seed's own thresholds are promtool's cases: here nobody waits half a minute for each call.
-    configuration = replace(configuration, cadvisor=(kubelet.address,), latency_seconds=1, ryot_latency_seconds=1)
+    # The seed's own thresholds are promtool's cases: here nobody waits half a minute for each call. The breaker's own times are not divided,
+    # so what is told of it lasts longer than a probe and its retries.
+    times = replace(configuration.times, breaker_keep=20)
+    configuration = replace(configuration, times=times, cadvisor=(kubelet.address,), latency_seconds=1, ryot_latency_seconds=1)
     with openai_server() as backend, observe(configuration) as live:
         kit.start(RYOT_BASE_URL=backend.url, RYOT_BREAKER="failures=5 rate=0.01 open_seconds=2", LOG_LEVEL="error")
         assert ask(kit.port, "POST", "/v1/agents", b'{"id": "painter"}', JSON).status == 201
@@ -88,7 +90,7 @@ def test_the_seeds_alerts_reach_the_webhook_and_end(
             wait_until(lambda: live.query("neurectomy_agent_healthy == 1"), "the agent is shown", 180)
             assert live.firing() <= {"Watchdog", "MetricsTargetDown"}
 
-            callers.bad.set()
+            callers.failing.set()  # and nothing slow: a slow model's answer is a probe that closes the breaker
             kubelet.cpus, kubelet.memory_share = 1.9, 0.9
             live.wait_told("CircuitBreakerOpen")
             assert live.webhook.of("CircuitBreakerOpen", service="ryot", cluster="local", job="neurectomy", severity="critical")
@@ -98,6 +100,7 @@ def test_the_seeds_alerts_reach_the_webhook_and_end(
             kit.end()
             never = "failures=1000000 rate=0.01"  # it only counts
             kit.start(RYOT_BASE_URL=backend.url, RYOT_BREAKER=never, LOG_LEVEL="error")
+            callers.slow.set()
             live.wait_told(*CALLED, *PODS, "AgentDown")
             live.wait_resolved("CircuitBreakerOpen")
             assert {alert["labels"]["agent"] for alert in live.webhook.of("AgentDown")} == {"painter"}
@@ -110,7 +113,8 @@ def test_the_seeds_alerts_reach_the_webhook_and_end(
             assert told["summary"] == "100% of the calls of fails fail"
             assert told["runbook_url"].endswith("/docs/runbooks/RyotLLMHighErrorRate.md")
 
-            callers.bad.clear()
+            callers.failing.clear()
+            callers.slow.clear()
             kubelet.cpus, kubelet.memory_share = 0.1, 0.1
             assert ask(kit.port, "POST", "/v1/agents/painter/heartbeat").status == 204
             live.wait_resolved(*CALLED, *PODS, "AgentDown")
