@@ -21,13 +21,11 @@ LATENCY = "cluster_job:neurectomy_http_slow:ratio_rate{}"
 
 def rules(configuration: Configuration) -> dict[str, Any]:
     """Give the content of rules.yml."""
+    groups = {"overview": _overview(configuration), "objectives": _objectives(configuration)}
     return {
         "groups": [
-            {
-                "name": f"neurectomy-{name}",
-                "rules": [{"record": record, "expr": expression} for record, expression in made(configuration).items()],
-            }
-            for name, made in (("overview", _overview), ("objectives", _objectives))
+            {"name": f"neurectomy-{name}", "rules": [{"record": record, "expr": expression} for record, expression in records.items()]}
+            for name, records in groups.items()
         ]
     }
 
@@ -60,13 +58,15 @@ def _objectives(configuration: Configuration) -> dict[str, str]:
     }
     requests, failed, measured, slow = counts
     ratios = {AVAILABILITY: (failed, requests), LATENCY: (slow, measured)}
-    # A long window is taken of what was recorded. Of the instances' own series, three days of a few hundred pods are some 10^8 samples, at each evaluation.
+
+    def over_time(record: str, seconds: float) -> str:
+        # Of the instances' own series, three days of some hundred pods would be 10^8 samples at each evaluation.
+        return record if seconds == shortest else f"avg_over_time({record}[{duration(seconds)}])"
+
     return counts | {
-        name.format(duration(window)): " / ".join(
-            each if window == shortest else f"avg_over_time({each}[{duration(window)}])" for each in ratio
-        )
-        for window in windows
-        for name, ratio in ratios.items()
+        name.format(duration(seconds)): f"{over_time(part, seconds)} / {over_time(whole, seconds)}"
+        for seconds in windows
+        for name, (part, whole) in ratios.items()
     }
 
 

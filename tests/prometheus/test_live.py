@@ -79,8 +79,8 @@ def dripping() -> Iterator[bytes]:
 def test_the_seeds_alerts_reach_the_webhook_and_end(
     kit: Kit, configuration: Configuration, kubelet: Kubelet, observe: Callable[[Configuration], AbstractContextManager[Live]]
 ) -> None:
-    # The seed's own thresholds are promtool's cases: here nobody waits half a minute for each call. The breaker's own times are not divided,
-    # so what is told of it lasts longer than a probe and its retries.
+    # The seed's own thresholds are promtool's cases: here nobody waits half a minute for each call.
+    # The breaker's own times are not divided, so what is told of it lasts longer than a probe and its retries.
     times = replace(configuration.times, breaker_keep=20)
     configuration = replace(configuration, times=times, cadvisor=(kubelet.address,), latency_seconds=1, ryot_latency_seconds=1)
     with openai_server() as backend, observe(configuration) as live:
