@@ -48,8 +48,8 @@ def values(samples: Iterable[Sample]) -> str:
     return ", ".join(f"{label} {count}" for label, count in sorted(Counter(label for label, _ in found).items()))
 
 
-def scrape(workers: int, requests: int) -> bytes:
-    """Run the service and the load, and give one scrape of its exporter."""
+def scrape(workers: int, requests: int, *, keep: Path | None = None) -> bytes:
+    """Run the service and the load, and give one scrape of its exporter; `keep` gets a copy of the metrics directory as it was then."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     settings = {"DATA_DIR": str(folder), "VAULT_KEY_FILE": str(folder / "vault.key")}
     try:
@@ -60,7 +60,10 @@ def scrape(workers: int, requests: int) -> bytes:
             load = [sys.executable, "-m", "app.load", "--url", f"http://127.0.0.1:{served.port}", "--requests", str(requests), "--restore"]
             done = subprocess.run(load, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
-            return get(served.metrics_port, "/metrics")
+            body = get(served.metrics_port, "/metrics")
+            if keep:
+                shutil.copytree(folder / "metrics", keep, ignore=shutil.ignore_patterns("*.sock"))
+            return body
     finally:
         shutil.rmtree(folder)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.conftest import ROOT, built_environment
 from tests.faults.processes import PATIENCE_SECONDS
+from tests.prometheus.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,3 +143,19 @@ sys.exit(report.code(enforced=True))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=built_environment(), capture_output=True, check=False)
     assert done.returncode == 1, done.stderr
     assert b"missed: too slow" in done.stdout
+
+
+def test_pods() -> None:
+    program("prometheus")
+    printed = run("pods", "--pods", "2", "--workers", "1", "--requests", "60", "--minutes", "0.2", "--interval", "0.5")
+    for name in ("without rules", "with rules"):
+        found = re.search(
+            rf"^{name}\n  up 2, (\d+) samples per pod, .*\n  (\d+) series, \d+ MiB, \d+ bytes per series, ", printed, re.MULTILINE
+        )
+        assert found, printed
+        assert int(found[2]) > 2 * int(found[1]) > 1000
+    assert len(re.findall(r" rules, evaluated in \d", printed)) == 6
+    read = [int(samples) for samples in re.findall(r"(\d+) samples read$", printed, re.MULTILINE)]
+    assert len(read) == 4
+    assert read[0] > read[1] > 0
+    assert read[2] > read[3] > 0

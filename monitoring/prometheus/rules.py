@@ -56,8 +56,8 @@ def _objectives(configuration: Configuration) -> dict[str, str]:
         f"cluster_job:neurectomy_http_timed:rate{over}": timed,
         f"cluster_job:neurectomy_http_slow:rate{over}": f"{timed} - {good}",
     }
-    requests, failed, measured, slow = counts
-    ratios = {AVAILABILITY: (failed, requests), LATENCY: (slow, measured)}
+    requests, errors, measured, slow = counts
+    ratios = {AVAILABILITY: (errors, requests), LATENCY: (slow, measured)}
 
     def over_time(record: str, seconds: float) -> str:
         # Of the instances' own series, three days of some hundred pods would be 10^8 samples at each evaluation.
