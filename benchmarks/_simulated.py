@@ -40,6 +40,7 @@ class Pod:
         self._growing = [MmapedDict(str(path / file.name)) for file in files if file.name.startswith(("counter", "histogram"))]
         self._keys = [(values, key, value) for values in self._growing for key, value, *_ in values.read_all_values()]
         self.view = MergedCollector(CollectorRegistry(), str(path))
+        self.view.render()  # cold views of all pods at once would let the first scrapes wait too long
 
     def grow(self, chance: random.Random) -> None:
         """Have some values grow, as requests have them."""
