@@ -36,7 +36,7 @@ from app.store import database
 from app.store.database import Database
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
-from monitoring.gpu import watching
+from monitoring.gpu.watch import watching
 from monitoring.middleware import MetricsMiddleware
 
 
@@ -47,7 +47,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if failed := await app.state.database.start(needed=settings.require_api_key):
         logging.getLogger("neurectomy.store").error("%s; /health/ready is 503 until it is ready", failed)
     await app.state.ryot.start()
-    with watching(settings.gpu_seconds, pids_match=settings.gpu_pids_match):
+    with watching(settings.gpu_seconds, pids_match=settings.gpu_pids_match, read=settings.gpu_in == "worker"):
         async with (
             kept_up(app.state.vault.objects, app.state.vault.snapshots),
             app.state.business.running(),

@@ -197,6 +197,7 @@ class Settings(BaseSettings):
     gpu_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
         default=5, description="seconds from 0 (GPUs are not read) to 3600"
     )
+    gpu_in: Annotated[Literal["worker", "exporter"], BeforeValidator(_lower)] = Field(default="worker", description="worker or exporter")
     gpu_pids_match: bool | None = Field(default=None, description="1 or 0; without it that is found out")
 
     vault_url: Annotated[str, AfterValidator(_store_url)] | None = Field(

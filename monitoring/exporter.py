@@ -5,25 +5,32 @@ METRICS_BIND, on a socket of systemd's, or on one that a gunicorn master has bou
 master, however the master ends. The master's side of it is :mod:`monitoring.supervision`.
 """
 
+from __future__ import annotations
+
 import ctypes
 import logging
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitoring.connection import Request
 from monitoring.exposition import Answer, Merges, Unavailable, expected, plain, refusal, wanted
+from monitoring.gpu.where import exporter_seconds
 from monitoring.listening import FD_VARIABLE, PARENT_VARIABLE, READY_VARIABLE, bind_socket, systemd_sockets
 from monitoring.pidfd import pidfd
 from monitoring.rendezvous import Rendezvous
 from monitoring.server import Server
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+    from monitoring.connection import Request
+    from monitoring.gpu.exported import Exported
     from monitoring.multiprocess import MergedCollector
 
 DEFAULT_BIND = "127.0.0.1:9464"
@@ -38,17 +45,12 @@ _PR_SET_PDEATHSIG = 1
 class View:
     """The merged view of the service's directory, made anew where the directory is."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        """Keep how the directory is named; it need not exist yet."""
-        self._environ = environ
+    def __init__(self, locate: Callable[[], Path], given: Callable[[], Iterable[Metric]]) -> None:
+        """Keep what names the directory, which need not exist yet, and what is shown beside what is in it."""
+        self._locate = locate
+        self._given = given
         self._collector: MergedCollector | None = None
         self._fd: int | None = None
-
-    def locate(self) -> Path:
-        """Name the directory."""
-        from monitoring.multiprocess import directory  # while the sockets are open already: it takes its time
-
-        return directory.find(self._environ)
 
     def render(self, openmetrics: bool) -> bytes:
         """Merge once; one thread at a time. Raises Unavailable while there is no directory."""
@@ -57,11 +59,11 @@ class View:
 
         path: Path | None = None
         try:
-            path = self.locate()
+            path = self._locate()
             if self._fd is None or not os.path.samestat(path.stat(), os.fstat(self._fd)):
                 self._renew(path)
             if self._collector is None:
-                self._collector = MergedCollector(None, str(path))
+                self._collector = MergedCollector(None, str(path), given=self._given)
         except DirectoryError as error:
             raise Unavailable(str(error)) from None
         except (OSError, ValueError):
@@ -106,20 +108,35 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         return 0
     try:
         listening = systemd_sockets(environ) or [bind_socket(environ.get("METRICS_BIND") or DEFAULT_BIND, environ.get(FD_VARIABLE))]
-        view = View(environ)
-        view.locate()
+        gpu_seconds = exporter_seconds(environ)
+        locate = _directory(environ)
+        locate()
     except (OSError, ValueError) as error:
         print(f"monitoring.exporter: {getattr(error, 'strerror', None) or error}", file=sys.stderr)  # noqa: T201 - for whoever started us
         return 1
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    _serve(listening, view, environ, None if parent is None else int(parent))
+    gpus = None
+    if gpu_seconds:
+        from monitoring.gpu.exported import Exported
+
+        gpus = Exported(gpu_seconds, locate)
+    _serve(listening, locate, gpus, environ, None if parent is None else int(parent))
     return 0
 
 
-def _serve(listening: list[socket.socket], view: View, environ: Mapping[str, str], parent: int | None) -> None:
-    merges = Merges(view.render)
+def _directory(environ: Mapping[str, str]) -> Callable[[], Path]:
+    """Give what names the metrics directory."""
+    from monitoring.multiprocess import directory  # while the sockets are open already: it takes its time
+
+    return lambda: directory.find(environ)
+
+
+def _serve(
+    listening: list[socket.socket], locate: Callable[[], Path], gpus: Exported | None, environ: Mapping[str, str], parent: int | None
+) -> None:
+    merges = Merges(View(locate, gpus.collect if gpus else tuple).render)
     server = Server(Application(merges, environ.get("METRICS_TOKEN")))
-    rendezvous = Rendezvous(view.locate, lambda sock: server.listen(sock, trusted=True), server.unlisten)
+    rendezvous = Rendezvous(locate, lambda sock: server.listen(sock, trusted=True), server.unlisten)
     for sock in listening:
         server.listen(sock)
     server.leave_on(signal.SIGTERM, LEAVE_SECONDS)
@@ -132,6 +149,8 @@ def _serve(listening: list[socket.socket], view: View, environ: Mapping[str, str
     server.on_leave(rendezvous.leave)
     server.every_second(rendezvous.tend)
     server.soon(merges.warm)
+    if gpus is not None:
+        server.soon(gpus.start)
     _say_ready(environ.get(READY_VARIABLE))
     server.run()
 

@@ -1,5 +1,1 @@
-"""GPUs, read once per instance by one elected process, off every event loop."""
-
-from .watch import watching
-
-__all__ = ["watching"]
+"""GPUs, read once per instance: by one elected worker, or by the exporter; never on an event loop."""

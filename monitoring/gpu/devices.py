@@ -48,6 +48,10 @@ class Reading:
     devices: list[Device] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
+    def count(self, reason: str) -> int:
+        """Give the number of problems of this kind."""
+        return sum(each == reason for each, _ in self.problems)
+
 
 class Nvml:
     """The library, loaded at the first reading and again after it failed as a whole. For one thread at a time."""

@@ -1,4 +1,4 @@
-"""What the elected process found out about processes on devices, for the workers to find themselves in: one small file of the run."""
+"""What the process that reads the devices found out about others on them, for workers to find themselves in: one small file of the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from monitoring.multiprocess import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
     from pathlib import Path
 
     from .devices import Device
@@ -28,8 +28,10 @@ def pids_match() -> bool:
         return False
 
 
-def write(directory: Path, devices: Iterable[Device]) -> None:
-    """Say which process uses how much of which device. OSError where there is no room."""
+def write(directory: Path, devices: Collection[Device]) -> None:
+    """Say which process uses how much of which device; nothing where there is no device and never was. OSError where there is no room."""
+    if not devices and not (directory / NAME).exists():
+        return
     rows = [[device.gpu, device.uuid, pid, size] for device in devices for pid, size in device.processes.items()]
     temporary = directory / f"{NAME}.{os.getpid()}.tmp"
     temporary.write_text(json.dumps({"moment": time.monotonic(), "processes": rows}))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
+from monitoring.names import PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prometheus_client.metrics import MetricWrapperBase
-
-PREFIX = "neurectomy_"
 
 
 class Rule(Enum):

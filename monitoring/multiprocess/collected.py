@@ -12,16 +12,14 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import exposition
 from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.samples import Exemplar, Timestamp
 from prometheus_client.validation import _validate_labelname, _validate_metric_name
 
-from . import regular
+from . import regular, render
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 SHARED = "collected.json"
@@ -72,7 +70,7 @@ class Snapshots:
         """The exposition of one of these families; rendered once."""
         key = (metric.name, openmetrics)
         if key not in self._texts:
-            self._texts[key] = _exposition(metric, openmetrics=openmetrics)
+            self._texts[key] = render.family(metric, openmetrics=openmetrics)
         return self._texts[key]
 
     def _look(self, name: str) -> tuple[tuple[int, ...], list[Metric]] | None:
@@ -138,25 +136,8 @@ def checked(metric: Metric) -> Metric:
             raise ValueError(message)
         seen.add(key)
     for style in (False, True):
-        _exposition(sound, openmetrics=style)
+        render.family(sound, openmetrics=style)
     return sound
-
-
-def _exposition(metric: Metric, *, openmetrics: bool) -> str:
-    if openmetrics:
-        text: bytes = openmetrics_exposition.generate_latest(_Only(metric))  # type: ignore[no-untyped-call]
-        return text.decode().removesuffix("# EOF\n")
-    return exposition.generate_latest(_Only(metric)).decode()
-
-
-class _Only:
-    """A registry of one family."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._metric
 
 
 def _plain(metric: Metric) -> list[Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from prometheus_client import exposition
 from prometheus_client.openmetrics import exposition as upstream
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
 
 #: From here on Go, and so every client, writes an exponent.
 EXPONENT = 1e6
@@ -28,6 +31,24 @@ def head(name: str, kind: str, text: str, *, openmetrics: bool) -> str:
         name, kind = name + _SUFFIX.get(kind, ""), _CLASSIC.get(kind, kind)
     name = _metric_name(name)
     return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
+def family(metric: Metric, *, openmetrics: bool) -> str:
+    """All of one family, by prometheus_client itself."""
+    if openmetrics:
+        text: bytes = upstream.generate_latest(_Only(metric))  # type: ignore[no-untyped-call]
+        return text.decode().removesuffix("# EOF\n")
+    return exposition.generate_latest(_Only(metric)).decode()
+
+
+class _Only:
+    """A registry of one family."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
 
 
 def prefix(name: str, labels: Iterable[tuple[str, str]]) -> str:

@@ -28,7 +28,7 @@ from .sources import Reports, Sources
 from .vectors import vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import CollectorRegistry
@@ -45,14 +45,20 @@ class MergedCollector(MultiProcessCollector):
     Registers itself with `registry` where one is given. `path` defaults to PROMETHEUS_MULTIPROC_DIR; ValueError where it is no
     directory. Fit for any process and thread; keep it, since what it has parsed is what makes the next scrape cheap. Its `merge()`, for
     files of a list, is upstream's own.
+
+    `given()` is asked at each scrape for families that this process knows by itself: they stand for those of the same names in the
+    directory. It must not wait, raise, or give a name twice.
     """
 
-    def __init__(self, registry: CollectorRegistry | None, path: str | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None, path: str | None = None, *, given: Callable[[], Iterable[Metric]] = tuple
+    ) -> None:
         path = path or _given_directory()
         if not path or not os.path.isdir(path):
             message = f"PROMETHEUS_MULTIPROC_DIR is not set or not a directory: {path!r}; create it or pass path="
             raise ValueError(message)
         self._path = Path(path)
+        self._given = given
         self._families_path = os.path.join(path, families.FAMILIES_FILE)
         self._vectors = vectors()
         self._sources: Sources
@@ -71,24 +77,30 @@ class MergedCollector(MultiProcessCollector):
     def collect(self) -> Iterator[Metric]:
         """Every family of the directory, sorted by name, then the kit's own."""
         with self._lock:
-            extra = self._merge()
-            found = {metric.name: metric for metric in self._layout.metrics(self._shown)}
-            for metric in (*self._collected.beside(self._layout.names()), *extra.metrics()):
+            extra, given = self._merge(), list(self._given())
+            found = {metric.name: metric for metric in (*self._layout.metrics(self._shown), *given)}
+            for metric in (*self._beside(given), *extra.metrics()):
                 found.setdefault(metric.name, metric)
         yield from found.values()
 
     def render(self, openmetrics: bool = False) -> bytes:
         """The text exposition of `collect()`, classic or OpenMetrics, without the detour over objects."""
         with self._lock:
-            extra = self._merge()
+            extra, given = self._merge(), list(self._given())
             texts = {name: text for name, text in self._layout.texts(openmetrics=openmetrics) if text}
-            for metric in self._collected.beside(self._layout.names()):
+            for metric in given:
+                texts[metric.name] = render.family(metric, openmetrics=openmetrics).encode()
+            for metric in self._beside(given):
                 texts.setdefault(metric.name, self._collected.text(metric, openmetrics=openmetrics).encode())
             for name, text in extra.texts(openmetrics=openmetrics):
                 texts.setdefault(name, text.encode())
         if openmetrics:
             texts[""] = render.EOF_LINE
         return b"".join(texts.values())
+
+    def _beside(self, given: Iterable[Metric]) -> list[Metric]:
+        """What custom collectors said, without the names that others have."""
+        return self._collected.beside([*self._layout.names(), *((metric.name, metric.type) for metric in given)])
 
     def _merge(self) -> inventory.Inventory:
         """Bring `_shown` and the lines up to date with the directory; gives the families that stand in no value file."""

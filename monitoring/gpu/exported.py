@@ -1,0 +1,66 @@
+"""In an exporter: it reads the devices every few seconds in a thread, and shows them beside the merged view.
+
+No scrape waits for the driver. What a scrape shows is the newest reading, and nothing of a device while that is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from monitoring.names import PREFIX
+
+from . import families, shares
+from .devices import REASONS, Reading
+from .reading import Readings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+_log = logging.getLogger("monitoring.gpu")
+
+
+class Exported(threading.Thread):
+    """The devices as an exporter knows them; `locate` names the metrics directory, where workers find their shares."""
+
+    def __init__(self, seconds: float, locate: Callable[[], Path]) -> None:
+        """Read nothing before `start`."""
+        super().__init__(name="metrics-gpu", daemon=True)
+        self._seconds = seconds
+        self._locate = locate
+        self._readings = Readings(seconds)
+        self._reading: Reading | None = None
+
+    def run(self) -> None:
+        while True:
+            try:
+                self._reading = self._readings.next()
+                with contextlib.suppress(OSError, ValueError):  # there is no directory yet, or it is not for us to write to
+                    shares.write(self._locate(), self._reading.devices)
+            except Exception:  # noqa: BLE001 - no thread can be started, say: the next round may do
+                self._reading = None
+                _log.exception("GPUs are not shown at the moment")
+            time.sleep(self._seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every family of devices, with a series for what is known."""
+        from prometheus_client.metrics_core import Metric
+
+        reading = self._reading
+        for family in families.OF_DEVICES:
+            metric = Metric(PREFIX + family.name, family.help, "gauge")
+            for device in reading.devices if reading else ():
+                if family.name in device.values:
+                    metric.add_sample(metric.name, {"gpu": device.gpu, "uuid": device.uuid}, device.values[family.name])
+            yield metric
+        problems = Metric(PREFIX + families.PROBLEMS.name, families.PROBLEMS.help, "gauge")
+        if reading:
+            for reason in REASONS:
+                problems.add_sample(problems.name, {"reason": reason}, float(reading.count(reason)))
+        yield problems

@@ -1,0 +1,62 @@
+"""One reading of the devices after another, none of them waited for too long, and each new state told once in the log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from .devices import ABSENT, FAILED, STUCK, Nvml, Reading
+
+_STUCK_PERIODS = 3
+_STUCK_AT_LEAST_SECONDS = 5.0
+_MOST_TOLD = 100
+_log = logging.getLogger("monitoring.gpu")
+
+
+def patience(seconds: float) -> float:
+    """Give the seconds after which a driver that is asked every `seconds` is stuck."""
+    return max(_STUCK_AT_LEAST_SECONDS, _STUCK_PERIODS * seconds)
+
+
+class Readings:
+    """The readings of one process, every `seconds`. For one thread at a time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._patience = patience(seconds)
+        self._nvml = Nvml()
+        self._reader: _Reader | None = None
+        self._told: set[str] = set()
+
+    def next(self) -> Reading:
+        """Read in another thread, which a driver that hangs may keep: then the devices are unknown, and what was true once is not said."""
+        if self._reader is None:
+            reader = _Reader(self._nvml)
+            reader.start()
+            self._reader = reader
+        self._reader.join(self._patience)
+        if self._reader.is_alive():
+            reading = Reading(problems=[(STUCK, "the driver does not answer")])
+        else:
+            reading, self._reader = self._reader.reading, None
+        self._tell({text for _, text in reading.problems})
+        return reading
+
+    def _tell(self, said: set[str]) -> None:
+        for text in sorted(said - self._told)[:_MOST_TOLD]:
+            _log.log(logging.INFO if text.startswith(ABSENT) else logging.WARNING, "GPUs: %s", text)
+        self._told = said
+
+
+class _Reader(threading.Thread):
+    """One reading."""
+
+    def __init__(self, nvml: Nvml) -> None:
+        super().__init__(name="metrics-gpu-reader", daemon=True)
+        self._nvml = nvml
+        self.reading = Reading()
+
+    def run(self) -> None:
+        try:
+            self.reading = self._nvml.read()
+        except Exception as error:  # noqa: BLE001 - what a driver says may be no text, and the library may know a function less
+            self.reading = Reading(problems=[(FAILED, f"what the driver says is not understood: {error!r}")])
