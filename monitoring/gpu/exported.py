@@ -1,6 +1,7 @@
 """In an exporter: it reads the devices every few seconds in a thread, and shows them beside the merged view.
 
-No scrape waits for the driver. What a scrape shows is the newest reading, and nothing of a device while that is none.
+What a scrape shows is the newest reading, and nothing of a device that it does not have. No scrape waits for the driver, but in the first
+seconds of the exporter's life: one that follows another is to say at once what that one said.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+_FIRST_SECONDS = 2.0
 _log = logging.getLogger("monitoring.gpu")
 
 
@@ -36,6 +38,8 @@ class Exported(threading.Thread):
         self._locate = locate
         self._readings = Readings(seconds)
         self._reading: Reading | None = None
+        self._read = threading.Event()
+        self._waited_for_until = time.monotonic() + _FIRST_SECONDS
 
     def run(self) -> None:
         while True:
@@ -46,12 +50,15 @@ class Exported(threading.Thread):
             except Exception:  # noqa: BLE001 - no thread can be started, say: the next round may do
                 self._reading = None
                 _log.exception("GPUs are not shown at the moment")
+            self._read.set()
             time.sleep(self._seconds)
 
     def collect(self) -> Iterator[Metric]:
         """Give every family of devices, with a series for what is known."""
         from prometheus_client.metrics_core import Metric
 
+        if not self._read.is_set():
+            self._read.wait(max(0.0, self._waited_for_until - time.monotonic()))
         reading = self._reading
         for family in families.OF_DEVICES:
             metric = Metric(PREFIX + family.name, family.help, "gauge")

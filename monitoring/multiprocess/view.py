@@ -47,7 +47,7 @@ class MergedCollector(MultiProcessCollector):
     files of a list, is upstream's own.
 
     `given()` is asked at each scrape for families that this process knows by itself: they stand for those of the same names in the
-    directory. It must not wait, raise, or give a name twice.
+    directory. It must not raise, nor give a name twice, and scrapes wait for it.
     """
 
     def __init__(

@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DEVICES = 8
+
 
 @dataclass
 class Driver:
@@ -69,3 +71,11 @@ def driver(library: Path, tmp_path: Path) -> Driver:
     folder.mkdir()
     shutil.copy(library, folder)
     return Driver(folder)
+
+
+@pytest.fixture
+def all_devices(driver: Driver) -> Driver:
+    driver.tell("count", DEVICES)
+    for number in range(DEVICES):
+        driver.device(number)
+    return driver

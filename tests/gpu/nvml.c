@@ -1,8 +1,8 @@
 /* A stand-in for NVIDIA's libnvidia-ml: devices as files in the folder NVML_STUB say.
  *
- * count: how many devices; init: what nvmlInit returns; slow: milliseconds that counting takes; d<n>: uuid, used, total, utilization,
- * temperature, milliwatts, lost of device n, where -1 is "not supported" and lost is an error for each question from the n-th on;
- * p<n>: a line "pid bytes" for each process on it. Each counting of the devices, with which a reading begins, adds a line to polls. */
+ * count: how many devices; init: what nvmlInit returns; slow: milliseconds that counting takes, also one that is under way; d<n>: uuid,
+ * used, total, utilization, temperature, milliwatts, lost of device n, where -1 is "not supported" and lost is an error for each question
+ * from the n-th on; p<n>: a line "pid bytes" for each process on it. Each counting of the devices, with which a reading begins, adds a line to polls. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +57,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
     snprintf(line, sizeof line, "%d\n", getpid());
     fputs(line, file);
     fclose(file);
-    usleep(1000 * (useconds_t)number("slow", 0));
+    for (long slept = 0; slept < number("slow", 0); slept += 10) usleep(10000);
     long found = number("count", 0);
     if (found < 0) return UNKNOWN;
     *count = (unsigned)found;

@@ -2,88 +2,49 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.processes import send, wait_dead, wait_until
+from tests.faults.processes import marked, send, wait_dead, wait_until
+from tests.serving import ask
+
+from .conftest import DEVICES
+from .shown import NOTHING, await_shown, expected, of_devices, problems, shown
 
 if TYPE_CHECKING:
     from tests.kit import Kit
 
     from .conftest import Driver
 
-FAMILIES = {
-    "ryot_gpu_memory_usage_bytes": 0,
-    "gpu_memory_total_bytes": 1,
-    "gpu_utilization_ratio": 2,
-    "gpu_temperature_celsius": 3,
-    "gpu_power_watts": 4,
-}
-SCALE = {"gpu_utilization_ratio": 100, "gpu_power_watts": 1000}
-DEVICES = 8
 
-
-def shown(kit: Kit) -> dict[str, dict[tuple[str, ...], float]]:
-    """Every GPU family's series by the values of their labels; one that comes twice fails."""
-    found: dict[str, dict[tuple[str, ...], float]] = {}
-    for line in kit.scrape().splitlines():
-        if match := re.fullmatch(r"neurectomy_(\w*gpu_\w+)\{(.*)\} (\S+)", line):
-            labels = tuple(part.split('"')[1] for part in match[2].split(","))
-            assert labels not in found.setdefault(match[1], {}), line
-            found[match[1]][labels] = float(match[3])
-    return found
-
-
-def expected(devices: range, driver: Driver) -> dict[str, dict[tuple[str, ...], float]]:
-    return {
-        family: {(str(number), f"GPU-{number}"): driver.numbers(number)[place] / SCALE.get(family, 1) for number in devices}
-        for family, place in FAMILIES.items()
-    }
-
-
-def await_shown(kit: Kit, wanted: dict[str, dict[tuple[str, ...], float]]) -> None:
-    def right() -> bool:
-        found = shown(kit)
-        return {family: found.get(family, {}) for family in FAMILIES} == wanted
-
-    wait_until(right, f"{wanted}, not {shown(kit)}")
-
-
-def problems(kit: Kit) -> dict[str, float]:
-    return {reason: value for (reason,), value in shown(kit).get("gpu_problems", {}).items() if value}
-
-
-@pytest.fixture
-def all_devices(driver: Driver) -> Driver:
-    driver.tell("count", DEVICES)
-    for number in range(DEVICES):
-        driver.device(number)
-    return driver
-
-
-def test_eight_devices_and_eight_workers(kit: Kit, all_devices: Driver) -> None:
+@pytest.mark.parametrize("where", ["worker", "exporter"])
+def test_eight_devices_and_eight_workers(kit: Kit, all_devices: Driver, where: str) -> None:
     driver = all_devices
-    master = kit.start(WEB_CONCURRENCY="8", GPU_SECONDS="0.5", GPU_PIDS_MATCH="1", **driver.environment)
+    master = kit.start(WEB_CONCURRENCY="8", GPU_IN=where, GPU_SECONDS="0.5", GPU_PIDS_MATCH="1", **driver.environment)
     wanted = expected(range(DEVICES), driver)
-    await_shown(kit, wanted)
-    assert problems(kit) == {}
+    await_shown(kit.scrape, wanted)
+    assert problems(kit.scrape()) == {}
     began, before = time.monotonic(), len(driver.polls())
     wait_until(lambda: len(driver.polls()) >= before + 6, "it goes on")
-    assert len(set(driver.polls())) == 1, "one worker reads"
+    assert len(set(driver.polls())) == 1, "one process reads"
     assert len(driver.polls()) - before <= (time.monotonic() - began) / 0.5 + 1, "once in each period"
 
-    # Each worker's own share, and nobody else's.
     workers = kit.workers(master)
+    loaded = [pid for pid in marked(kit.marker) if "libnvidia-ml" in Path(f"/proc/{pid}/maps").read_text()]
+    assert loaded == [driver.polls()[-1]], "nobody else asks the driver for anything"
+    assert (loaded[0] in workers) is (where == "worker")
+    assert of_devices(ask(kit.port, "GET", "/metrics").body.decode()) == wanted, "workers pass on what the exporter says"
+
+    # Each worker's own share, and nobody else's.
     driver.processes(0, {workers[0]: 111, workers[1]: 222, 999_999_999: 5})
     driver.processes(3, {workers[0]: 333})
 
     def shares() -> dict[tuple[str, str], set[float]]:
         found: dict[tuple[str, str], set[float]] = {}
-        for (gpu, uuid, _), value in shown(kit).get("gpu_process_memory_bytes", {}).items():
+        for (gpu, uuid, _), value in shown(kit.scrape()).get("gpu_process_memory_bytes", {}).items():
             found.setdefault((gpu, uuid), set()).add(value)
         return found
 
@@ -99,7 +60,7 @@ def test_eight_devices_and_eight_workers(kit: Kit, all_devices: Driver) -> None:
         wait_dead(reader)
         driver.device(0, 5000 + kill, *driver.numbers(0)[1:])
         wanted["ryot_gpu_memory_usage_bytes"]["0", "GPU-0"] = 5000 + kill
-        await_shown(kit, wanted)
+        await_shown(kit.scrape, wanted)
         assert driver.polls()[-1] != reader
     assert "GPUs" not in kit.log.read_text()
 
@@ -108,35 +69,35 @@ def test_devices_come_and_go_and_the_reason_is_told(kit: Kit, all_devices: Drive
     driver = all_devices
     driver.tell("count", 0)
     kit.start(WEB_CONCURRENCY="2", GPU_SECONDS="0.2", **driver.environment)
-    wait_until(lambda: problems(kit) == {"no_device": 1}, "there is no device")
-    assert shown(kit).keys() == {"gpu_problems"}
+    wait_until(lambda: problems(kit.scrape()) == {"no_device": 1}, "there is no device")
+    assert shown(kit.scrape()).keys() == {"gpu_problems"}
     driver.tell("count", 3)
-    await_shown(kit, expected(range(3), driver))
-    assert problems(kit) == {}
+    await_shown(kit.scrape, expected(range(3), driver))
+    assert problems(kit.scrape()) == {}
     for question in range(1, 7):
         driver.device(1, lost=question)
         wanted = expected(range(3), driver)
         for family in wanted.values():
             del family["1", "GPU-1"]
-        await_shown(kit, wanted)
-        wait_until(lambda: problems(kit) == {"lost": 1}, f"a device that is lost at question {question}")
+        await_shown(kit.scrape, wanted)
+        wait_until(lambda: problems(kit.scrape()) == {"lost": 1}, f"a device that is lost at question {question}")
         driver.device(1)
-        await_shown(kit, expected(range(3), driver))
+        await_shown(kit.scrape, expected(range(3), driver))
     # As a device in MIG mode answers.
     driver.device(2, 1002, 80_000, -1, 42, -1)
     wanted = expected(range(3), driver)
     for family in ("gpu_utilization_ratio", "gpu_power_watts"):
         del wanted[family]["2", "GPU-2"]
-    await_shown(kit, wanted)
-    wait_until(lambda: problems(kit) == {"unsupported": 2}, "two questions that it does not answer")
+    await_shown(kit.scrape, wanted)
+    wait_until(lambda: problems(kit.scrape()) == {"unsupported": 2}, "two questions that it does not answer")
     driver.tell("count", -1)
-    await_shown(kit, {family: {} for family in FAMILIES})
-    wait_until(lambda: problems(kit) == {"failed": 1}, "the driver fails as a whole")
+    await_shown(kit.scrape, NOTHING)
+    wait_until(lambda: problems(kit.scrape()) == {"failed": 1}, "the driver fails as a whole")
     driver.tell("init", 18)
-    wait_until(lambda: problems(kit) == {"no_driver": 1}, "the driver was updated under the library")
+    wait_until(lambda: problems(kit.scrape()) == {"no_driver": 1}, "the driver was updated under the library")
     driver.tell("init", 0)
     driver.tell("count", 2)
-    await_shown(kit, expected(range(2), driver))
+    await_shown(kit.scrape, expected(range(2), driver))
     polls = len(driver.polls())
     wait_until(lambda: len(driver.polls()) > polls + 5, "it goes on")
     told = [line for line in kit.log.read_text().splitlines() if "GPUs: " in line]
@@ -146,20 +107,20 @@ def test_devices_come_and_go_and_the_reason_is_told(kit: Kit, all_devices: Drive
 def test_a_driver_that_hangs_shows_nothing_and_stops_nobody(kit: Kit, all_devices: Driver) -> None:
     driver = all_devices
     kit.start(WEB_CONCURRENCY="2", GPU_SECONDS="0.2", **driver.environment)
-    await_shown(kit, expected(range(DEVICES), driver))
-    driver.tell("slow", 20_000)
-    wait_until(lambda: problems(kit) == {"stuck": 1}, "it hangs")
-    assert {family: shown(kit).get(family, {}) for family in FAMILIES} == {family: {} for family in FAMILIES}
+    await_shown(kit.scrape, expected(range(DEVICES), driver))
+    driver.tell("slow", 1_000_000)
+    wait_until(lambda: problems(kit.scrape()) == {"stuck": 1}, "it hangs")
+    assert of_devices(kit.scrape()) == NOTHING
     kit.compress()
     driver.tell("slow", 0)
-    await_shown(kit, expected(range(DEVICES), driver))
-    assert problems(kit) == {}
+    await_shown(kit.scrape, expected(range(DEVICES), driver))
+    assert problems(kit.scrape()) == {}
 
 
 def test_without_a_driver_nothing_is_imported(kit: Kit) -> None:
     master = kit.start(WEB_CONCURRENCY="2", GPU_SECONDS="0.2")
-    wait_until(lambda: problems(kit) == {"no_driver": 1}, "there is no driver")
-    assert shown(kit).keys() == {"gpu_problems"}
+    wait_until(lambda: problems(kit.scrape()) == {"no_driver": 1}, "there is no driver")
+    assert shown(kit.scrape()).keys() == {"gpu_problems"}
     for worker in kit.workers(master):
         assert "libnvidia-ml" not in Path(f"/proc/{worker}/maps").read_text()
     assert "GPU" not in kit.log.read_text(), "that is no trouble"
@@ -168,5 +129,5 @@ def test_without_a_driver_nothing_is_imported(kit: Kit) -> None:
 def test_it_can_be_switched_off(kit: Kit, all_devices: Driver) -> None:
     kit.start(GPU_SECONDS="0", **all_devices.environment)
     kit.compress()
-    assert shown(kit) == {}
+    assert shown(kit.scrape()) == {}
     assert all_devices.polls() == []

@@ -26,7 +26,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.samples import Exemplar
 
-from monitoring.multiprocess import MergedCollector, collected
+from monitoring.multiprocess import MergedCollector, collected, render
 
 from .workers import Worker
 
@@ -81,6 +81,37 @@ def test_both_expositions_show_them_as_upstream_would(metrics_directory: Path) -
     assert list(parse_openmetrics(view.render(openmetrics=True).decode()))
     worker.kill()
     assert b"# TYPE h histogram" not in view.render()
+
+
+@pytest.mark.parametrize("openmetrics_wanted", [False, True])
+def test_what_a_view_is_given_stands_for_what_the_directory_says(metrics_directory: Path, openmetrics_wanted: bool) -> None:
+    worker = Worker(metrics_directory)
+    for name in ("a", "b", "z"):
+        worker.value("gauge", name, name, "livesum", label="there").set(1.0)
+    (metrics_directory / collected.SHARED).write_bytes(collected.encode([GaugeMetricFamily("c", "clashes", value=3)]))
+    said = [GaugeMetricFamily("c", "given", labels=["l"]), GaugeMetricFamily("b", 'given "too"', labels=["l"])]
+    view = MergedCollector(None, str(metrics_directory), given=lambda: said)
+
+    def shown() -> dict[str, list[float]]:
+        text, at = view.render(openmetrics_wanted).decode(), 0
+        families = [metric for metric in view.collect() if not metric.name.startswith("multiproc")]
+        for metric in families:
+            one = render.family(metric, openmetrics=openmetrics_wanted)
+            assert text.count(one) == 1
+            assert text.index(one) >= at, "in the order of collect()"
+            at = text.index(one)
+        assert text.count("# TYPE b ") == text.count("# TYPE c ") == 1
+        return {metric.name: [sample.value for sample in metric.samples] for metric in families}
+
+    assert shown() == {"a": [1.0], "b": [], "z": [1.0], "c": []}
+    assert list(shown()) == ["a", "b", "z", "c"]
+    for value in (5.0, 6.0):
+        said[1] = GaugeMetricFamily("b", 'given "too"', labels=["l"])
+        for label in "xy":
+            said[1].add_metric([label], value)
+        assert shown() == {"a": [1.0], "b": [value, value], "z": [1.0], "c": []}
+    worker.kill()
+    assert shown() == {"b": [6.0, 6.0], "c": []}
 
 
 JSON = st.recursive(
