@@ -196,7 +196,8 @@ class Exporter:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):  # the kernel may keep one that waits for a driver, and must not keep us
+                process.wait(_STOP_SECONDS)
 
     def _close(self, descriptor: int) -> None:
         self._descriptors.discard(descriptor)

@@ -68,6 +68,7 @@ GOOD = [
     ("WORKER_CLASS", "ASGI"),
     ("LOG_LEVEL", "DEBUG"),
     ("TIMEOUT", "0"),
+    ("GPU_IN", "Exporter"),
     ("RYOT_TIMEOUT", "0.5"),
     ("RYOT_BREAKER", "off"),
     ("RYOT_BREAKER", "rate=0.1, failures=10"),
@@ -146,6 +147,7 @@ BAD = [
     ("REQUIRE_API_KEY", "perhaps"),
     ("USER_WINDOW_SECONDS", "4"),
     ("GPU_SECONDS", "-1"),
+    ("GPU_IN", "sidecar"),
     ("GPU_PIDS_MATCH", "perhaps"),
 ]
 

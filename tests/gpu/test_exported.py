@@ -105,7 +105,7 @@ def test_a_driver_that_hangs_delays_no_scrape_and_no_end(alone: dict[str, str], 
         assert problems(text(served)) == {}
         assert served.log.read_text().count("GPUs: ") == 1
     driver.tell("slow", 1_000_000)
-    with serving(ALONE, port, "/healthz", alone | driver.environment, tmp_path / "log") as served:
+    with serving(ALONE, port, "/healthz", alone | driver.environment | {"GPU_SECONDS": "60"}, tmp_path / "log") as served:
         assert of_devices(text(served)) == NOTHING, "it hangs from the beginning, and a scrape does not wait for long"
         served.process.terminate()
         assert served.process.wait(60) == 0
