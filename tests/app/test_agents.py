@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tests.postgres import PostgreSQL
 
 
+GAUGES = ("healthy", "utilization_ratio", "last_heartbeat_timestamp_seconds")
+
+
 class Client:
     """Asks one service as its operator; a worker that is killed under a request is asked again."""
 
@@ -89,8 +92,20 @@ def test_a_collective_at_work(client: Client) -> None:
         return all(found.get(f'healthy{{agent="{name}"}}') == 1 and f'utilization_ratio{{agent="{name}"}}' in found for name in names)
 
     wait_until(gauges, "the agents are shown")
+    # Whoever shows the agents dies before it can know that one was removed: nobody else has ever shown that one.
+    showing = client.kit.showing(client.master, "neurectomy_agent_healthy")  # type: ignore[attr-defined]
+    assert showing is not None
     assert client.ask("DELETE", "/agents/agent-1").status == 204
-    wait_until(lambda: 'healthy{agent="agent-1"}' not in client.shown(), "the removed agent is not shown any more")
+    send(showing, signal.SIGKILL)
+    wait_dead(showing)
+    wait_until(lambda: 'healthy{agent="agent-0"}' in client.shown(), "another worker shows the agents")
+    assert not [name for name in client.shown() if 'agent-1"' in name and name.startswith(GAUGES)]
+    wait_until(lambda: len(client.kit.workers(client.master)) == 3, "three workers run")  # type: ignore[attr-defined]
+    assert client.ask("DELETE", "/agents/agent-2").status == 204
+    wait_until(lambda: 'healthy{agent="agent-2"}' not in client.shown(), "the removed agent is not shown any more")
+    assert client.json("POST", "/agents", {"id": "agent-2"}, 201) == {"id": "agent-2"}
+    wait_until(lambda: client.shown().get('healthy{agent="agent-2"}') == 1, "it is back")
+    assert not [name for name in client.shown() if 'agent-1"' in name and name.startswith(GAUGES)]
     assert {each["id"]: each["healthy"] for each in client.json("GET", "/agents")["agents"]} == {"agent-0": True, "agent-2": True}
     before = client.shown()['last_heartbeat_timestamp_seconds{agent="agent-0"}']
     assert client.ask("POST", "/agents/agent-0/heartbeat").status == 204
