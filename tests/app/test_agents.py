@@ -58,6 +58,23 @@ def client(request: pytest.FixtureRequest, kit: Kit) -> Client:
     return client
 
 
+def remove_as_whoever_shows_it_dies(client: Client, agent: str) -> None:
+    """Remove an agent, and kill the only worker that has ever shown it before that one can know."""
+    family = "neurectomy_agent_healthy"
+    showing = client.kit.showing(client.master, family)  # type: ignore[attr-defined]
+    assert showing is not None
+    assert f'healthy{{agent="{agent}"}}' in client.shown()
+    assert client.ask("DELETE", f"/agents/{agent}").status == 204
+    send(showing, signal.SIGKILL)
+    wait_dead(showing)
+    wait_until(lambda: client.kit.showing(client.master, family) not in (None, showing), "another worker shows")  # type: ignore[attr-defined]
+    assert gauges_of(client, agent) == []
+
+
+def gauges_of(client: Client, agent: str) -> list[str]:
+    return [name for name in client.shown() if f'"{agent}"' in name and name.startswith(GAUGES)]
+
+
 def test_a_collective_at_work(client: Client) -> None:
     names = [f"agent-{number}" for number in range(3)]
     for name in (*names, names[0]):
@@ -92,20 +109,13 @@ def test_a_collective_at_work(client: Client) -> None:
         return all(found.get(f'healthy{{agent="{name}"}}') == 1 and f'utilization_ratio{{agent="{name}"}}' in found for name in names)
 
     wait_until(gauges, "the agents are shown")
-    # Whoever shows the agents dies before it can know that one was removed: nobody else has ever shown that one.
-    showing = client.kit.showing(client.master, "neurectomy_agent_healthy")  # type: ignore[attr-defined]
-    assert showing is not None
-    assert client.ask("DELETE", "/agents/agent-1").status == 204
-    send(showing, signal.SIGKILL)
-    wait_dead(showing)
-    wait_until(lambda: 'healthy{agent="agent-0"}' in client.shown(), "another worker shows the agents")
-    assert not [name for name in client.shown() if 'agent-1"' in name and name.startswith(GAUGES)]
+    remove_as_whoever_shows_it_dies(client, "agent-1")
     wait_until(lambda: len(client.kit.workers(client.master)) == 3, "three workers run")  # type: ignore[attr-defined]
     assert client.ask("DELETE", "/agents/agent-2").status == 204
     wait_until(lambda: 'healthy{agent="agent-2"}' not in client.shown(), "the removed agent is not shown any more")
     assert client.json("POST", "/agents", {"id": "agent-2"}, 201) == {"id": "agent-2"}
     wait_until(lambda: client.shown().get('healthy{agent="agent-2"}') == 1, "it is back")
-    assert not [name for name in client.shown() if 'agent-1"' in name and name.startswith(GAUGES)]
+    assert gauges_of(client, "agent-1") == [], "it stays gone"
     assert {each["id"]: each["healthy"] for each in client.json("GET", "/agents")["agents"]} == {"agent-0": True, "agent-2": True}
     before = client.shown()['last_heartbeat_timestamp_seconds{agent="agent-0"}']
     assert client.ask("POST", "/agents/agent-0/heartbeat").status == 204
