@@ -37,6 +37,7 @@ DEFAULT_BIND = "127.0.0.1:9464"
 LEAVE_SECONDS = 6.0
 """How long an exporter that was told to leave answers whom it had accepted."""
 
+_MOST_LINGER_SECONDS = 3600.0
 _ORPHAN_SECONDS = 0.4
 _ORPHAN_AT_MOST_SECONDS = 0.7
 _PR_SET_PDEATHSIG = 1
@@ -108,7 +109,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         return 0
     try:
         listening = systemd_sockets(environ) or [bind_socket(environ.get("METRICS_BIND") or DEFAULT_BIND, environ.get(FD_VARIABLE))]
-        gpu_seconds = exporter_seconds(environ)
+        gpu_seconds, linger = exporter_seconds(environ), _linger(environ)
         locate = _directory(environ)
         locate()
     except (OSError, ValueError) as error:
@@ -120,8 +121,17 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         from monitoring.gpu.exported import Exported
 
         gpus = Exported(gpu_seconds, locate)
-    _serve(listening, locate, gpus, environ, None if parent is None else int(parent))
+    _serve(listening, locate, gpus, linger, environ, None if parent is None else int(parent))
     return 0
+
+
+def _linger(environ: Mapping[str, str]) -> float:
+    """Give the seconds that METRICS_LINGER says. ValueError of one line for what is not allowed."""
+    text = environ.get("METRICS_LINGER") or "0"
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) <= _MOST_LINGER_SECONDS:
+            return seconds
+    raise ValueError(f"METRICS_LINGER={text!r} is not allowed: it must be seconds from 0 to {_MOST_LINGER_SECONDS:g}")
 
 
 def _directory(environ: Mapping[str, str]) -> Callable[[], Path]:
@@ -132,14 +142,20 @@ def _directory(environ: Mapping[str, str]) -> Callable[[], Path]:
 
 
 def _serve(
-    listening: list[socket.socket], locate: Callable[[], Path], gpus: Exported | None, environ: Mapping[str, str], parent: int | None
+    listening: list[socket.socket],
+    locate: Callable[[], Path],
+    gpus: Exported | None,
+    linger: float,
+    environ: Mapping[str, str],
+    parent: int | None,
 ) -> None:
     merges = Merges(View(locate, gpus.collect if gpus else tuple).render)
     server = Server(Application(merges, environ.get("METRICS_TOKEN")))
     rendezvous = Rendezvous(locate, lambda sock: server.listen(sock, trusted=True), server.unlisten)
     for sock in listening:
         server.listen(sock)
-    server.leave_on(signal.SIGTERM, LEAVE_SECONDS)
+    # Beside a master there is no time to linger; whoever stops one that stands alone gives it the time.
+    server.leave_on(signal.SIGTERM, LEAVE_SECONDS, linger if parent is None else 0.0)
     if parent is None:
         server.leave_on(signal.SIGINT, LEAVE_SECONDS)
     else:

@@ -55,7 +55,8 @@ class Server:
         self._soon: list[Callable[[], None]] = []
         self._on_leave: list[Callable[[], None]] = []
         self._leave_by: float | None = None
-        self._asked: float | None = None
+        self._leave_at: float | None = None
+        self._leave_seconds = 0.0
         self._swept = 0.0
         self._wake_reader, self._wake_writer = socket.socketpair()
         for end in (self._wake_reader, self._wake_writer):
@@ -96,11 +97,13 @@ class Server:
         """Call this once when the server begins to leave."""
         self._on_leave.append(call)
 
-    def leave_on(self, number: signal.Signals, seconds: float) -> None:
-        """Leave at a signal: whoever has not been answered so many seconds later is cut."""
+    def leave_on(self, number: signal.Signals, seconds: float, linger: float = 0.0) -> None:
+        """Leave ``linger`` seconds after a signal, or at once at a second one: whoever is not answered ``seconds`` later is cut."""
 
         def asked(*_: object) -> None:
-            self._asked = seconds  # the loop does it: it may be anywhere when a signal comes
+            # The loop does it: it may be anywhere when a signal comes.
+            self._leave_seconds = seconds
+            self._leave_at = time.monotonic() + (linger if self._leave_at is None else 0.0)
 
         signal.signal(number, asked)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
@@ -124,9 +127,8 @@ class Server:
                 key.data()
             while self._finished:
                 self._begin(*self._finished.popleft())
-            if self._asked is not None:
-                asked, self._asked = self._asked, None
-                self.leave(asked)
+            if self._leave_by is None and self._leave_at is not None and time.monotonic() >= self._leave_at:
+                self.leave(self._leave_seconds)
             self._keep_time()
         for connection in list(self._connections):
             self._drop(connection, abort=True)
@@ -150,6 +152,8 @@ class Server:
             return 0.0
         now = time.monotonic()
         due = [due for due, _ in self._ticks] if self._leave_by is None else [self._leave_by]
+        if self._leave_by is None and self._leave_at is not None:
+            due.append(self._leave_at)
         if self._connections:
             due.append(now + _SWEEP_SECONDS)
         return max(0.0, min(due, default=now + 1.0) - now)

@@ -219,6 +219,9 @@ def test_it_needs_the_token_where_there_is_one(alone: dict[str, str], port: int,
         ({"METRICS_BIND": "127.0.0.1:TAKEN"}, "METRICS_BIND=127.0.0.1:TAKEN: cannot listen there: Address already in use"),
         ({"METRICS_BIND": "nonsense"}, "METRICS_BIND=nonsense: not an address: use host:port, [ipv6]:port or unix:/path"),
         ({"METRICS_BIND": "127.0.0.1:65536"}, "METRICS_BIND=127.0.0.1:65536: not an address"),
+        ({"METRICS_LINGER": "soon"}, "METRICS_LINGER='soon' is not allowed: it must be seconds from 0 to 3600"),
+        ({"METRICS_LINGER": "-1"}, "METRICS_LINGER='-1' is not allowed"),
+        ({"METRICS_LINGER": "nan"}, "METRICS_LINGER='nan' is not allowed"),
         ({"PROMETHEUS_MULTIPROC_DIR": ""}, "PROMETHEUS_MULTIPROC_DIR is not set"),
     ],
 )
@@ -264,6 +267,21 @@ def test_a_connection_without_a_request_yet_is_answered_after_sigterm(alone: dic
             with client.makefile("rb") as answer:
                 assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
         served.process.wait(60)
+
+
+def test_one_that_lingers_is_scraped_once_more(alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path) -> None:
+    with serving(ALONE, port, "/healthz", alone | {"METRICS_LINGER": "3600"}, tmp_path / "log") as served:
+        served.process.send_signal(signal.SIGTERM)
+        write_metrics(alone, metrics_directory)  # what the service counted last
+        assert b'\nthings_total{kind="a"} 3.0\n' in served.ask("GET", "/metrics").body
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0
+
+
+def test_lingering_ends(alone: dict[str, str], port: int, tmp_path: Path) -> None:
+    with serving(ALONE, port, "/healthz", alone | {"METRICS_LINGER": "0.5"}, tmp_path / "log") as served:
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0
 
 
 def test_one_that_starts_after_the_master_has_gone_ends_at_once(alone: dict[str, str]) -> None:
