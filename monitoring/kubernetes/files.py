@@ -1,0 +1,39 @@
+"""The made manifests, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from monitoring.prometheus.alerts import alerts
+from monitoring.prometheus.rules import rules
+
+from .operator import pod_monitor, prometheus_rule
+from .scraping import scraping
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from monitoring.prometheus import Configuration
+
+_HEAD = "# Made by `python -m monitoring.kubernetes`; change monitoring/prometheus or monitoring/kubernetes and make it anew.\n"
+
+
+def texts(configuration: Configuration) -> dict[str, str]:
+    """Give each file's path in k8s/ and text."""
+    made: dict[str, dict[str, Any]] = {
+        "components/prometheus-operator/podmonitor.yaml": pod_monitor(configuration),
+        "components/prometheus-operator/rules.yaml": prometheus_rule("neurectomy-rules", rules(configuration)),
+        "components/prometheus-operator/alerts.yaml": prometheus_rule("neurectomy-alerts", alerts(configuration)),
+        "components/stack/prometheus.yml": scraping(configuration),
+    }
+    return {name: _HEAD + yaml.safe_dump(content, sort_keys=False, width=160) for name, content in made.items()}
+
+
+def write(configuration: Configuration, folder: Path) -> None:
+    """Write all of them. OSError where that cannot be."""
+    for name, text in texts(configuration).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
