@@ -1,7 +1,8 @@
 """The keys that data keys are wrapped with: VAULT_KEY_FILE, a line `<id> <key>` for each, both in hexadecimal, the newest first.
 
 New data keys are wrapped with the first; all of them unwrap. A changed file is read again at the next use, so that a rotation needs no
-restart. Whoever may read the file reads everything: only its owner may, and it does not belong into the folder with the data.
+restart. Whoever may read the file reads everything: only its owner may, or the group of a Secret that is mounted for this user; and it
+does not belong into the folder with the data.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ class Keyring:
     def _check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"VAULT_KEY_FILE={self._path} is no regular file")
-        if stat.S_IMODE(status.st_mode) & 0o077:
+        # A Secret of Kubernetes is root's, and read by a pod through a group of its own (fsGroup): nobody can make it the pod's user's.
+        ours = status.st_uid == 0 != os.geteuid() and status.st_gid in {os.getegid(), *os.getgroups()}
+        if stat.S_IMODE(status.st_mode) & (0o037 if ours else 0o077):
             raise KeyFileError(f"VAULT_KEY_FILE={self._path} may be read or written by others: its mode must be 0600, so chmod 600 it")
         if status.st_uid not in {0, os.geteuid()}:
             raise KeyFileError(f"VAULT_KEY_FILE={self._path} belongs to another user")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from app.integrations.vault import KeyFileError, TamperedError, keyring
 from app.integrations.vault.keyring import Keyring
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -94,6 +96,54 @@ def test_a_file_that_others_may_touch(mode: int, key_file: Path) -> None:
     key_file.chmod(mode)
     with pytest.raises(KeyFileError, match="its mode must be 0600"):
         ring.check()
+
+
+@contextlib.contextmanager
+def user(number: int, group: int) -> Iterator[None]:
+    """Be somebody else for a moment."""
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    os.setgroups([group])
+    os.setegid(group)
+    os.seteuid(number)
+    try:
+        yield
+    finally:
+        os.seteuid(before[0])
+        os.setegid(before[1])
+        os.setgroups(before[2])
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "good"),
+    [
+        (0, 10_001, 0o440, True),
+        (0, 10_001, 0o640, True),
+        (0, 10_001, 0o460, False),
+        (0, 10_001, 0o444, False),
+        (10_001, 10_001, 0o440, False),
+        (10_001, 10_001, 0o400, True),
+    ],
+)
+def test_a_secret_of_kubernetes_is_read_through_its_group(owner: int, group: int, mode: int, good: bool, metrics_directory: Path) -> None:
+    if os.geteuid() != 0:
+        assert os.environ.get("CI") != "true", "CI has to run this as root"
+        pytest.skip("needs root, to be other users")
+    metrics_directory.chmod(0o755)
+    path = metrics_directory / "vault.key"
+    keyring.create(path)
+    os.chown(path, owner, group)
+    path.chmod(mode)
+    with user(10_001, 10_001):
+        if good:
+            Keyring(path).check()
+        else:
+            with pytest.raises(KeyFileError, match="its mode must be 0600"):
+                Keyring(path).check()
+    # Root's own group is not one that was made for it, and another's group is nobody's business.
+    os.chown(path, 0, 0)
+    path.chmod(0o640)
+    with pytest.raises(KeyFileError, match="its mode must be 0600"):
+        Keyring(path).check()
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
