@@ -30,7 +30,7 @@ def violations(documents: list[Document]) -> list[str]:
 def _images(manifests: Manifests) -> Iterator[str]:
     for workload in manifests.workloads:
         for _, container in containers(workload):
-            name, _, tag = container["image"].partition(":")
+            name, _, tag = container["image"].rpartition("/")[2].partition(":")
             if not re.fullmatch(r"v?\d+\.\d+\.\d+", tag):
                 yield f"{title(workload)}, {container['name']}: the image {container['image']} names no version"
             if name == _OUR_IMAGE and tag != app.__version__:
@@ -103,7 +103,7 @@ def _probes(manifests: Manifests) -> Iterator[str]:
                     yield f"{where}: {probe} asks a port that the container does not have"
                 if "timeoutSeconds" not in container[probe]:
                     yield f"{where}: {probe} gives up after one second"
-            if container["image"].partition(":")[0] == _OUR_IMAGE:
+            if container["image"].rpartition("/")[2].partition(":")[0] == _OUR_IMAGE:
                 for probe, call in asked.items():
                     if call is None or call.get("path") not in _paths(container):
                         yield f"{where}: {probe} asks for {call and call.get('path')}, which there is not"

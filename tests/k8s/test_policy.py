@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
+import app
 from tests.conftest import ROOT
-from tests.k8s.manifests import Manifests
+from tests.k8s.manifests import Manifests, containers
 from tests.k8s.policy import violations
 from tests.k8s.references import BROUGHT, secrets
-from tests.k8s.rendering import RENDERED, documents, name
+from tests.k8s.rendering import RENDERED, documents, kustomized, name
+from tests.k8s.service import settings
 from tests.k8s.test_schemas import chosen, put
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("rendered", RENDERED, ids=name)
@@ -20,6 +27,7 @@ def test_no_rule_is_broken(rendered: tuple[str, tuple[str, ...]]) -> None:
     assert violations(documents(rendered[0], *rendered[1])) == []
 
 
+PAGE = ROOT / "docs" / "kubernetes.md"
 PRODUCTION, LOCAL, GPU = ("production",), ("local",), ("gpu",)
 OPERATOR, STACK = ("production", "prometheus-operator", "custom-metrics"), ("production", "stack")
 API, PROMETHEUS = "Deployment/neurectomy-api", "Deployment/prometheus"
@@ -175,8 +183,24 @@ def test_operators_are_told_which_secrets_to_make() -> None:
     """Each one that is asked for is made in the docs, and no other."""
     asked = {name for overlay, components in RENDERED for name in secrets(Manifests(documents(overlay, *components)))}
     assert asked == set(BROUGHT)
-    page = (ROOT / "docs" / "kubernetes.md").read_text()
-    made = re.findall(r"create secret generic ([\w-]+)((?:\s+\\?\s*--from-\w+=\S+(?:\([^)]*\))?\S*)+)", page)
-    keys = {name: set(re.findall(r"--from-(?:literal|file)=([\w.-]+)=", arguments)) for name, arguments in made}
+    page = PAGE.read_text()
+    keys: dict[str, set[str]] = {}
+    for made, arguments in re.findall(r"create secret generic ([\w-]+)(.*)", page):
+        keys.setdefault(made, set()).update(re.findall(r"--from-(?:literal|file)=([\w.-]+)=", arguments))
     assert keys == BROUGHT
     assert secrets(Manifests(documents("local"))) == {}
+
+
+def test_the_overlay_of_the_docs_renders(tmp_path: Path) -> None:
+    """An operator's own, with another registry and other settings."""
+    (block,) = (each for each in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL) if "kind: Kustomization" in each)
+    (tmp_path / "kustomization.yaml").write_text(block.replace("neurectomy-monitoring/", f"{os.path.relpath(ROOT, tmp_path.resolve())}/"))
+    done = kustomized(tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert violations(found) == []
+    manifests = Manifests(found)
+    assert {each["image"] for _, each in containers(manifests.service)} == {f"registry.example/neurectomy-api:{app.__version__}"}
+    assert settings(manifests).vault_url == "s3://our-bucket/vault"
+    assert settings(manifests).graceful_timeout == 60
+    assert manifests.of("PodMonitor")
