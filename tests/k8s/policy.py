@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import app
 from app.api import health
@@ -11,9 +11,11 @@ from app.settings import Settings
 from monitoring.exporter import DEFAULT_BIND
 from tests.k8s import references, service
 from tests.k8s.manifests import Manifests, containers, pod, title
-from tests.k8s.rendering import Document
 
-Rule = Callable[[Manifests], Iterator[str]]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.k8s.rendering import Document
 
 _OUR_IMAGE = "neurectomy-api"
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -30,10 +32,10 @@ def violations(documents: list[Document]) -> list[str]:
 def _images(manifests: Manifests) -> Iterator[str]:
     for workload in manifests.workloads:
         for _, container in containers(workload):
-            name, _, tag = container["image"].rpartition("/")[2].partition(":")
+            tag = container["image"].rpartition("/")[2].partition(":")[2]
             if not re.fullmatch(r"v?\d+\.\d+\.\d+", tag):
                 yield f"{title(workload)}, {container['name']}: the image {container['image']} names no version"
-            if name == _OUR_IMAGE and tag != app.__version__:
+            if _is_ours(container) and tag != app.__version__:
                 yield f"{title(workload)}, {container['name']}: the image is {tag}, and the version {app.__version__}"
 
 
@@ -46,7 +48,7 @@ def _resources(manifests: Manifests) -> Iterator[str]:
                     yield f"{title(workload)}, {container['name']}: no {kind} of {', '.join(sorted(missing))}"
 
 
-def _hardening(manifests: Manifests) -> Iterator[str]:
+def _users(manifests: Manifests) -> Iterator[str]:
     for workload in manifests.workloads:
         spec, where = pod(workload), title(workload)
         context = spec.get("securityContext", {})
@@ -59,15 +61,19 @@ def _hardening(manifests: Manifests) -> Iterator[str]:
                 yield f"{where}: {name}"
         if spec.get("enableServiceLinks") is not False:
             yield f"{where}: variables of other Services reach it"
-        for volume in spec.get("volumes", []):
-            (kind,) = set(volume) - {"name"}
-            if kind not in _VOLUMES:
-                yield f"{where}: a volume {kind}"
-            if kind == "emptyDir" and "sizeLimit" not in volume["emptyDir"]:
-                yield f"{where}: the volume {volume['name']} has no sizeLimit"
         for _, container in containers(workload):
             if container.get("securityContext") != _HARDENED:
                 yield f"{where}, {container['name']}: its securityContext is not {_HARDENED}"
+
+
+def _volumes(manifests: Manifests) -> Iterator[str]:
+    for workload in manifests.workloads:
+        for volume in pod(workload).get("volumes", []):
+            (kind,) = set(volume) - {"name"}
+            if kind not in _VOLUMES:
+                yield f"{title(workload)}: a volume {kind}"
+            if kind == "emptyDir" and "sizeLimit" not in volume["emptyDir"]:
+                yield f"{title(workload)}: the volume {volume['name']} has no sizeLimit"
 
 
 def _tokens(manifests: Manifests) -> Iterator[str]:
@@ -88,28 +94,36 @@ def _probes(manifests: Manifests) -> Iterator[str]:
     """A container has all three; a sidecar is restarted where it hangs, and makes neither a pod unready nor a start wait."""
     for workload in manifests.workloads:
         for sort, container in containers(workload):
-            where = f"{title(workload)}, {container['name']}"
             wanted = {"container": set(_PROBES), "sidecar": {"livenessProbe"}, "init": set()}[sort]
-            found = {probe for probe in _PROBES if probe in container}
+            found = set(_PROBES) & set(container)
+            where = f"{title(workload)}, {container['name']}"
             if found != wanted:
                 yield f"{where}: it has the probes {sorted(found)}, not {sorted(wanted)}"
-            asked = {probe: container[probe].get("httpGet") or container[probe].get("tcpSocket") for probe in found}
-            if sort == "container" and asked.get("readinessProbe") == asked.get("livenessProbe"):
-                # Alertmanager, Prometheus and Grafana too tell both apart.
+            yield from (f"{where}: {fault}" for probe in sorted(found) for fault in _asked(probe, container))
+            if sort == "container" and _call(container.get("readinessProbe")) == _call(container.get("livenessProbe")):
                 yield f"{where}: readiness and liveness ask the same"
-            ports = {port["name"] for port in container.get("ports", [])}
-            for probe, call in asked.items():
-                if call is None or call["port"] not in ports:
-                    yield f"{where}: {probe} asks a port that the container does not have"
-                if "timeoutSeconds" not in container[probe]:
-                    yield f"{where}: {probe} gives up after one second"
-            if container["image"].rpartition("/")[2].partition(":")[0] == _OUR_IMAGE:
-                for probe, call in asked.items():
-                    if call is None or call.get("path") not in _paths(container):
-                        yield f"{where}: {probe} asks for {call and call.get('path')}, which there is not"
 
 
-def _paths(container: Document) -> set[str]:
+def _call(probe: dict[str, Any] | None) -> dict[str, Any]:
+    found: dict[str, Any] = (probe or {}).get("httpGet") or (probe or {}).get("tcpSocket") or {}
+    return found
+
+
+def _asked(probe: str, container: dict[str, Any]) -> Iterator[str]:
+    call = _call(container[probe])
+    if call.get("port") not in {port["name"] for port in container.get("ports", [])}:
+        yield f"{probe} asks a port that the container does not have"
+    if "timeoutSeconds" not in container[probe]:
+        yield f"{probe} gives up after one second"
+    if _is_ours(container) and call.get("path") not in _paths(container):
+        yield f"{probe} asks for {call.get('path')}, which there is not"
+
+
+def _is_ours(container: dict[str, Any]) -> bool:
+    return bool(container["image"].rpartition("/")[2].partition(":")[0] == _OUR_IMAGE)
+
+
+def _paths(container: dict[str, Any]) -> set[str]:
     if container.get("command") == ["python", "-m", "monitoring.exporter"]:
         return {"/healthz"}
     return {route.path for route in health.router.routes if hasattr(route, "path")}
@@ -131,4 +145,4 @@ def _ports(manifests: Manifests) -> Iterator[str]:
         yield f"Deployment/neurectomy-api: prometheus.io/port is {annotations['prometheus.io/port']}, not {metrics}"
 
 
-_RULES: tuple[Rule, ...] = (_images, _resources, _hardening, _tokens, _probes, _ports)
+_RULES = (_images, _resources, _users, _volumes, _tokens, _probes, _ports)

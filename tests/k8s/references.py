@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -11,8 +10,11 @@ import yaml
 from monitoring.prometheus import Configuration
 from monitoring.prometheus.rules import rules
 from tests.k8s.manifests import Manifests, containers, labels, matches, pod, title
-from tests.k8s.rendering import Document
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLAIM = "persistentVolumeClaim"
 #: Secrets that an operator has to make, with their keys; docs/kubernetes.md says how.
 BROUGHT = {
     "neurectomy-admin": {"key"},
@@ -46,30 +48,34 @@ def secrets(manifests: Manifests) -> dict[str, set[str]]:
     return found
 
 
-def _exist(manifests: Manifests) -> Iterator[str]:
+def _secrets(manifests: Manifests) -> Iterator[str]:
     for name, keys in secrets(manifests).items():
-        if not keys <= BROUGHT.get(name, set()) or name not in BROUGHT:
+        if name not in BROUGHT or not keys <= BROUGHT[name]:
             yield f"Secret/{name} ({', '.join(sorted(keys))}) is asked for, and nobody is told to make it"
+
+
+def _parts(manifests: Manifests) -> Iterator[str]:
+    """What a pod names is there, and what is there is used."""
     for workload in manifests.workloads:
-        where = title(workload)
-        asked = [("ServiceAccount", pod(workload).get("serviceAccountName"))]
+        volumes = pod(workload).get("volumes", [])
+        asked = [("ServiceAccount", pod(workload).get("serviceAccountName") or "")]
         asked += [("ConfigMap", each["configMapRef"]["name"]) for _, one in containers(workload) for each in one.get("envFrom", [])]
-        for volume in pod(workload).get("volumes", []):
-            asked += [("ConfigMap", each["name"]) for each in _maps(volume)]
-            asked += [("PersistentVolumeClaim", each["claimName"]) for name, each in volume.items() if name == "persistentVolumeClaim"]
+        asked += [("ConfigMap", each["name"]) for volume in volumes for each in _maps(volume)]
+        asked += [("PersistentVolumeClaim", volume[_CLAIM]["claimName"]) for volume in volumes if _CLAIM in volume]
         for kind, name in asked:
-            if manifests.find(kind, name or "") is None:
-                yield f"{where}: there is no {kind}/{name}"
-        known = {volume["name"] for volume in pod(workload).get("volumes", [])}
+            if manifests.find(kind, name) is None:
+                yield f"{title(workload)}: there is no {kind}/{name}"
         mounted = {mount["name"] for _, one in containers(workload) for mount in one.get("volumeMounts", [])}
-        if known != mounted:
-            yield f"{where}: volumes that are not both there and mounted: {sorted(known ^ mounted)}"
-        for volume in pod(workload).get("volumes", []):
-            for each in _maps(volume):
-                data = (manifests.find("ConfigMap", each["name"]) or {}).get("data", {})
-                for item in each.get("items", []):
-                    if item["key"] not in data:
-                        yield f"{where}: ConfigMap/{each['name']} has no {item['key']}"
+        if mounted != {volume["name"] for volume in volumes}:
+            yield f"{title(workload)}: volumes that are not both there and mounted: {mounted ^ {volume['name'] for volume in volumes}}"
+
+
+def _keys(manifests: Manifests) -> Iterator[str]:
+    for workload in manifests.workloads:
+        for each in (found for volume in pod(workload).get("volumes", []) for found in _maps(volume)):
+            data = (manifests.find("ConfigMap", each["name"]) or {}).get("data", {})
+            for key in {item["key"] for item in each.get("items", [])} - set(data):
+                yield f"{title(workload)}: ConfigMap/{each['name']} has no {key}"
 
 
 def _maps(volume: dict[str, Any]) -> list[dict[str, Any]]:
@@ -77,23 +83,29 @@ def _maps(volume: dict[str, Any]) -> list[dict[str, Any]]:
     return projected + ([volume["configMap"]] if "configMap" in volume else [])
 
 
-def _choose(manifests: Manifests) -> Iterator[str]:
-    """Every selector chooses exactly the pods of one workload, and each workload its own."""
-    chosen: list[tuple[str, dict[str, Any]]] = []
+def _own(manifests: Manifests) -> Iterator[str]:
+    """A workload's selectors choose its own pods."""
     for workload in manifests.workloads:
-        chosen.append((title(workload), workload["spec"]["selector"]))
         if not matches(workload["spec"]["selector"], labels(workload)):
             yield f"{title(workload)}: its selector does not choose its own pods"
         for spread in pod(workload).get("topologySpreadConstraints", []):
             if not matches(spread["labelSelector"], labels(workload)):
                 yield f"{title(workload)}: it is spread among other pods"
-    chosen += [(title(each), {"matchLabels": each["spec"]["selector"]}) for each in manifests.of("Service")]
-    chosen += [(title(each), each["spec"]["selector"]) for kind in ("PodDisruptionBudget", "PodMonitor") for each in manifests.of(kind)]
+
+
+def _choose(manifests: Manifests) -> Iterator[str]:
+    """Every selector chooses exactly the pods of one workload."""
+    chosen = [(title(each), {"matchLabels": each["spec"]["selector"]}) for each in manifests.of("Service")]
+    for kind in ("Deployment", "PodDisruptionBudget", "PodMonitor"):
+        chosen += [(title(each), each["spec"]["selector"]) for each in manifests.of(kind)]
     chosen += [(title(each), each["spec"]["podSelector"]) for each in manifests.of("NetworkPolicy")]
     for where, selector in chosen:
         found = [title(each) for each in manifests.workloads if matches(selector, labels(each))]
         if len(found) != 1:
             yield f"{where}: its selector chooses {found}"
+
+
+def _bind(manifests: Manifests) -> Iterator[str]:
     for binding in (*manifests.of("RoleBinding"), *manifests.of("ClusterRoleBinding")):
         if manifests.find(binding["roleRef"]["kind"], binding["roleRef"]["name"]) is None:
             yield f"{title(binding)}: there is no {binding['roleRef']['kind']}/{binding['roleRef']['name']}"
@@ -153,40 +165,46 @@ def _connections(manifests: Manifests) -> Iterator[str]:
 
 
 def _scaling(manifests: Manifests) -> Iterator[str]:
-    """An autoscaler's target, container and metric exist, and nobody else says how many replicas there are."""
-    records = {each["record"] for group in rules(Configuration())["groups"] for each in group["rules"]}
-    scaled = set()
+    """An autoscaler's target, container and metric exist."""
     for scaler in manifests.of("HorizontalPodAutoscaler"):
-        target = manifests.find(scaler["spec"]["scaleTargetRef"]["kind"], scaler["spec"]["scaleTargetRef"]["name"])
+        target = manifests.find("Deployment", scaler["spec"]["scaleTargetRef"]["name"])
         if target is None:
             yield f"{title(scaler)}: its target is not there"
             continue
-        scaled.add(title(target))
         for metric in scaler["spec"]["metrics"]:
-            if metric["type"] == "ContainerResource":
-                name = metric["containerResource"]["container"]
-                if name not in {each["name"] for each in pod(target)["containers"]}:
-                    yield f"{title(scaler)}: there is no container {name}"
+            name = metric.get("containerResource", {}).get("container")
+            if name and name not in {each["name"] for each in pod(target)["containers"]}:
+                yield f"{title(scaler)}: there is no container {name}"
             if metric["type"] == "External":
-                asked = metric["external"]["metric"]
-                kept = asked["name"].partition(":")[0].split("_")
-                if asked["name"] not in records:
-                    yield f"{title(scaler)}: there is no recording rule {asked['name']}"
-                unknown = {each["key"] for each in asked["selector"]["matchExpressions"]} - set(kept)
-                if unknown:
-                    yield f"{title(scaler)}: {asked['name']} has no label {', '.join(sorted(unknown))}"
+                yield from (f"{title(scaler)}: {fault}" for fault in _recorded(metric["external"]["metric"]))
+
+
+def _recorded(asked: dict[str, Any]) -> Iterator[str]:
+    records = {each["record"] for group in rules(Configuration())["groups"] for each in group["rules"]}
+    if asked["name"] not in records:
+        yield f"there is no recording rule {asked['name']}"
+    kept = asked["name"].partition(":")[0].split("_")
+    for label in sorted({each["key"] for each in asked["selector"]["matchExpressions"]} - set(kept)):
+        yield f"{asked['name']} has no label {label}"
+
+
+def _replicas(manifests: Manifests) -> Iterator[str]:
+    """One says how many replicas there are, and a budget is for those that are several."""
+    scaled = {scaler["spec"]["scaleTargetRef"]["name"] for scaler in manifests.of("HorizontalPodAutoscaler")}
     for workload in manifests.workloads:
-        if ("replicas" in workload["spec"]) == (title(workload) in scaled):
-            yield f"{title(workload)}: its replicas are said by {'two' if title(workload) in scaled else 'nobody'}"
+        is_scaled = workload["metadata"]["name"] in scaled
+        if ("replicas" in workload["spec"]) == is_scaled:
+            yield f"{title(workload)}: its replicas are said by {'two' if is_scaled else 'nobody'}"
     for budget in manifests.of("PodDisruptionBudget"):
-        if not any(matches(budget["spec"]["selector"], labels(each)) and title(each) in scaled for each in manifests.workloads):
+        many = [each for each in manifests.workloads if each["metadata"]["name"] in scaled]
+        if not any(matches(budget["spec"]["selector"], labels(each)) for each in many):
             yield f"{title(budget)}: a budget for one pod keeps its node from being drained"
 
 
 def _volumes(manifests: Manifests) -> Iterator[str]:
     """Two pods never share a volume that is one pod's."""
     for workload in manifests.workloads:
-        claimed = any("persistentVolumeClaim" in volume for volume in pod(workload).get("volumes", []))
+        claimed = any(_CLAIM in volume for volume in pod(workload).get("volumes", []))
         if claimed != (workload["spec"]["strategy"]["type"] == "Recreate"):
             yield f"{title(workload)}: its strategy does not fit its volumes"
 
@@ -228,9 +246,9 @@ def _namespaces(manifests: Manifests) -> Iterator[str]:
     if namespace["metadata"]["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
         yield "the namespace takes pods that are not restricted"
     for each in manifests.documents:
-        if each["kind"] not in {"Namespace", "ClusterRole", "ClusterRoleBinding"}:
-            if each["metadata"].get("namespace") != namespace["metadata"]["name"]:
-                yield f"{title(each)}: it is in the namespace {each['metadata'].get('namespace')}"
+        clusters = each["kind"] in {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+        if not clusters and each["metadata"].get("namespace") != namespace["metadata"]["name"]:
+            yield f"{title(each)}: it is in the namespace {each['metadata'].get('namespace')}"
 
 
 def _once(manifests: Manifests) -> Iterator[str]:
@@ -241,5 +259,20 @@ def _once(manifests: Manifests) -> Iterator[str]:
         seen.add(title(each))
 
 
-RULES = (_exist, _choose, _ports, _connections, _scaling, _volumes, _scraped_once, _stack, _namespaces, _once)
-
+RULES = (
+    _secrets,
+    _parts,
+    _keys,
+    _own,
+    _choose,
+    _bind,
+    _ports,
+    _connections,
+    _scaling,
+    _replicas,
+    _volumes,
+    _scraped_once,
+    _stack,
+    _namespaces,
+    _once,
+)

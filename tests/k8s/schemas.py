@@ -1,17 +1,21 @@
-"""Whether documents are what an API server takes: Kubernetes' own kinds by its schemas, the operator's by its CRDs. Unknown fields are faults."""
+"""Whether documents are what an API server takes: Kubernetes' kinds by its schemas, the operator's by its CRDs.
+
+An unknown field is a fault, which a server would leave out in silence.
+"""
 
 from __future__ import annotations
 
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import kubernetes_validate
 from kubernetes_validate.utils import all_versions, major_minor
 
-from tests.k8s.rendering import Document
+if TYPE_CHECKING:
+    from tests.k8s.rendering import Document
 
 #: The three newest minors that the validator knows, oldest first.
 MINORS: tuple[str, ...] = tuple(dict.fromkeys(major_minor(version) for version in all_versions()))[-3:]
@@ -46,7 +50,7 @@ def _validator(kind: str) -> jsonschema.protocols.Validator:
 
 
 def _closed(node: Any) -> Any:
-    """Refuse what the schema does not name: an API server would only leave it out, and nobody would notice."""
+    """Refuse what the schema does not name."""
     if isinstance(node, list):
         return [_closed(each) for each in node]
     if not isinstance(node, dict):

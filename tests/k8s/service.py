@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from app.api.health import _PATIENCE_SECONDS
 from app.settings import Settings, SettingsError
 from monitoring.exporter import LEAVE_SECONDS
-from monitoring.kubernetes.operator import ADDED, DROPPED
+from monitoring.kubernetes.operator import ADDED
 from monitoring.kubernetes.pods import TOKEN
 from monitoring.kubernetes.scraping import TOKEN_FILE
 from monitoring.metrics import FAMILIES
 from monitoring.multiprocess.directory import VARIABLE
 from tests.k8s.manifests import Manifests, containers, environment, named, pod, quantity, title
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MARGIN_SECONDS = 5
+PAUSE_SECONDS = 10
+"""What it takes until every proxy has heard that a pod ends, at least."""
+INGRESS_SECONDS = 60
+"""How long an ingress keeps an idle connection, as a rule."""
 MASTER_BYTES = 64 << 20
 SAMPLES = 20_000
 """So many samples one worker may have before the base's metrics volume has to grow."""
@@ -79,33 +86,42 @@ def _serving(manifests: Manifests) -> Iterator[str]:
 
 
 def _shared(manifests: Manifests) -> Iterator[str]:
-    """Both containers have the one directory, which is the mount itself and in memory; both are one user."""
+    """Both containers have the one directory, which is the mount itself and in memory; the exporter is there first."""
     where, spec = title(manifests.service), pod(manifests.service)
     for name in ("api", "exporter"):
         container = named(manifests.service, name)
-        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
         path = environment(manifests, container).get(VARIABLE)
-        if mounts.get(path or "") != "metrics":
+        if _writable(container).get(path or "") != "metrics":
             yield f"{where}, {name}: {VARIABLE}={path} is not the volume `metrics`"
     volume = next((each for each in spec["volumes"] if each["name"] == "metrics"), {})
     if volume.get("emptyDir", {}).get("medium") != "Memory":
         yield f"{where}: the volume `metrics` is not in memory"
     order = [each["name"] for each in spec["initContainers"]]
-    if not {"exporter", "migrate"} <= set(order) or order.index("exporter") > order.index("migrate"):
+    if order[0] != "exporter" or order[-1] != "migrate":
         yield f"{where}: the exporter does not start before the migration"
+
+
+def _kept(manifests: Manifests) -> Iterator[str]:
+    """What is written can be written, and what has to last is not in a volume that ends with the pod."""
+    where = title(manifests.service)
+    lasting = manifests.find("PersistentVolumeClaim", "neurectomy-data") is not None
     for name in ("api", "migrate"):
         container = named(manifests.service, name)
-        writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
-        if not {"/tmp", environment(manifests, container).get("DATA_DIR")} <= set(writable):
+        given = environment(manifests, container)
+        if not {"/tmp", given.get("DATA_DIR")} <= set(_writable(container)):
             yield f"{where}, {name}: it cannot write to /tmp or DATA_DIR"
-    key_file = environment(manifests, named(manifests.service, "api")).get("VAULT_KEY_FILE")
-    mounted = {mount["mountPath"] for mount in named(manifests.service, "api")["volumeMounts"]}
-    if not key_file or key_file.rpartition("/")[0] not in mounted:
+        if not lasting and "DATABASE_URL" not in given:
+            yield f"{where}, {name}: without DATABASE_URL its database is gone with the pod"
+    api = named(manifests.service, "api")
+    key_file = environment(manifests, api).get("VAULT_KEY_FILE") or ""
+    if key_file.rpartition("/")[0] not in {mount["mountPath"] for mount in api["volumeMounts"]}:
         yield f"{where}, api: VAULT_KEY_FILE={key_file} is in no volume"
-    if manifests.find("PersistentVolumeClaim", "neurectomy-data") is None:
-        for name in ("api", "migrate"):
-            if "DATABASE_URL" not in environment(manifests, named(manifests.service, name)):
-                yield f"{where}, {name}: without DATABASE_URL its database is gone with the pod"
+    if not lasting and not (environment(manifests, api).get("VAULT_URL") or "").startswith("s3://"):
+        yield f"{where}, api: without VAULT_URL its objects are gone with the pod"
+
+
+def _writable(container: dict[str, Any]) -> dict[str, str]:
+    return {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
 
 
 def _sizes(manifests: Manifests) -> Iterator[str]:
@@ -140,7 +156,7 @@ def _times(manifests: Manifests) -> Iterator[str]:
         return
     where, spec, api = title(manifests.service), pod(manifests.service), named(manifests.service, "api")
     pause = api.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    if pause < 10:  # noqa: PLR2004 - what proxies need to hear of it
+    if pause < PAUSE_SECONDS:
         yield f"{where}: it stops before every proxy has taken it off its list"
     needed = pause + made.graceful_timeout + LEAVE_SECONDS + MARGIN_SECONDS
     if spec.get("terminationGracePeriodSeconds", 30) < needed:
@@ -150,7 +166,7 @@ def _times(manifests: Manifests) -> Iterator[str]:
         yield f"{where}: it is restarted before gunicorn has replaced a worker that hangs for {made.timeout} s"
     if ready and ready.get("timeoutSeconds", 1) <= _PATIENCE_SECONDS:
         yield f"{where}: the readiness probe does not wait for the answer that the database does not answer"
-    if made.keep_alive <= 60:  # noqa: PLR2004 - what an ingress keeps
+    if made.keep_alive <= INGRESS_SECONDS:
         yield f"{where}: KEEP_ALIVE={made.keep_alive} is not longer than an ingress keeps a connection"
     rolling = manifests.service["spec"]["strategy"].get("rollingUpdate", {"maxUnavailable": 0})
     devices = "nvidia.com/gpu" in api["resources"].get("limits", {})
@@ -176,8 +192,6 @@ def _watched(manifests: Manifests) -> Iterator[str]:
         mounted = {f"{mount['mountPath']}/{TOKEN['key']}": volumes[mount["name"]] for mount in container["volumeMounts"]}
         if not token or mounted.get(TOKEN_FILE) != TOKEN["name"]:
             yield f"{title(prometheus)}: its token is not the exporter's"
-    if hidden - DROPPED:
-        yield f"families have the label {', '.join(sorted(hidden - DROPPED))}, which the operator gives too"
 
 
 def _loaded(manifests: Manifests) -> Settings | None:
@@ -188,4 +202,4 @@ def _loaded(manifests: Manifests) -> Settings | None:
         return None
 
 
-RULES = (_variables, _serving, _shared, _sizes, _times, _watched)
+RULES = (_variables, _serving, _shared, _kept, _sizes, _times, _watched)
