@@ -38,6 +38,7 @@ LEAVE_SECONDS = 6.0
 """How long an exporter that was told to leave answers whom it had accepted."""
 
 _MOST_LINGER_SECONDS = 3600.0
+_NOBODY = b"# HELP multiproc_workers Processes that hold a slot.\n# TYPE multiproc_workers gauge\nmultiproc_workers 0.0\n"
 _ORPHAN_SECONDS = 0.4
 _ORPHAN_AT_MOST_SECONDS = 0.7
 _PR_SET_PDEATHSIG = 1
@@ -70,7 +71,8 @@ class View:
         except (OSError, ValueError):
             reason = f"there is no metrics directory {path}: the service that fills it has not started, or somebody has removed it"
             raise Unavailable(reason) from None
-        return self._collector.render(openmetrics)
+        shown = self._collector.render(openmetrics)
+        return _NOBODY + shown if _is_unused(path) else shown
 
     def _renew(self, path: Path) -> None:
         """Hold another directory: as long as it is held, no new one can have its inode."""
@@ -79,6 +81,13 @@ class View:
             os.close(self._fd)
             self._fd = None
         self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether nobody has written yet: whoever waits for a service that cannot start is to see that it has no worker."""
+    with suppress(OSError):
+        return not (os.path.exists(f"{path}/lease.lock") or any(name.endswith(".db") for name in os.listdir(path)))
+    return False
 
 
 class Application:

@@ -98,6 +98,21 @@ def test_it_waits_for_the_directory_and_never_makes_it(alone: dict[str, str], me
         assert b"things_total" in served.ask("GET", "/metrics").body
 
 
+def test_before_the_first_worker_it_says_that_there_is_none(
+    alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path
+) -> None:
+    with serving(ALONE, port, "/healthz", alone, tmp_path / "log") as served:
+        text = served.ask("GET", "/metrics").body.decode()
+        assert [line for line in text.splitlines() if not line.startswith("#")] == ["multiproc_workers 0.0"]
+        openmetrics = served.ask("GET", "/metrics", headers={"Accept": "application/openmetrics-text"}).body.decode()
+        assert openmetrics.splitlines() == [*text.splitlines(), "# EOF"]
+        assert served.ask("GET", "/metrics?name[]=multiproc_workers").body.decode() == text
+        write_metrics(alone, metrics_directory)
+        after = served.ask("GET", "/metrics").body
+        assert after.count(b"# TYPE multiproc_workers gauge") == 1
+        assert b'\nthings_total{kind="a"} 3.0\n' in after
+
+
 def test_it_follows_the_directory_when_it_is_made_anew(alone: dict[str, str], metrics_directory: Path, port: int, tmp_path: Path) -> None:
     pod = metrics_directory / "pod"
     alone["PROMETHEUS_MULTIPROC_DIR"] = str(pod)

@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     beside = Path(__file__).parents[2] / "k8s"
     parser.add_argument("folder", type=Path, nargs="?", default=beside, help="the folder with components/ (k8s/ beside monitoring/)")
     folder = parser.parse_args(arguments).folder
+    if not folder.is_dir():
+        print(f"monitoring.kubernetes: there is no folder {folder}: name k8s/ of a checkout of this repository", file=sys.stderr)
+        return 1
     try:
         write(Configuration.read(os.environ), folder)
     except ConfigurationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -184,8 +185,11 @@ def _recorded(asked: dict[str, Any]) -> Iterator[str]:
     if asked["name"] not in records:
         yield f"there is no recording rule {asked['name']}"
     kept = asked["name"].partition(":")[0].split("_")
-    for label in sorted({each["key"] for each in asked["selector"]["matchExpressions"]} - set(kept)):
-        yield f"{asked['name']} has no label {label}"
+    for label, value in asked["selector"]["matchLabels"].items():
+        if label not in kept:
+            yield f"{asked['name']} has no label {label}"
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?", value):
+            yield f"{value} cannot be chosen: no label of Kubernetes has such a value"
 
 
 def _replicas(manifests: Manifests) -> Iterator[str]:

@@ -79,7 +79,14 @@ def documents(overlay: str, *components: str) -> list[Document]:
 
 @cache
 def _parsed(overlay: str, components: tuple[str, ...]) -> list[Document]:
-    return [each for each in yaml.load_all(_rendered(overlay, components), Loader=_Loader) if each]
+    return [_read(text) for text in _rendered(overlay, components).split("\n---\n")]
+
+
+@cache
+def _read(text: str) -> Document:
+    """Most documents are the same in most renderings, and dashboards are long."""
+    found: Document = yaml.load(text, Loader=_Loader)  # noqa: S506 - the safe one, in C where there is that
+    return found
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -71,6 +71,9 @@ def played(manifests: Manifests, kit: Kit, tmp_path: Path) -> Iterator[Kit]:
                 stack.enter_context(serving(container["command"][1:], kit.metrics_port, "/healthz", own, tmp_path / "exporter.log"))
                 assert ask(kit.metrics_port, "GET", "/healthz").status == 200
                 assert ask(kit.metrics_port, "GET", "/metrics").status == 401
+                empty = ask(kit.metrics_port, "GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+                assert empty.status == 200
+                assert b"multiproc_workers 0.0\n" in empty.body, "without a service it says that there is none"
             elif sort == "init":
                 done = subprocess.run(
                     [sys.executable, *container["command"][1:]], cwd=ROOT, env=own, capture_output=True, text=True, check=False
