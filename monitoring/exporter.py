@@ -86,7 +86,7 @@ class View:
 def _is_unused(path: Path) -> bool:
     """Whether nobody has written yet: whoever waits for a service that cannot start is to see that it has no worker."""
     with suppress(OSError):
-        return not (os.path.exists(f"{path}/lease.lock") or any(name.endswith(".db") for name in os.listdir(path)))
+        return not (path / "lease.lock").exists() and not any(path.glob("*.db"))
     return False
 
 

@@ -74,8 +74,6 @@ def _overview(configuration: Configuration) -> dict[str, str]:
     errors, latency = configuration.times.errors, configuration.times.latency
     over, of = duration(errors), users(configuration)
     return {
-        # What an autoscaler of Kubernetes follows: it can choose no endpoint by itself, since "/" is in no value of its selectors.
-        f"cluster_job:neurectomy_http_requests:rate{over}": rate(configuration, REQUESTS, errors, of),
         f"cluster_job_endpoint_status:neurectomy_http_requests:rate{over}": rate(configuration, REQUESTS, errors, by="endpoint, status"),
         f"cluster_job_endpoint:{DURATION}:p95_{duration(latency)}": quantile(configuration, DURATION, latency, of, by="endpoint"),
         f"cluster_job_model_status:neurectomy_ryot_requests:rate{over}": rate(

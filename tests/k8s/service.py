@@ -15,6 +15,7 @@ from monitoring.kubernetes.pods import TOKEN
 from monitoring.kubernetes.scraping import TOKEN_FILE
 from monitoring.metrics import FAMILIES
 from monitoring.multiprocess.directory import VARIABLE
+from monitoring.prometheus import Configuration
 from tests.k8s.manifests import Manifests, containers, environment, named, pod, quantity, title
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SAMPLES = 20_000
 
 #: What is read by others than our settings: docs/configuration.md names them.
 _OTHERS = {VARIABLE, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES"}
-_EXPORTERS = {"METRICS_BIND", "METRICS_TOKEN", VARIABLE}
+_EXPORTERS = {"METRICS_BIND", "METRICS_LINGER", "METRICS_TOKEN", VARIABLE}
 #: What a Secret might say.
 _PLAUSIBLE = {"DATABASE_URL": "postgresql+asyncpg://user:password@database/neurectomy"}
 
@@ -158,7 +159,10 @@ def _times(manifests: Manifests) -> Iterator[str]:
     pause = api.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     if pause < PAUSE_SECONDS:
         yield f"{where}: it stops before every proxy has taken it off its list"
-    needed = pause + made.graceful_timeout + LEAVE_SECONDS + MARGIN_SECONDS
+    linger = float(environment(manifests, named(manifests.service, "exporter")).get("METRICS_LINGER") or 0)
+    if linger <= Configuration().times.scrape:
+        yield f"{where}: its exporter ends before every Prometheus has come by once more"
+    needed = pause + made.graceful_timeout + linger + LEAVE_SECONDS + MARGIN_SECONDS
     if spec.get("terminationGracePeriodSeconds", 30) < needed:
         yield f"{where}: terminationGracePeriodSeconds is less than the {needed:g} s that a stop may take"
     live, ready = api.get("livenessProbe"), api.get("readinessProbe")
