@@ -223,4 +223,5 @@ def test_the_overlay_of_the_docs_renders(tmp_path: Path) -> None:
     assert {each["image"] for _, each in containers(manifests.service)} == {f"registry.example/neurectomy-api:{app.__version__}"}
     assert settings(manifests).vault_url == "s3://our-bucket/vault"
     assert settings(manifests).graceful_timeout == 60
-    assert manifests.of("PodMonitor")
+    (monitor,) = manifests.of("PodMonitor")
+    assert {"targetLabel": "cluster", "replacement": "us-1"} in monitor["spec"]["podMetricsEndpoints"][0]["relabelings"]

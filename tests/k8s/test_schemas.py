@@ -11,18 +11,21 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.k8s.rendering import COMPONENTS, K8S, OVERLAYS, RENDERED, Document, documents, kustomized, name
-from tests.k8s.schemas import MINORS, faults
+from tests.k8s.schemas import MINORS, OLDEST, faults
+
+PAGE = ROOT / "docs" / "kubernetes.md"
 
 
 def test_the_overlays_and_components_are_those_of_the_docs() -> None:
     assert set(OVERLAYS) == {"gpu", "local", "production"}
-    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    page = PAGE.read_text()
     assert [each for each in (*OVERLAYS, *COMPONENTS) if f"`{each}`" not in page] == []
 
 
 def test_the_validator_knows_three_minors() -> None:
     assert len(MINORS) == 3
-    assert all(minor.startswith("1.") for minor in MINORS)
+    assert all(int(minor.removeprefix("1.")) > int(OLDEST.removeprefix("1.")) for minor in MINORS)
+    assert f"Kubernetes {OLDEST} or newer" in PAGE.read_text()
 
 
 @pytest.mark.parametrize("rendered", RENDERED, ids=name)
@@ -33,7 +36,7 @@ def test_every_document_is_valid(rendered: tuple[str, tuple[str, ...]], checked:
     for document in found:
         key = json.dumps(document, sort_keys=True)
         if key not in checked:  # most documents are the same in most renderings
-            checked[key] = [f"{minor}: {fault}" for minor in MINORS for fault in faults(document, minor)]
+            checked[key] = [f"{minor}: {fault}" for minor in (OLDEST, *MINORS) for fault in faults(document, minor)]
         wrong += [f"{document['kind']}/{document['metadata']['name']}: {fault}" for fault in checked[key]]
     assert wrong == []
 
