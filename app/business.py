@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics, users
+from monitoring.multiprocess import regular
 from monitoring.multiprocess.election import Election
+from monitoring.multiprocess.files import scan
 from monitoring.multiprocess.store import store
 
 if TYPE_CHECKING:
@@ -179,16 +181,16 @@ def _catch_up(figures: Figures) -> None:
 
 
 def _shown_by_all(directory: Path) -> dict[str, float]:
-    """Add up the histogram's cells in all files, by the number of the bucket, and their sum."""
-    from prometheus_client.mmap_dict import MmapedDict
-
+    """Add up the histogram's cells in all files, by the number of the bucket, and their sum. Of a damaged file what is before the damage."""
     bounds = (*metrics.requests_per_user._kwargs["buckets"], math.inf)  # noqa: SLF001 - as it was declared
     numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
+    begin = f'["{_HISTOGRAM}", '.encode()
     found: dict[str, float] = {}
     for path in directory.glob("histogram_*.db"):
-        for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
-            family, name, labels, _ = json.loads(key)
-            if family == _HISTOGRAM:
+        content = regular.read(path)
+        for record in () if isinstance(content, str) else scan(content[0]).records:
+            if record.key.startswith(begin):
+                _, name, labels, _ = json.loads(record.key)
                 place = "sum" if name == f"{_HISTOGRAM}_sum" else numbers.get(float(labels.get("le", "nan")), "other")
-                found[place] = found.get(place, 0.0) + value
+                found[place] = found.get(place, 0.0) + record.value
     return found

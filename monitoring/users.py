@@ -44,6 +44,7 @@ _USER, _WINDOW, _REQUESTS, _SEEN = range(_ENTRY_WORDS)
 _LOCKED = 1 << 40
 _AGAIN_SECONDS = 1.0
 _log = logging.getLogger(__name__)
+_told: set[str] = set()
 
 
 class Note(NamedTuple):
@@ -117,7 +118,8 @@ class Table:
 
     def emptied(self, taken: Taken) -> None:
         """What was taken is kept elsewhere now."""
-        _empty(self._words, taken.half)
+        if taken.table == self._words[_NUMBER]:  # else the table was made anew meanwhile
+            _empty(self._words, taken.half)
 
     def close(self) -> None:
         """Let go of the table, for the next process."""
@@ -129,7 +131,7 @@ class Table:
 
     def _place(self, user: int, now: float) -> int | None:
         """Find, or make, the entry of this user in the window of this moment; None where there is no room."""
-        if self._mapping is None and (not self._opened or (store.directory is not None and time.monotonic() >= self._again_at)):
+        if self._mapping is None and (not self._opened or self._may_move()):
             self._open()
         elif self._words[_MAGIC_AT] != _MAGIC:
             self.close()  # it was cut off from outside, or overwritten
@@ -149,6 +151,12 @@ class Table:
         self._free += _ENTRY_WORDS
         self._places[user] = at
         return at
+
+    def _may_move(self) -> bool:
+        """Whether to look for a file again: not while there is something in this process's own memory that nobody has kept yet."""
+        half = self._words[_HALF]
+        empty = self._words[_EMPTIED] >= half - 1 and not self._words[_start(half) + _USER]
+        return empty and store.directory is not None and time.monotonic() >= self._again_at
 
     def _turned(self) -> None:
         """Write to the half that is current, behind what stands there, from now on."""
@@ -192,22 +200,33 @@ class Table:
 def dead(directory: Path) -> Iterator[tuple[Path, Taken | None]]:
     """Give what is to be taken of each table that no process has, one half after the other; without any left it is removed.
 
-    A half that was given is emptied when the next is asked for, so ask only when it is kept. OSError where that is not possible.
+    A half that was given is emptied when the next is asked for, so ask only when it is kept. What cannot be opened is passed over.
     """
     for path in sorted(directory.glob(f"*{SUFFIX}")):
-        with _locked(path, make=False) as fd:
-            if fd is None:
-                continue
-            words = memoryview(bytearray(os.pread(fd, _SIZE, 0).ljust(_SIZE, b"\0"))).cast("q")
-            if not _valid(words, os.fstat(fd).st_size):
-                _log.warning("%s is damaged; what it has noted is lost", path)
-            else:
-                while (taken := _take(words, lambda: None)) is not None:
-                    os.pwrite(fd, words[:_HEADER_WORDS].tobytes(), 0)
-                    yield path, taken
-                    _empty(words, taken.half)
-                    os.pwrite(fd, words.tobytes(), 0)
-            path.unlink(missing_ok=True)
+        try:
+            yield from _dead(path)
+        except OSError as error:
+            message = f"what {path} has noted cannot be taken: {error.strerror}"
+            if message not in _told:
+                _told.add(message)
+                _log.warning("%s", message)
+
+
+def _dead(path: Path) -> Iterator[tuple[Path, Taken | None]]:
+    with _locked(path, make=False) as fd:
+        if fd is None:
+            return
+        words = memoryview(bytearray(os.pread(fd, _SIZE, 0).ljust(_SIZE, b"\0"))).cast("q")
+        size = os.fstat(fd).st_size
+        if _valid(words, size):
+            while (taken := _take(words, lambda: None)) is not None:
+                os.pwrite(fd, words[:_HEADER_WORDS].tobytes(), 0)
+                yield path, taken
+                _empty(words, taken.half)
+                os.pwrite(fd, words.tobytes(), 0)
+        elif size:  # an empty one is all that a process could make on a full disk
+            _log.warning("%s is damaged; what it has noted is lost", path)
+        path.unlink(missing_ok=True)
 
 
 def _take(words: memoryview[int], turned: Callable[[], None]) -> Taken | None:

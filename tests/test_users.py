@@ -243,6 +243,57 @@ def test_where_there_is_no_room_it_is_in_memory_and_told_once(directory: Path, c
     assert caplog.text.count("users are noted in this process's own memory") == 1
 
 
+def test_what_was_noted_in_memory_is_taken_also_when_there_is_room_again(directory: Path) -> None:
+    (directory / "0.users").mkdir()
+    table, database = Table(WINDOW), Database()
+    for user in (5, 6, 5):
+        table.note(user)
+    taken = table.take()
+    assert taken is not None
+    table.note(6)
+    (directory / "0.users").rmdir()
+    table._again_at = 0.0
+    table.note(7)
+    database.keep(taken)
+    table.emptied(taken)
+    database.fetch(table)
+    table.note(8)
+    assert (directory / "0.users").is_file(), "it is noted there from now on"
+    table.close()
+    database.fetch_dead(directory)
+    assert database.requests == {5: 2, 6: 2, 7: 1, 8: 1}
+
+
+def test_what_is_being_taken_while_the_table_is_made_anew_empties_no_other(table: Table, directory: Path) -> None:
+    database = Database()
+    table.note(5)
+    taken = table.take()
+    assert taken is not None
+    os.truncate(directory / "0.users", 0)
+    table.note(6)
+    database.keep(taken)
+    table.emptied(taken)
+    database.fetch(table)
+    assert database.requests == {5: 1, 6: 1}
+
+
+def test_what_is_no_table_leaves_those_of_the_dead_to_be_taken(directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table, database = Table(WINDOW), Database()
+    table.note(5)
+    table.close()
+    (directory / "0.users").rename(directory / "7.users")
+    (directory / "1.users").mkdir()
+    (directory / "2.users").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(directory / "3.users")
+    (directory / "4.users").touch()  # on a full disk that is all that a process can make
+    for _ in range(3):
+        database.fetch_dead(directory)
+    assert database.requests == {5: 1}
+    assert sorted(path.name for path in directory.glob("*.users")) == ["1.users", "2.users", "3.users"]
+    assert len(caplog.records) == 3, "one line for each"
+    assert "damaged" not in caplog.text
+
+
 def test_hashes_need_the_key() -> None:
     assert hashed("ann", b"k") == hashed("ann", b"k") != hashed("ann", b"l") != hashed("bob", b"l")
     assert -(2**63) <= hashed("ann", b"k") < 2**63

@@ -103,3 +103,17 @@ def test_what_is_not_known_is_not_shown(kit: Kit) -> None:
         other.execute("ALTER TABLE hidden RENAME TO activity")
     await_shown(kit, api_keys_active=1.0)
     assert kit.log.read_text().count("users and costs are not shown: ") == 1
+
+
+def test_a_bad_file_in_the_metrics_directory_hides_no_users(kit: Kit, metrics_directory: Path) -> None:
+    kit.start(REQUIRE_API_KEY="1", ADMIN_KEY=ADMIN)
+    assert ask(kit.port, "POST", "/v1/keys", b'{"user": "x"}', bearer(ADMIN) | JSON).status == 201
+    await_shown(kit, api_keys_active=1.0)
+    (metrics_directory / "histogram_s77.db").write_bytes(os.urandom(5000))
+    (metrics_directory / "histogram_s78.db").mkdir()
+    os.mkfifo(metrics_directory / "histogram_s79.db")
+    (metrics_directory / "77.users").mkdir()
+    closed_window(kit, 7)
+    wait_until(lambda: histogram(kit)["sum"] == 7.0, "the closed window")
+    await_shown(kit, api_keys_active=1.0)
+    assert "users and costs are not shown" not in kit.log.read_text()
