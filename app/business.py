@@ -181,7 +181,7 @@ def _catch_up(figures: Figures) -> None:
 
 
 def _shown_by_all(directory: Path) -> dict[str, float]:
-    """Add up the histogram's cells in all files, by the number of the bucket, and their sum. Of a damaged file what is before the damage."""
+    """Add up the histogram's cells in all files, by the number of the bucket, and their sum; of a damaged one what precedes the damage."""
     bounds = (*metrics.requests_per_user._kwargs["buckets"], math.inf)  # noqa: SLF001 - as it was declared
     numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
     begin = f'["{_HISTOGRAM}", '.encode()

@@ -29,7 +29,7 @@ GRACE_SECONDS = 10
 _FORGOTTEN_SECONDS = 30 * 86_400
 _KEY = "users"
 _ROWS = 500
-"""Of one statement; SQLite's older versions take 999 values."""
+"""At a time: between two such parts the event loop goes on."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,13 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
     await _add(session, requests)
     moments = [{"user": user, "moment": moment} for user, moment in sorted(seen.items())]
     for start in range(0, len(moments), _ROWS):
-        setting = _insert(session, Seen).values(moments[start : start + _ROWS])
+        setting = _insert(session, Seen)
         # A moment never goes back, but one of the far future is that of a clock that was put back. A near one is that of who looked
         # at the clock after us and was written before.
         better = or_(setting.excluded.moment > Seen.moment, Seen.moment > now + ACTIVE_SECONDS)
         await session.execute(
-            setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=better)
+            setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=better),
+            moments[start : start + _ROWS],
         )
 
 
@@ -119,15 +120,20 @@ async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: 
     await _add(session, requests_ahead)
     over = delete(Activity).where(Activity.window < _closed_before(now, window_seconds)).returning(Activity.requests)
     closed = list(await session.scalars(over))
+    totals: dict[int, tuple[int, int]] = {}
     for requests in closed:
         bucket = bisect_left(bounds, requests)
+        users, sum_of_requests = totals.get(bucket, (0, 0))
+        totals[bucket] = users + 1, sum_of_requests + requests
+    # A statement for each bucket, not for each user: on SQLite nobody else writes meanwhile.
+    for bucket, (users, sum_of_requests) in sorted(totals.items()):
         row = await session.get(RequestsPerUser, bucket, with_for_update=True)
         if row is None:
-            session.add(RequestsPerUser(bucket=bucket, users=1, requests=requests))
+            session.add(RequestsPerUser(bucket=bucket, users=users, requests=sum_of_requests))
             await session.flush()
         else:
-            row.users += 1
-            row.requests += requests
+            row.users += users
+            row.requests += sum_of_requests
     if closed:
         await session.execute(delete(Seen).where(Seen.moment < now - _FORGOTTEN_SECONDS))
         await session.execute(delete(Taken).where(Taken.moment < now - _FORGOTTEN_SECONDS))
@@ -156,9 +162,9 @@ async def _add(session: AsyncSession, requests: dict[tuple[int, int], int]) -> N
     # In one order for all, so that nobody waits for somebody who waits for it.
     rows = [{"window": window, "user": user, "requests": number} for (window, user), number in sorted(requests.items())]
     for start in range(0, len(rows), _ROWS):
-        adding = _insert(session, Activity).values(rows[start : start + _ROWS])
+        adding = _insert(session, Activity)
         more = {"requests": Activity.requests + adding.excluded.requests}
-        await session.execute(adding.on_conflict_do_update(index_elements=["window", "user"], set_=more))
+        await session.execute(adding.on_conflict_do_update(index_elements=["window", "user"], set_=more), rows[start : start + _ROWS])
 
 
 def _closed_before(now: float, window_seconds: int) -> int:

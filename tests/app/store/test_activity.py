@@ -9,7 +9,7 @@ import time
 import types
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from app.store import activity, keys
 from app.store.database import Database
@@ -125,6 +125,30 @@ def test_more_users_than_one_statement_takes(place: Place) -> None:
         assert await close(database) == 2500
         found = await figures(database)
         assert (found.users, found.requests) == ({1: 2500}, 5000)
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_closing_a_window_takes_as_many_statements_for_many_users_as_for_few(place: Place) -> None:
+    """On SQLite nobody else writes meanwhile: ten thousand users would keep everybody waiting for ten seconds."""
+
+    async def work() -> None:
+        database, statements = Database(place), [0]
+
+        def count(*_: object) -> None:
+            statements[0] += 1
+
+        event.listen((await database._opened()).sync_engine, "before_cursor_execute", count)
+        taken = []
+        for users in (4, 2000):
+            await take(database, half({user: 1 + user % 4 for user in range(users)}))
+            await age(database)
+            statements[0] = 0
+            assert await close(database) == users
+            taken.append(statements[0])
+        assert taken[1] <= taken[0]
+        assert (await figures(database)).users == {0: 501, 1: 501, 2: 1002}
         await database.close()
 
     asyncio.run(work())
