@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, built_environment
 from tests.faults.processes import command_line, marked, wait_dead, wait_until
 from tests.serving import ask
 
@@ -106,6 +106,37 @@ def test_workers_of_another_user_write_every_file(
     kit.compress()
     assert kit.requests() == 22
     assert "Permission" not in kit.log.read_text(), "a file that workers could not open"
+
+
+PRELOADS = f"""
+from monitoring.multiprocess import install, ownership
+ownership.assign({USER}, {GROUP})  # as a master does for --user
+install()
+from monitoring.breaker import Breaker
+assert Breaker("loaded-with-it").state == 0
+"""
+
+
+def test_a_breaker_that_a_preloading_master_looks_at_is_the_workers(metrics_directory: Path) -> None:
+    """A master in which anything counts has a slot, and so looks at the state of breakers as its workers do."""
+    if os.geteuid() != 0:
+        assert os.environ.get("CI") != "true", "CI has to change the user: run it as root"
+        pytest.skip("only root may change the user")
+    environment = built_environment() | {"PROMETHEUS_MULTIPROC_DIR": str(metrics_directory)}
+    subprocess.run([sys.executable, "-c", PRELOADS], cwd=ROOT, env=environment, check=True)
+    assert list(metrics_directory.glob("breaker-*.state"))
+    for path in metrics_directory.iterdir():
+        assert (path.stat().st_uid, path.stat().st_gid) == (USER, GROUP), path
+
+
+def test_a_directory_that_root_has_used_is_given_to_workers(kit: Kit, wrapper: list[str], metrics_directory: Path, data: Path) -> None:
+    kit.wrapper = wrapper
+    kit.environment["DATA_DIR"] = str(data)
+    for name in ("0.users", "breaker-0123456789abcdef.state", "counter_s0.db", "lease.lock"):
+        (metrics_directory / name).touch()
+    kit.start(*ACCOUNT)
+    kit.compress()
+    assert (metrics_directory.stat().st_uid, metrics_directory.stat().st_gid) == (USER, GROUP)
 
 
 def test_the_default_directory_is_named_by_whoever_writes_it(kit: Kit, wrapper: list[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+_LONGEST_SECONDS = 946_080_000
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -24,6 +26,9 @@ class Policy:
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
                 raise ValueError(f"a breaker's {name} must be at least {bound}; it is {getattr(self, name)}")
+        for name in ("window_seconds", "open_seconds"):
+            if getattr(self, name) > _LONGEST_SECONDS:
+                raise ValueError(f"a breaker's {name} must be at most {_LONGEST_SECONDS} (30 years); it is {getattr(self, name)}")
         if self.rate > 1:
             raise ValueError(f"a breaker's rate is a share of the calls, at most 1; it is {self.rate}")
 

@@ -13,10 +13,11 @@ import stat
 import threading
 import time
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import locks, mapped, regular, run
+from monitoring.multiprocess import locks, mapped, ownership, regular, run
 from monitoring.multiprocess.mapping import Mapping
 from monitoring.multiprocess.store import store
 
@@ -145,7 +146,7 @@ class Shared:
             return None
 
     def _locked(self) -> int:
-        fd = os.open(self._path(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        fd = self._opened()
         try:
             found = os.fstat(fd)
             _require_file(found.st_mode)
@@ -159,6 +160,14 @@ class Shared:
             os.close(fd)
             raise
         return fd
+
+    def _opened(self) -> int:
+        while True:
+            try:
+                return os.open(self._path(), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    return ownership.create(Path(self._path()), 0o600)
 
     def _lock(self, fd: int) -> None:
         """Wait for who edits, once: while that one is stopped nobody else's calls shall wait again and again."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OURS = re.compile(r"[a-z0-9_.-]+\.(db|json|lock|log|sock|tmp)")
+_OURS = re.compile(r"[a-z0-9_.-]+\.(db|json|lock|log|sock|state|tmp|users)")
 _owner: tuple[int, int] | None = None
 
 

@@ -336,6 +336,9 @@ def test_without_a_directory_the_state_is_the_processs_own(monkeypatch: pytest.M
         {"minimum_calls": 0},
         {"window_seconds": 0},
         {"open_seconds": 0},
+        {"open_seconds": float("inf")},
+        {"open_seconds": 1e10},
+        {"window_seconds": float("inf")},
         {"rate": -1},
     ],
 )
@@ -343,6 +346,16 @@ def test_nonsense_is_refused(nonsense: dict[str, Any]) -> None:
     (name,) = nonsense
     with pytest.raises(ValueError, match=name):
         Policy(**nonsense)
+
+
+def test_the_longest_times_are_kept(make: Make) -> None:
+    service = make(failures=1, window_seconds=946_080_000, open_seconds=946_080_000)
+    one, other = service.worker(), service.worker()
+    fail(one)
+    assert refused(other) == 946_080_000.0
+    service.now += 946_080_000 * SECOND
+    succeed(other)
+    assert one.state == CLOSED
 
 
 def test_more_processes_than_regions(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
