@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from app.store import clock
 from app.store.models import Activity, ApiKey, Elected, RequestsPerUser, Secret, Seen, Taken, Usage, User
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
     known = await session.get(Taken, half.table, with_for_update=True)
     if known is not None and known.half >= half.half:
         return
-    now = time.time()
+    now = await clock.now(session)
+    ahead = time.time() - now
     if known is None:
         session.add(Taken(number=half.table, half=half.half, moment=now))
     else:
@@ -76,7 +78,7 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
     for note in half.notes:
         place = (note.window if oldest <= note.window <= open_now else open_now, note.user)
         requests[place] = requests.get(place, 0) + note.requests
-        seen[note.user] = max(seen.get(note.user, 0.0), min(note.seen / 1000, now))
+        seen[note.user] = max(seen.get(note.user, 0.0), min(note.seen / 1000 - ahead, now))
     await _add(session, requests)
     moments = [{"user": user, "moment": moment} for user, moment in sorted(seen.items())]
     for start in range(0, len(moments), _ROWS):
@@ -92,7 +94,7 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
 
 async def elect(session: AsyncSession, role: str, holder: str, seconds: float) -> bool:
     """Have a role of the whole database for so many seconds, if nobody else has it; whether `holder` has it."""
-    now = time.time()
+    now = await clock.now(session)
     row = await session.get(Elected, role, with_for_update=True)
     if row is None:
         made = _insert(session, Elected).values(role=role, holder=holder, until=now + seconds).on_conflict_do_nothing()
@@ -110,7 +112,7 @@ async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: 
 
     Windows of a future, which a clock has left that was put back, go on in the one that is open.
     """
-    now = time.time()
+    now = await clock.now(session)
     open_now = int(now // window_seconds)
     # The next one may be that of another instance, whose clock is a little ahead.
     ahead = delete(Activity).where(Activity.window > open_now + 1).returning(Activity.user, Activity.requests)
@@ -142,11 +144,12 @@ async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: 
 
 async def figures(session: AsyncSession) -> Figures:
     """Read what is shown."""
-    now = time.time()
+    now = await clock.now(session)
     good = select(func.count()).select_from(ApiKey).join(User)
     good = good.where(User.active, ApiKey.revoked.is_(None), or_(ApiKey.expires.is_(None), ApiKey.expires > now))
     seen = select(func.count()).select_from(Seen).where(Seen.moment > now - ACTIVE_SECONDS, Seen.moment <= now + ACTIVE_SECONDS)
-    billed = select(Usage.endpoint, func.sum(Usage.cost), func.count()).where(Usage.created > now - ACTIVE_SECONDS).group_by(Usage.endpoint)
+    billed = select(Usage.endpoint, func.sum(Usage.cost), func.count()).group_by(Usage.endpoint)
+    billed = billed.where(Usage.created > now - ACTIVE_SECONDS, Usage.created <= now + ACTIVE_SECONDS)
     totals = list(await session.scalars(select(RequestsPerUser)))
     return Figures(
         active_users=await session.scalar(seen) or 0,

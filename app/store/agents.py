@@ -5,12 +5,12 @@ A task of an agent whose heartbeats stopped, or that was removed, may be taken b
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, or_, select, text, update
 
+from app.store import clock
 from app.store.models import Agent, Task
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class State:
 async def register(session: AsyncSession, agent: str) -> bool:
     """Register an agent; whether it is new. TooManyError where there are 100."""
     await _alone(session, _AGENTS_LOCK)
-    now = time.time()
+    now = await clock.now(session)
     found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=now).returning(Agent.id))
     if found.first() is not None:
         return False
@@ -72,7 +72,8 @@ async def register(session: AsyncSession, agent: str) -> bool:
 
 async def beat(session: AsyncSession, agent: str) -> None:
     """Note a heartbeat."""
-    found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=time.time()).returning(Agent.id))
+    now = await clock.now(session)
+    found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=now).returning(Agent.id))
     if found.first() is None:
         raise UnknownAgentError(f"no agent {agent!r} is registered")
 
@@ -90,7 +91,7 @@ async def submit(session: AsyncSession, content: str) -> Task:
     await _alone(session, _TASKS_LOCK)
     if (await session.scalar(select(func.count()).select_from(Task).where(Task.ended.is_(None))) or 0) >= MOST_WAITING:
         raise TooManyError(f"there are {MOST_WAITING} tasks that are not done already")
-    task = Task(input=content, created=time.time())
+    task = Task(input=content, created=await clock.now(session))
     session.add(task)
     await session.flush()
     return task
@@ -99,8 +100,8 @@ async def submit(session: AsyncSession, content: str) -> Task:
 async def take(session: AsyncSession, agent: str) -> Task | None:
     """Give an agent the oldest task that waits, None where none does; also a heartbeat."""
     await beat(session, agent)
-    now = time.time()
-    well = select(Agent.id).where(Agent.heartbeat > now - SILENT_SECONDS)
+    now = await clock.now(session)
+    well = select(Agent.id).where(Agent.heartbeat > now - SILENT_SECONDS, Agent.heartbeat <= now + SILENT_SECONDS)
     free = or_(Task.agent.is_(None), Task.agent.not_in(well))
     wanted = select(Task).where(Task.ended.is_(None), free).order_by(Task.id).limit(1).with_for_update(skip_locked=True)
     task: Task | None = await session.scalar(wanted)
@@ -115,7 +116,7 @@ async def report(session: AsyncSession, agent: str, task: int, status: str, resu
     found = await session.get(Task, task, with_for_update=True)
     if found is None or found.agent != agent or found.ended is not None or found.taken is None:
         raise NotTheirsError(f"task {task} is not with agent {agent!r}")
-    found.ended, found.status, found.result = time.time(), status, result
+    found.ended, found.status, found.result = await clock.now(session), status, result
     return max(0.0, found.ended - found.taken)
 
 
@@ -126,7 +127,7 @@ async def task(session: AsyncSession, number: int) -> Task | None:
 
 async def states(session: AsyncSession) -> list[State]:
     """Say how all agents are."""
-    now = time.time()
+    now = await clock.now(session)
     begin = now - WINDOW_SECONDS
     busy: dict[str, list[tuple[float, float]]] = {}
     spans = select(Task.agent, Task.taken, Task.ended).where(Task.taken.is_not(None), or_(Task.ended.is_(None), Task.ended > begin))
@@ -138,7 +139,8 @@ async def states(session: AsyncSession) -> list[State]:
             id=agent.id,
             registered=agent.registered,
             heartbeat=agent.heartbeat,
-            healthy=agent.heartbeat > now - SILENT_SECONDS,
+            # A heartbeat of the far future is that of a clock that was put back: who has sent none since may be gone.
+            healthy=now - SILENT_SECONDS < agent.heartbeat <= now + SILENT_SECONDS,
             utilization=min(1.0, _covered(busy.get(agent.id, ())) / WINDOW_SECONDS),
         )
         for agent in await session.scalars(select(Agent).order_by(Agent.id))
@@ -147,7 +149,7 @@ async def states(session: AsyncSession) -> list[State]:
 
 async def forget(session: AsyncSession) -> None:
     """Remove tasks that were done a day ago."""
-    await session.execute(delete(Task).where(Task.ended < time.time() - KEPT_SECONDS))
+    await session.execute(delete(Task).where(Task.ended < await clock.now(session) - KEPT_SECONDS))
 
 
 async def _alone(session: AsyncSession, lock: int) -> None:

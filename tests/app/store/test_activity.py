@@ -9,20 +9,22 @@ import time
 import types
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import event, func, select, update
 
-from app.store import activity, keys
+from app.store import activity, keys, migrating
 from app.store.database import Database
 from app.store.models import Activity, Taken
+from app.store.place import Place
 from monitoring.users import Note
 from monitoring.users import Taken as Half
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pytest
+    from sqlalchemy.ext.asyncio import AsyncSession
 
-    from app.store.place import Place
+    from tests.postgres import PostgreSQL
 
 BOUNDS = (1, 2, 5, 10)
 WINDOW = 3600
@@ -42,6 +44,16 @@ async def take(database: Database, *halves: Half) -> None:
             await activity.take(session, each, WINDOW)
 
     await asyncio.gather(*map(one, halves))
+
+
+def set_clocks(monkeypatch: pytest.MonkeyPatch, moment: float, *, database: float | None = None) -> None:
+    """Let it be this moment by the clock of this machine, and by the database's, which may be another one."""
+
+    async def now(_session: AsyncSession) -> float:
+        return moment if database is None else database
+
+    monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: moment))
+    monkeypatch.setattr(activity, "clock", types.SimpleNamespace(now=now))
 
 
 async def age(database: Database, windows: int = 2) -> None:
@@ -161,7 +173,7 @@ def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_i
         database = Database(place)
         window = int(time.time() // WINDOW)
         now = (window + 0.5) * WINDOW
-        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now))
+        set_clocks(monkeypatch, now)
         await take(
             database, half({1: 1}, window=window - 50, seen=now - 50 * WINDOW), half({1: 1, 2: 1}, window=window + 50, seen=now + 10**6)
         )
@@ -182,9 +194,9 @@ def test_who_looked_at_the_clock_first_and_is_written_last_takes_no_moment_back(
     async def work() -> None:
         database = Database(place)
         now = (time.time() // WINDOW + 0.5) * WINDOW
-        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now))
+        set_clocks(monkeypatch, now)
         await take(database, half({1: 1}, seen=now))
-        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now - 0.001))
+        set_clocks(monkeypatch, now - 0.001)
         await take(database, half({1: 1}, seen=now - 1000))
         assert (await figures(database)).active_users == 1
         await database.close()
@@ -197,21 +209,49 @@ def test_a_clock_that_was_far_ahead_hides_nobody_and_keeps_no_window_open(place:
         database = Database(place)
         now = time.time()
         day = 86_400
-        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now + day))
+        set_clocks(monkeypatch, now + day)
         await take(database, half({1: 3, 2: 1}, window=int((now + day) // WINDOW), seen=now + day))
         assert (await figures(database)).active_users == 2
-        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: now))  # it is put back
+        set_clocks(monkeypatch, now)  # it is put back
         assert (await figures(database)).active_users == 0
         await take(database, half({1: 1}, window=int(now // WINDOW), seen=now))
         assert (await figures(database)).active_users == 1, "who makes a request now is active now"
         assert await close(database) == 0
         later = now + WINDOW + activity.GRACE_SECONDS
-        monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: later))
+        set_clocks(monkeypatch, later)
         assert await close(database) == 2, "no window waits until that day"
         found = await figures(database)
         assert (found.users, found.requests) == ({0: 1, 2: 1}, 5)
         await database.close()
 
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("ahead", [-WINDOW - 60, -400, -60, 60, 400, WINDOW + 60])
+def test_an_instance_whose_clock_is_wrong_closes_no_window_early_and_sees_the_same_users(
+    server: PostgreSQL, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Only PostgreSQL is of more than one machine."""
+
+    async def work() -> None:
+        await migrating.upgrade(place)
+        database, users = Database(place), 1
+        for skew in (0.0, ahead) * 2:
+            wrong = time.time() + skew
+            monkeypatch.setattr(activity, "time", types.SimpleNamespace(time=lambda: wrong))  # noqa: B023 - of this turn
+            users += 1
+            await take(database, half({1: 1, users: 1}, window=int(wrong // WINDOW), seen=wrong))
+            async with database.writing() as session:
+                assert await activity.elect(session, "role", "wrong" if skew else "right", 60) == (not skew)
+            assert await close(database) == 0
+            assert (await figures(database)).active_users == users
+        await age(database)
+        assert await close(database) == users
+        assert (await figures(database)).requests == 8
+        await database.close()
+
+    place = Place.parse(server.create())
+    time.sleep(max(0.0, 60 - WINDOW + time.time() % WINDOW))  # not over the end of a window
     asyncio.run(work())
 
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sqlalchemy import event, select
 
 from app.store import activity, migrating
+from app.store import clock as database_clock
 from app.store.database import Database
 from app.store.models import Activity
 from app.store.place import Place
@@ -63,6 +64,7 @@ class Machine(RuleBasedStateMachine):
         self.patch.setattr(users, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
         self.patch.setattr(users, "time", clock)
         self.patch.setattr(activity, "time", clock)
+        self.patch.setattr(database_clock, "time", clock)
         (self.directory / "neurectomy.db").write_bytes(template())
         self.loop = asyncio.new_event_loop()
         self.database = Database(Place.of_file(self.directory / "neurectomy.db"))

@@ -45,9 +45,9 @@ async def states(database: Database) -> dict[str, agents.State]:
         return {state.id: state for state in await agents.states(session)}
 
 
-async def silence(database: Database, agent: str) -> None:
+async def silence(database: Database, agent: str, seconds: float = agents.SILENT_SECONDS + 1) -> None:
     async with database.writing() as session:
-        await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=time.time() - agents.SILENT_SECONDS - 1))
+        await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=time.time() - seconds))
 
 
 def test_each_task_is_with_one_agent_and_reported_once(place: Place) -> None:
@@ -97,6 +97,21 @@ def test_a_task_of_who_is_silent_or_gone_goes_to_another(place: Place) -> None:
             found = await agents.task(session, task)
         assert found is not None
         assert (found.agent, found.status) == ("third", "error")
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_who_is_gone_since_the_clock_was_put_back_is_not_well(place: Place) -> None:
+    async def work() -> None:
+        database = Database(place)
+        await register(database, "gone", "alive")
+        (task,) = await submit(database, 1)
+        assert await take(database, "gone") == task
+        for agent in ("gone", "alive"):
+            await silence(database, agent, -7200)
+        assert await take(database, "alive") == task
+        assert {agent: state.healthy for agent, state in (await states(database)).items()} == {"gone": False, "alive": True}
         await database.close()
 
     asyncio.run(work())
