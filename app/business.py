@@ -60,6 +60,9 @@ class Business:
             self._table.note(await self._hash(user) if known is None else known)
         except StoreError:  # the first one, and the database has just gone
             self._table.lost += 1
+        if self._table.lost > self._lost:
+            metrics.users_unnoted_requests.inc(self._table.lost - self._lost)
+            self._lost = self._table.lost
 
     async def _hash(self, user: int) -> int:
         if not self._key:
@@ -113,9 +116,6 @@ class Business:
 
     async def _add(self) -> None:
         """Move this worker's notes into the database: what was being moved when it was killed last, and what came since."""
-        if self._table.lost > self._lost:
-            metrics.users_unnoted_requests.inc(self._table.lost - self._lost)
-            self._lost = self._table.lost
         while (taken := self._table.take()) is not None:
             await self._keep(taken)
             self._table.emptied(taken)

@@ -56,9 +56,9 @@ class Collective:
                     turn += 1
                 self._told = ""
             except StoreError as error:
-                self._unknown(str(error))
+                await self._unknown(str(error))
             except Exception as error:  # noqa: BLE001 - a damaged metrics file, say: the next round may do
-                self._unknown(repr(error))
+                await self._unknown(repr(error))
 
     async def _show(self, *, forget: bool) -> None:
         from app.store import agents
@@ -69,20 +69,20 @@ class Collective:
             show(state)
         ids = {state.id for state in found}
         for gone in self._shown - ids:
-            hide(gone)
+            await asyncio.to_thread(hide, gone)
         self._shown = ids
         if forget:
             async with self._database.writing() as session:
                 await agents.forget(session)
 
-    def _unknown(self, why: str) -> None:
+    async def _unknown(self, why: str) -> None:
         """Say nothing rather than what was true once."""
         if self._told != why:
             self._told = why
             _log.warning("agents are not shown: %s", why)
-        for agent in self._shown:
-            hide(agent)
-        self._shown = set()
+        if self._shown:
+            await asyncio.to_thread(hide_all)
+            self._shown = set()
 
 
 def show(state: State) -> None:
@@ -93,10 +93,16 @@ def show(state: State) -> None:
 
 
 def hide(agent: str) -> None:
-    """Take the gauges of one agent out, for all workers."""
+    """Take the gauges of one agent out, for all workers. Not on an event loop: all their files are looked through."""
     for gauge in _GAUGES:
         with contextlib.suppress(KeyError):  # not shown by this process
             gauge.remove(agent)
+
+
+def hide_all() -> None:
+    """Take the gauges of all agents out, as `hide`."""
+    for gauge in _GAUGES:
+        gauge.clear()
 
 
 def count_task(agent: str, status: str, seconds: float) -> None:

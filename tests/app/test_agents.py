@@ -17,6 +17,8 @@ from tests.faults.processes import send, wait_dead, wait_until
 from tests.serving import Answer, ask
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.kit import Kit
     from tests.postgres import PostgreSQL
 
@@ -138,3 +140,47 @@ def test_a_collective_at_work(client: Client) -> None:
     user = client.json("POST", "/keys", {"user": "somebody"}, 201)["key"]
     assert client.ask("GET", "/agents", key=user).status == 403
     assert client.ask("GET", "/agents", key=None).status == 401
+
+
+HIDING = """
+import asyncio, contextlib, os
+from monitoring.multiprocess import MergedCollector, install, locks
+install()
+from monitoring.multiprocess.election import Election
+from monitoring.multiprocess.store import store
+from app.integrations import agents
+from app.store.agents import State
+from app.store.errors import StoreError
+
+class Database:
+    @property
+    def used(self):
+        raise StoreError("away")
+
+async def main():
+    collective = agents.Collective(Database())
+    for number in range(2):
+        agents.show(State(f"agent-{number}", 0.0, 0.0, healthy=True, utilization=0.5))
+        collective._shown.add(f"agent-{number}")
+    agents._EVERY_SECONDS = 0.0
+    stopped = locks.open_lock_file(store.directory)  # a process that is stopped while it removes series
+    assert locks.try_lock(stopped, locks.EDIT)
+    task = asyncio.create_task(collective._run(Election("agents")))
+    while not collective._told:
+        await asyncio.sleep(0)
+    os.close(stopped)
+    while collective._shown:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+asyncio.run(main())
+print(MergedCollector(None).render().decode())
+"""
+
+
+def test_the_event_loop_goes_on_while_agents_are_hidden(metrics_directory: Path) -> None:
+    environment = built_environment() | {"PROMETHEUS_MULTIPROC_DIR": str(metrics_directory)}
+    done = subprocess.run([sys.executable, "-c", HIDING], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    assert "multiproc_workers_started_total 1.0" in done.stdout
+    assert 'neurectomy_agent_healthy{agent="' not in done.stdout, done.stderr

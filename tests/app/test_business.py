@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,7 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.business import Business
 from app.integrations.ryot.builtin import MODEL
+from app.store.database import Database
+from app.store.place import Place
+from monitoring import metrics
+from monitoring.users import CAPACITY
 from tests.app.test_keys import ADMIN, JSON, bearer
 from tests.faults.processes import wait_until
 from tests.serving import ask
@@ -117,3 +123,17 @@ def test_a_bad_file_in_the_metrics_directory_hides_no_users(kit: Kit, metrics_di
     wait_until(lambda: histogram(kit)["sum"] == 7.0, "the closed window")
     await_shown(kit, api_keys_active=1.0)
     assert "users and costs are not shown" not in kit.log.read_text()
+
+
+def test_a_request_for_which_there_is_no_room_is_counted_at_once(tmp_path: Path) -> None:
+    """Whoever waits for the database may be killed before it has written."""
+
+    async def work() -> None:
+        business = Business(Database(Place.of_file(tmp_path / "none.db")), 300)
+        business._key = b"key"
+        before = metrics.users_unnoted_requests._value.get()
+        for user in range(CAPACITY + 5):
+            await business.seen(user)
+        assert metrics.users_unnoted_requests._value.get() - before == 5
+
+    asyncio.run(work())
