@@ -15,6 +15,7 @@ import math
 import uuid
 from typing import TYPE_CHECKING
 
+from app.store import candidates
 from app.store.errors import StoreError
 from monitoring import metrics, users
 from monitoring.multiprocess import regular
@@ -105,8 +106,7 @@ class Business:
             await asyncio.sleep(_EVERY_SECONDS)
             try:
                 await self._add()
-                # A worker that has not used the database has nothing to show either, and need not import what that takes.
-                if self._database.used and await asyncio.to_thread(self._election.try_hold):
+                if await asyncio.to_thread(candidates.elected, self._database, self._election):
                     await self._add_of_the_dead()
                     await self._show()
             except StoreError as error:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from app.store import candidates
 from app.store.errors import StoreError
 from monitoring import metrics
 from monitoring.multiprocess.election import Election
@@ -50,8 +51,7 @@ class Collective:
         while True:
             await asyncio.sleep(_EVERY_SECONDS)
             try:
-                # A worker that has not used the database has nothing to show either, and need not import what that takes.
-                if self._database.used and await asyncio.to_thread(role.try_hold):
+                if await asyncio.to_thread(candidates.elected, self._database, role):
                     await self._show(forget=turn % _FORGET_TURNS == 0)
                     turn += 1
                 self._told = ""

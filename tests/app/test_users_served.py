@@ -166,7 +166,7 @@ def test_who_shows_them_is_followed_when_it_is_killed(kit: Kit) -> None:
     try:
         for _ in range(TAKEOVERS):
             wait_until(lambda: len(kit.workers(master)) == 4, "four workers")
-            for user in users[:7]:  # a worker that has not used the database is no candidate
+            for user in users[:7]:  # they stay active
                 assert ask(kit.port, "GET", "/v1/models", headers=bearer(user)).status == 200
             victim = kit.showing(master, FAMILY)
             assert victim is not None
@@ -183,6 +183,20 @@ def test_who_shows_them_is_followed_when_it_is_killed(kit: Kit) -> None:
         if values:
             longest, last = max(longest, moment - last), moment
     print(f"{TAKEOVERS} takeovers, the longest without a value {longest:.2f} s")
+
+
+def test_a_worker_that_never_used_the_database_follows_one_that_did(kit: Kit) -> None:
+    master = kit.start(WEB_CONCURRENCY="2", REQUIRE_API_KEY="0", USER_WINDOW_SECONDS="86400")
+    users = within(Place.of_file(Path(kit.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
+    assert isinstance(users, list)
+    assert ask(kit.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
+    wait_until(lambda: shown(kit, "active_users") == [1], "one user")
+    victim = kit.showing(master, FAMILY)
+    assert victim is not None
+    send(victim, 9)
+    wait_dead(victim)
+    wait_until(lambda: kit.showing(master, FAMILY) not in {None, victim}, "another one is elected")
+    wait_until(lambda: shown(kit, "active_users") == [1], "another shows it")
 
 
 def test_users_are_noted_while_nobody_can_write(kit: Kit) -> None:
