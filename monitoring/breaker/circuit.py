@@ -192,19 +192,24 @@ class Breaker:
             self._tell(words)
 
     def _admit(self) -> tuple[int, int | None]:
-        refused = 0.0
-        with self._changing() as words:
-            current = words[layout.CURRENT]
-            generation, state = layout.generation_of(current), layout.state_of(current)
-            if state == layout.CLOSED:
-                return generation, None
-            left = self._left(words) if state == layout.OPEN else 0
-            held = None if left > 0 else self._shared.try_probe()
-            if held is None:
-                refused = left / _BILLION if left > 0 else _PROBE_RETRY_SECONDS
-            elif state == layout.OPEN:
-                layout.change(words, layout.HALF_OPEN, 0)
-                generation += 1
+        refused, held = 0.0, None
+        try:
+            with self._changing() as words:
+                current = words[layout.CURRENT]
+                generation, state = layout.generation_of(current), layout.state_of(current)
+                if state == layout.CLOSED:
+                    return generation, None
+                left = self._left(words) if state == layout.OPEN else 0
+                held = None if left > 0 else self._shared.try_probe()
+                if held is None:
+                    refused = left / _BILLION if left > 0 else _PROBE_RETRY_SECONDS
+                elif state == layout.OPEN:
+                    layout.change(words, layout.HALF_OPEN, 0)
+                    generation += 1
+        except BaseException:  # a signal, or a listener that exits
+            if held is not None:
+                self._shared.end_probe(held)
+            raise
         if held is None:
             self._refuse(refused)
         return generation, held

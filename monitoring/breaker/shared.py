@@ -41,8 +41,8 @@ class Shared:
         self._service = service
         self._rebuilt = rebuilt
         self._name = f"breaker-{hashlib.blake2b(service.encode(), digest_size=8).hexdigest()}{run.STATE_SUFFIX}"
-        #: Held by a thread that counts in the region.
-        self.counting = threading.Lock()
+        #: Held by a thread that counts in the region. A signal handler may call through the breaker while its own thread is in there.
+        self.counting = threading.RLock()
         #: What this process saw of it last: a generation that was never there before follows damage.
         self._generation = 0
         self._told: set[str] = set()
@@ -236,7 +236,7 @@ class Shared:
 
     def forget_forked(self) -> None:
         """In a forked child: the mapping, the region and the right to probe stayed with the parent."""
-        self.counting = threading.Lock()
+        self.counting = threading.RLock()
         if self._mapping is not None:
             mapped.unguard(self._mapping.address)
         self._detach()

@@ -302,6 +302,38 @@ def test_a_child_forked_while_another_thread_counts_does_not_wait_for_it(make: M
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+def test_a_signal_handler_may_call_while_its_own_thread_counts(make: Make) -> None:
+    breaker = make(failures=3).worker()
+    succeed(breaker)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        try:
+            succeed(breaker)
+            with breaker._shared.counting:
+                succeed(breaker)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_probe_that_is_interrupted_while_it_is_admitted_is_followed(make: Make) -> None:
+    service = make(failures=1, open_seconds=1)
+
+    def interrupt(*change: str) -> None:
+        if change[2] == "half_open":
+            raise KeyboardInterrupt
+
+    one, other = service.worker(listeners=[interrupt]), service.worker()
+    fail(one)
+    service.now += SECOND
+    with pytest.raises(KeyboardInterrupt):
+        succeed(one)
+    succeed(other)
+    assert one.state == CLOSED
+
+
 def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) -> None:
     service = make(failures=1)
     one, other = service.worker(), service.worker()
