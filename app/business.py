@@ -116,9 +116,10 @@ class Business:
 
     async def _add(self) -> None:
         """Move this worker's notes into the database: what was being moved when it was killed last, and what came since."""
-        while (taken := self._table.take()) is not None:
-            await self._keep(taken)
-            self._table.emptied(taken)
+        for _ in range(2):  # both halves; what comes meanwhile is for the next round
+            if (taken := self._table.take()) is not None:
+                await self._keep(taken)
+                self._table.emptied(taken)
 
     async def _add_of_the_dead(self) -> None:
         if store.directory is None:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import func, select
 
 from app.business import Business
 from app.integrations.ryot.builtin import MODEL
+from app.store import migrating
 from app.store.database import Database
+from app.store.models import Activity
 from app.store.place import Place
 from monitoring import metrics
-from monitoring.users import CAPACITY
+from monitoring.users import CAPACITY, Taken
 from tests.app.test_keys import ADMIN, JSON, bearer
 from tests.faults.processes import wait_until
 from tests.serving import ask
@@ -135,5 +138,34 @@ def test_a_request_for_which_there_is_no_room_is_counted_at_once(tmp_path: Path)
         for user in range(CAPACITY + 5):
             await business.seen(user)
         assert metrics.users_unnoted_requests._value.get() - before == 5
+
+    asyncio.run(work())
+
+
+def test_requests_that_do_not_stop_keep_nobody_from_showing_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place.of_file(tmp_path / "neurectomy.db")
+
+    async def work() -> None:
+        await migrating.upgrade(place)
+        database = Database(place)
+        business, moved = Business(database, 300), 0
+        keep = business._keep
+
+        async def kept(taken: Taken) -> None:
+            nonlocal moved
+            moved += 1
+            if moved < 20:
+                await business.seen(moved)
+            await keep(taken)
+
+        monkeypatch.setattr(business, "_keep", kept)
+        await business.seen(1)
+        await business._add()
+        assert moved <= 2
+        await business._add()
+        await business._add()
+        async with database.reading() as session:
+            assert await session.scalar(select(func.sum(Activity.requests))) == moved
+        await database.close()
 
     asyncio.run(work())
