@@ -40,9 +40,12 @@ class CircuitOpenError(Exception):
     """The call was refused without being tried. `retry_after` says in how many seconds the next may be let through."""
 
     def __init__(self, service: str, retry_after: float) -> None:
-        super().__init__(f"{service} has failed too often; it is not asked again for {retry_after:.1f} s")
+        super().__init__(service, retry_after)
         self.service = service
         self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.service} has failed too often; it is not asked again for {self.retry_after:.1f} s"
 
 
 class Breaker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import pickle
 import signal
 import threading
 import types
@@ -344,6 +345,13 @@ def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) 
     assert one._shared._mapping is None
     fail(other)
     assert one.state == OPEN
+
+
+def test_a_refusal_can_be_carried_to_another_process() -> None:
+    """One that cannot be read again ends a whole ProcessPoolExecutor."""
+    carried = pickle.loads(pickle.dumps(CircuitOpenError("search", 2.5)))  # noqa: S301 - our own
+    assert (carried.service, carried.retry_after) == ("search", 2.5)
+    assert str(carried) == "search has failed too often; it is not asked again for 2.5 s"
 
 
 def test_without_a_directory_the_state_is_the_processs_own(monkeypatch: pytest.MonkeyPatch) -> None:
