@@ -149,7 +149,7 @@ class Business:
             cost, calls = figures.costs.get(endpoint, (0, 0))
             metrics.cost_per_request.labels(endpoint).set(cost / calls / 1e12 if calls else 0.0)
         if (figures.users, figures.requests) != self._shown:
-            await asyncio.to_thread(_catch_up, figures)
+            await _ended(asyncio.get_running_loop().run_in_executor(None, _catch_up, figures))
             self._shown = (figures.users, figures.requests)
         self._told = ""
 
@@ -161,6 +161,15 @@ class Business:
         if self._election is not None and self._election.held:
             for gauge in (metrics.active_users, metrics.api_keys_active, *map(metrics.cost_per_request.labels, self._endpoints)):
                 gauge.set(math.nan)
+
+
+async def _ended(work: asyncio.Future[None]) -> None:
+    """Wait for work in a thread, also where this is cancelled: the next elected process must not find it half done."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def _catch_up(figures: Figures) -> None:

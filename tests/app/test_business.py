@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import func, select
 
+from app import business
 from app.business import Business
 from app.integrations.ryot.builtin import MODEL
 from app.store import migrating
@@ -132,11 +134,11 @@ def test_a_request_for_which_there_is_no_room_is_counted_at_once(tmp_path: Path)
     """Whoever waits for the database may be killed before it has written."""
 
     async def work() -> None:
-        business = Business(Database(Place.of_file(tmp_path / "none.db")), 300)
-        business._key = b"key"
+        worker = Business(Database(Place.of_file(tmp_path / "none.db")), 300)
+        worker._key = b"key"
         before = metrics.users_unnoted_requests._value.get()
         for user in range(CAPACITY + 5):
-            await business.seen(user)
+            await worker.seen(user)
         assert metrics.users_unnoted_requests._value.get() - before == 5
 
     asyncio.run(work())
@@ -148,24 +150,52 @@ def test_requests_that_do_not_stop_keep_nobody_from_showing_what_there_is(tmp_pa
     async def work() -> None:
         await migrating.upgrade(place)
         database = Database(place)
-        business, moved = Business(database, 300), 0
-        keep = business._keep
+        worker, moved = Business(database, 300), 0
+        keep = worker._keep
 
         async def kept(taken: Taken) -> None:
             nonlocal moved
             moved += 1
             if moved < 20:
-                await business.seen(moved)
+                await worker.seen(moved)
             await keep(taken)
 
-        monkeypatch.setattr(business, "_keep", kept)
-        await business.seen(1)
-        await business._add()
+        monkeypatch.setattr(worker, "_keep", kept)
+        await worker.seen(1)
+        await worker._add()
         assert moved <= 2
-        await business._add()
-        await business._add()
+        await worker._add()
+        await worker._add()
         async with database.reading() as session:
             assert await session.scalar(select(func.sum(Activity.requests))) == moved
+        await database.close()
+
+    asyncio.run(work())
+
+
+def test_who_stops_while_it_adds_to_the_histogram_ends_that_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next elected process adds what is missing: it must not find what is still being added."""
+    place = Place.of_file(tmp_path / "neurectomy.db")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def catch_up(_figures: object) -> None:
+        begun.set()
+        assert go_on.wait(600)
+
+    async def work() -> None:
+        await migrating.upgrade(place)
+        database = Database(place)
+        monkeypatch.setattr(business, "_catch_up", catch_up)
+        showing = asyncio.create_task(Business(database, 300)._show())
+        assert await asyncio.to_thread(begun.wait, 600)
+        showing.cancel()
+        await asyncio.wait([showing], timeout=0.2)
+        try:
+            assert not showing.done()
+        finally:
+            go_on.set()
+        await asyncio.wait([showing])
+        assert showing.cancelled()
         await database.close()
 
     asyncio.run(work())
