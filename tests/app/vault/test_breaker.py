@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_list_that_fails_is_a_probe_that_fails(away: Callable[[float], Place])
         with pytest.raises(UnavailableError, match="failed"):
             run(place.get("a"))
     before = changes("half_open", "open"), changes("half_open", "closed")
+    time.sleep(0.01)  # it is open for a thousandth of a second
     with pytest.raises(UnavailableError, match="the store failed"):
         run(listed(place))
     assert (changes("half_open", "open"), changes("half_open", "closed")) == (before[0] + 1, before[1])
