@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import sys
 
@@ -15,15 +14,18 @@ from monitoring.listening import bind_socket
 from monitoring.supervision import Exporter
 
 address, directory = sys.argv[1:3]
-signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+# A pipe, as gunicorn has one: of a signal that comes just before a wait begins, a queue would say nothing until the next one.
+came, comes = os.pipe()
+os.set_blocking(comes, False)
+signal.set_wakeup_fd(comes)
 for name in ("TERM", "CHLD", "USR1", "USR2"):
-    signal.signal(getattr(signal, f"SIG{name}"), lambda number, _frame: signals.put(number))
+    signal.signal(getattr(signal, f"SIG{name}"), lambda *_: None)
 
 exporter = Exporter(bind_socket(address), directory, os.environ.get("METRICS_TOKEN"))
 exporter.start()
 print("master", os.getpid(), flush=True)
 
-while (number := signals.get()) != signal.SIGTERM:
+while (number := os.read(came, 1)[0]) != signal.SIGTERM:
     if number == signal.SIGCHLD:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
