@@ -1,0 +1,110 @@
+"""Builds the image of the Dockerfile, also where no registry of images can be reached."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from packaging.markers import Marker, default_environment
+
+from .engine import EngineError, attempt, find, podman
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "requirements-runtime.lock"
+NAME = "localhost/neurectomy-api"
+LOCAL_BASE = "localhost/neurectomy-base"
+#: What the image needs of its base, beyond Debian's essential packages: greenlet is C++.
+_PACKAGES = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
+_GLIBC = (17, 24, 27, 28, 34)
+_DISTRIBUTED = re.compile(r"^ARG BASE=(?P<image>\S+:(?P<python>\d+\.\d+)-slim-(?P<suite>\w+))$", re.MULTILINE)
+
+
+def distributed_base() -> tuple[str, str, str]:
+    """Give the Dockerfile's base: its name, the minor version of its Python, and Debian's release."""
+    found = _DISTRIBUTED.search((ROOT / "Dockerfile").read_text())
+    if found is None:
+        raise EngineError(f"{ROOT / 'Dockerfile'}: there is no line ARG BASE=<image>:<python>-slim-<suite>")
+    return found["image"], found["python"], found["suite"]
+
+
+def build(version: str, *, local: bool = False) -> str:
+    """Build the image, or what of it has changed, and give its id.
+
+    The base comes from its registry; where that cannot be reached, or with `local`, it is made of Debian's packages. The Python packages are fetched
+    by this machine's pip, as it is configured, and the build itself uses no network.
+    """
+    base, python, suite = distributed_base()
+    if local or (attempt("image", "exists", base).returncode != 0 and attempt("pull", "--quiet", base).returncode != 0):
+        base = _local_base(suite)
+    wheels = _wheels(python)
+    name = f"{NAME}:{version}"
+    former = attempt("image", "inspect", "--format", "{{.Id}}", name).stdout.strip()
+    arguments = {"BASE": base, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "VERSION": version}
+    with tempfile.TemporaryDirectory() as folder:
+        podman(
+            "build",
+            *("--pull=never", "--network=none", "--layers", "--format=docker", f"--tag={name}", f"--iidfile={folder}/id"),
+            *(f"--build-arg={key}={value}" for key, value in arguments.items()),
+            f"--volume={wheels}:/wheels:ro",
+            str(ROOT),
+        )
+        made = (Path(folder) / "id").read_text().removeprefix("sha256:")
+    if former not in ("", made):
+        attempt("image", "rm", former)  # it stays where a container still uses it
+    return made
+
+
+def _local_base(suite: str) -> str:
+    """Make Debian with its own Python, once; give its name."""
+    name = f"{LOCAL_BASE}:{suite}-{hashlib.sha256(' '.join(_PACKAGES).encode()).hexdigest()[:8]}"
+    if attempt("image", "exists", name).returncode == 0:
+        return name
+    left_out = (f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "locale", "man"))
+    command = [find("mmdebstrap"), "--quiet", "--variant=essential", f"--include={','.join(_PACKAGES)}", *left_out, suite]
+    with tempfile.TemporaryDirectory() as folder:
+        archive = f"{folder}/base.tar"
+        made = subprocess.run([*command, archive], capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            raise EngineError(f"{' '.join(command)} failed with {made.returncode}: {made.stderr.strip()}")
+        podman("import", "--quiet", archive, name)
+    return name
+
+
+def _wheels(python: str) -> Path:
+    """Fetch the locked packages for the image's Python, once for each lock; give their folder."""
+    wanted = _for_python(LOCK.read_text(), python)
+    folder = ROOT / "build" / f"wheels-{hashlib.sha256(f'{python}{wanted}'.encode()).hexdigest()[:16]}"
+    if folder.is_dir():
+        return folder
+    machine = platform.machine()
+    platforms = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC)]
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+        requirements = Path(made) / "requirements.txt"
+        requirements.write_text(wanted)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *(f"--platform={each}" for each in platforms)]
+        done = subprocess.run(
+            [*command, f"--dest={made}/wheels", f"--requirement={requirements}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise EngineError(f"pip download failed with {done.returncode}: {done.stderr.strip()}")
+        (Path(made) / "wheels").rename(folder)
+    return folder
+
+
+def _for_python(lock: str, python: str) -> str:
+    """Leave out what the image's Python does not need: pip asks its own Python, whatever --python-version says."""
+    target = {**{key: str(value) for key, value in default_environment().items()}, "python_version": python, "python_full_version": f"{python}.0"}
+    kept = []
+    for line in lock.replace("\\\n", "").splitlines():
+        requirement, _, hashes = line.partition(" --hash=")
+        pinned, _, marker = requirement.partition(";")
+        if not marker or Marker(marker.strip()).evaluate(target):
+            kept.append(f"{pinned.strip()} --hash={hashes}")
+    return "\n".join(kept) + "\n"
