@@ -112,6 +112,10 @@ class Pod:
         """Give the container's process 1, as this machine numbers it; 0 while it does not run."""
         return int(podman("inspect", "--format", "{{.State.Pid}}", self.called(container)))
 
+    def exit_code(self, container: str) -> int:
+        """Give what a container that has ended has ended with."""
+        return int(podman("inspect", "--format", "{{.State.ExitCode}}", self.called(container)))
+
     def run(self, container: str, *command: str) -> str:
         """Run a command in a container, and give what it prints."""
         return podman("exec", self.called(container), *command)

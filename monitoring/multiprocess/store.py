@@ -214,6 +214,8 @@ class Store:
         if time.monotonic() < self._refused_until:
             return False
         try:
+            if not self._dropped:
+                self._attach_dropped()
             for prefix in {value.prefix for value in group}:
                 self._attach_to(prefix, [value for value in group if value.prefix == prefix])
         except OSError as error:
@@ -257,17 +259,10 @@ class Store:
 
     def _attach_all(self) -> None:
         """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
-        from .values import Value
-
         for prepare in self.before_attaching:
             prepare()
         with self._working():
-            kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
-            if self._attach(kit):
-                self._dropped = dict(zip(REASONS, kit, strict=True))
-                for reason, count in self._dropped_in_memory.items():
-                    self._dropped[reason].inc(count)
-                    self._dropped_in_memory[reason] = 0.0
+            self._attach([])
             self._prune()
             wanted = [value for value in self.living_values() if value.eager and not value.attached]
             if wanted and not self._attach(wanted):
@@ -278,6 +273,17 @@ class Store:
                 )
         for write in self.on_lease:
             write()
+
+    def _attach_dropped(self) -> None:
+        """Attach the kit's own counter, and say in it what was refused while even that had no room. OSError where it still has none."""
+        from .values import Value
+
+        kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
+        self._attach_to("counter", kit)
+        self._dropped = dict(zip(REASONS, kit, strict=True))
+        for reason, count in self._dropped_in_memory.items():
+            self._dropped[reason].inc(count)
+            self._dropped_in_memory[reason] = 0.0
 
     def say(self, message: str) -> None:
         """Log a warning, the same one once."""

@@ -11,8 +11,9 @@ import pytest
 
 from monitoring.multiprocess import MergedCollector
 from tests.conftest import built_environment
+from tests.faults.test_full_disk import fill
 
-from .workers import samples
+from .workers import Run, Worker, count, samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,16 +134,28 @@ def test_every_write_of_a_start_fails_in_turn(disk: Disk) -> None:
 def test_a_cold_start_on_a_full_disk_begins_at_0_all_the_same(disk: Disk) -> None:
     disk.mount("size=2m")
     assert disk.start() == ["SERVED"]
-    filler = disk.path / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
+    filler = fill(disk.path)
     assert "SERVED" in disk.start()
     found = counted(disk.path)
     assert found in (None, 0, 2), "none of the old run, and of the new one all that found room"
     filler.unlink()
     assert disk.start() == ["SERVED"]
     assert counted(disk.path) == 2
+
+
+def test_what_was_refused_before_there_was_any_room_is_counted_once_there_is(disk: Disk) -> None:
+    disk.mount("size=2m")
+    master = Run(disk.path)
+    filler = fill(disk.path)
+    worker = Worker(disk.path)
+    for _ in range(3):
+        count(worker, 1, l="x")
+    assert not (disk.path / "counter_s0.db").exists(), "there was room: nothing is proved"
+    filler.unlink()
+    worker.store._refused_until = 0.0
+    count(worker, 1, l="x")
+    found = samples(MergedCollector(None, str(disk.path)))
+    assert found["c_total", (("l", "x"),)] == 1
+    assert found["multiproc_dropped_observations_total", (("reason", "no_space"),)] == 3
+    worker.kill()
+    master.end()
