@@ -8,9 +8,10 @@ STAMP := $(VENV)/.built
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
 OBSERVE_ARGS ?=
+POD_ARGS ?=
 PROOF_REPEATS ?= 10
 
-.PHONY: setup serve observe load test proof lint format bench lock clean FORCE
+.PHONY: setup serve observe pod load test proof lint format bench lock clean FORCE
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -43,6 +44,10 @@ observe: $(STAMP)
 	@$(BIN)/python -m app.vault create --if-missing
 	@exec $(BIN)/python -m monitoring.prometheus.observe $(OBSERVE_ARGS) -- $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
 
+# The image, and a pod of k8s/overlays/local without a cluster, until Ctrl-C: docs/image.md. Needs root and podman.
+pod: $(STAMP)
+	@exec $(BIN)/python -m k8s.podman $(POD_ARGS)
+
 # Calls every endpoint of a running service: docs/load.md. LOAD_ARGS='--metrics http://127.0.0.1:9464/metrics' compares with its metrics.
 load: $(STAMP)
 	@$(BIN)/python -m app.load $(LOAD_ARGS)
@@ -53,7 +58,7 @@ test: $(STAMP)
 # The fault cases, crossed over preload and worker class, ten times each, and the long forms of others.
 proof: $(STAMP)
 	PROOF_REPEATS=$(PROOF_REPEATS) $(BIN)/python -m pytest tests/faults tests/breaker tests/app/vault tests/app/test_users_served.py tests/app/test_openapi.py \
-		tests/app/test_compression_kills.py $(PYTEST_ARGS)
+		tests/app/test_compression_kills.py tests/container/test_pod.py $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -67,11 +72,14 @@ format: $(STAMP)
 bench: $(STAMP)
 	@for file in benchmarks/[a-z]*.py; do $(BIN)/python "$$file" || exit 1; done
 
-# Needs uv. Hashes only: no registry's address and no path of the machine goes into the lock.
+# Needs uv. Hashes only: no registry's address and no path of the machine goes into a lock. The second one is the image's: the same versions, fewer.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --extra view --extra gpu --extra postgresql --generate-hashes \
+		--constraint requirements.lock --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--output-file requirements-runtime.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .npm .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache

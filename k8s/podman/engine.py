@@ -8,7 +8,12 @@ import subprocess
 from pathlib import Path
 
 CONFIGURATION = Path(__file__).with_name("containers.conf")
-_PACKAGES = {"podman": "podman runc", "mmdebstrap": "mmdebstrap", "kubectl": "kubernetes-client (with kustomize 4 or newer)"}
+_INSTALL = {
+    "podman": "apt-get install --no-install-recommends podman runc netavark",
+    "runc": "apt-get install --no-install-recommends runc",
+    "mmdebstrap": "apt-get install --no-install-recommends mmdebstrap",
+    "kubectl": "install 1.27 or newer, as kubernetes.io says (Debian's is too old)",
+}
 
 
 class EngineError(Exception):
@@ -19,7 +24,7 @@ def find(name: str) -> str:
     """Give the path of a program. EngineError where it is not on PATH."""
     found = shutil.which(name)
     if found is None:
-        raise EngineError(f"{name} is not here: apt-get install --no-install-recommends {_PACKAGES[name]}")
+        raise EngineError(f"{name} is not here: {_INSTALL[name]}")
     return found
 
 
@@ -29,6 +34,12 @@ def environment() -> dict[str, str]:
     if not Path("/run/systemd/system").is_dir():
         environ.setdefault("CONTAINERS_CONF", str(CONFIGURATION))
     return environ
+
+
+def require_root() -> None:
+    """Raise EngineError for anybody else."""
+    if os.geteuid() != 0:
+        raise EngineError("run it as root: the volumes of a pod are mounted, with their limits and owners")
 
 
 def podman(*arguments: str) -> str:
@@ -41,6 +52,4 @@ def podman(*arguments: str) -> str:
 
 def attempt(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run podman to its end, however it ends."""
-    if os.geteuid() != 0:
-        raise EngineError("run it as root: the volumes of a pod are mounted, and their limits and owners are the promise")
     return subprocess.run([find("podman"), *arguments], env=environment(), capture_output=True, text=True, check=False)

@@ -35,8 +35,8 @@ def distributed_base() -> tuple[str, str, str]:
 def build(version: str, *, local: bool = False) -> str:
     """Build the image, or what of it has changed, and give its id.
 
-    The base comes from its registry; where that cannot be reached, or with `local`, it is made of Debian's packages. The Python packages are fetched
-    by this machine's pip, as it is configured, and the build itself uses no network.
+    The base comes from its registry; where that cannot be reached, or with `local`, it is made of Debian's packages. The Python packages
+    are fetched by this machine's pip, as it is configured, and the build itself uses no network.
     """
     base, python, suite = distributed_base()
     if local or (attempt("image", "exists", base).returncode != 0 and attempt("pull", "--quiet", base).returncode != 0):
@@ -88,7 +88,12 @@ def _wheels(python: str) -> Path:
         requirements = Path(made) / "requirements.txt"
         requirements.write_text(wanted)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *(f"--platform={each}" for each in platforms)]
+        command += [
+            "--only-binary=:all:",
+            "--implementation=cp",
+            f"--python-version={python}",
+            *(f"--platform={each}" for each in platforms),
+        ]
         done = subprocess.run(
             [*command, f"--dest={made}/wheels", f"--requirement={requirements}"], capture_output=True, text=True, check=False
         )
@@ -100,7 +105,11 @@ def _wheels(python: str) -> Path:
 
 def _for_python(lock: str, python: str) -> str:
     """Leave out what the image's Python does not need: pip asks its own Python, whatever --python-version says."""
-    target = {**{key: str(value) for key, value in default_environment().items()}, "python_version": python, "python_full_version": f"{python}.0"}
+    target = {
+        **{key: str(value) for key, value in default_environment().items()},
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+    }
     kept = []
     for line in lock.replace("\\\n", "").splitlines():
         requirement, _, hashes = line.partition(" --hash=")

@@ -1,85 +1,61 @@
 """Turns the Deployment of a rendered overlay into a Pod that podman 4.3 can run.
 
-podman ignores what it does not know, so every field is listed here: kept, done by :mod:`k8s.podman.pod`, or without a meaning on one machine.
-Any other is an error, since nothing would be proved about it.
+podman ignores what it does not know, so every field is listed here: kept, done by :mod:`k8s.podman.pod`, or without a meaning on one
+machine. Any other is an error, since nothing would be proved about it.
 """
 
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import yaml
 
 from .engine import EngineError, find
+from .plan import Container, Plan, Probe, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
-Document = dict[str, Any]
+    from .plan import Document
 
-_CLUSTERS = {"serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "topologySpreadConstraints", "affinity", "tolerations"}
+_CLUSTERS = {
+    "serviceAccountName",
+    "automountServiceAccountToken",
+    "enableServiceLinks",
+    "topologySpreadConstraints",
+    "affinity",
+    "tolerations",
+}
 _OURS = {"terminationGracePeriodSeconds", "volumes", "containers", "initContainers", "securityContext", "restartPolicy"}
 _KEPT = {"name", "command", "args", "env", "envFrom", "resources", "volumeMounts", "workingDir"}
-_DONE = {"image", "imagePullPolicy", "ports", "restartPolicy", "securityContext", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle"}
+_DONE = {
+    "image",
+    "imagePullPolicy",
+    "ports",
+    "restartPolicy",
+    "securityContext",
+    "startupProbe",
+    "readinessProbe",
+    "livenessProbe",
+    "lifecycle",
+}
+_SECURITY = {
+    "runAsUser",
+    "runAsGroup",
+    "runAsNonRoot",
+    "allowPrivilegeEscalation",
+    "readOnlyRootFilesystem",
+    "capabilities",
+    "seccompProfile",
+}
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
 class ManifestError(Exception):
     """The Deployment asks for something that is not done here; the text says where and what."""
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A folder of the pod, as a kubelet makes it."""
-
-    name: str
-    #: What a file system in memory may hold; None for a folder on disk, whose limit a kubelet keeps by eviction, and nobody here.
-    memory_bytes: int | None
-    #: The group that it belongs to (fsGroup).
-    group: int | None
-
-
-@dataclass(frozen=True)
-class Probe:
-    """An HTTP probe: what it asks for, and how often it may fail."""
-
-    port: int
-    path: str
-    period_seconds: float
-    timeout_seconds: float
-    failures: int
-
-
-@dataclass(frozen=True)
-class Container:
-    """What the kubelet does with a container while the pod runs."""
-
-    name: str
-    sidecar: bool
-    ports: Mapping[str, int]
-    probes: Mapping[str, Probe]
-    #: Seconds that it serves on once it is to stop (preStop).
-    pause_seconds: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A Pod for `podman play kube`, and what is done around it."""
-
-    name: str
-    #: The pod, after the settings that it takes variables from.
-    documents: list[Document]
-    #: In the order of their start: sidecars first.
-    containers: list[Container]
-    #: Each init container, as a pod of its own.
-    before: list[Plan] = field(default_factory=list)
-    volumes: list[Volume] = field(default_factory=list)
-    grace_seconds: float = 0
-    #: Port of the pod -> port of 127.0.0.1.
-    published: Mapping[int, int] = field(default_factory=dict)
 
 
 def render(overlay: Path) -> list[Document]:
@@ -91,94 +67,99 @@ def render(overlay: Path) -> list[Document]:
 
 
 def plan(documents: Iterable[Document], *, name: str, image: str, folder: Path, ports: Mapping[str, int]) -> Plan:
-    """Plan the pod of the only Deployment in `documents`, with volumes in `folder` and named `ports` on 127.0.0.1."""
+    """Plan the pod of the only Deployment in `documents`, with volumes in `folder` and its named `ports` on 127.0.0.1.
+
+    Raises ManifestError where the pod would not be what the Deployment says.
+    """
     found = list(documents)
     deployments = [each for each in found if each["kind"] == "Deployment"]
     if len(deployments) != 1:
         raise ManifestError(f"there are {len(deployments)} Deployments where one is expected")
-    template = deployments[0]["spec"]["template"]
-    spec = template["spec"]
-    _require_known(spec, _CLUSTERS | _OURS, "the pod")
-    context = dict(spec.get("securityContext", {}))
-    group = context.pop("fsGroup", None)
-    context.pop("fsGroupChangePolicy", None)
+    settings = [each for each in found if each["kind"] == "ConfigMap"]
+    return _Translation(deployments[0]["spec"]["template"], settings, name, image, folder, ports).plan()
 
-    first = spec.get("initContainers", [])
-    sidecars = [each for each in first if each.get("restartPolicy") == "Always"]
-    mains = spec["containers"]
-    published: dict[int, int] = {}
 
-    def made(container: Document, *, serves: bool) -> Document:
-        where = f"container {container['name']}"
-        _require_known(container, _KEPT | _DONE, where)
-        kept = {key: value for key, value in container.items() if key in _KEPT}
-        named = _ports(container) if serves else {}
-        published.update({number: ports[port] for port, number in named.items() if port in ports})
+@dataclass(frozen=True)
+class _Translation:
+    template: Document
+    settings: list[Document]
+    name: str
+    image: str
+    folder: Path
+    ports: Mapping[str, int]
+
+    def plan(self) -> Plan:
+        spec = self.template["spec"]
+        _require_known(spec, _CLUSTERS | _OURS, "the pod")
+        first = spec.get("initContainers", [])
+        sidecars = [each for each in first if each.get("restartPolicy") == "Always"]
+        group = spec.get("securityContext", {}).get("fsGroup")
+        # podman 4.3 knows no sidecars: as an ordinary container, this one starts after the init containers instead of before. And it would
+        # start those again where the pod says `Always`: they are pods of their own.
+        together = [*sidecars, *spec["containers"]]
+        return Plan(
+            name=self.name,
+            documents=self._pod(self.name, [self._container(each, self.ports) for each in together], "Always"),
+            containers=[_container(each, sidecar=each in sidecars) for each in together],
+            before=[self._alone(each) for each in first if each not in sidecars],
+            volumes=[_volume(each, group) for each in spec.get("volumes", [])],
+            grace_seconds=float(spec.get("terminationGracePeriodSeconds", 30)),
+            published={number: self.ports[port] for each in together for port, number in _ports(each).items() if port in self.ports},
+        )
+
+    def _alone(self, container: Document) -> Plan:
+        name = f"{self.name}-{container['name']}"
+        return Plan(name, self._pod(name, [self._container(container, {})], "Never"), [_container(container)])
+
+    def _pod(self, name: str, containers: list[Document], restart: str) -> list[Document]:
+        volumes = [each["name"] for each in self.template["spec"].get("volumes", [])]
+        spec = {
+            "restartPolicy": restart,
+            "containers": containers,
+            "volumes": [{"name": each, "hostPath": {"path": str(self.folder / each), "type": "Directory"}} for each in volumes],
+        }
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**self.template["metadata"], "name": name}, "spec": spec}
+        return [*(each for each in self.settings if _used(each, containers)), pod]
+
+    def _container(self, found: Document, ports: Mapping[str, int]) -> Document:
+        where = f"container {found['name']}"
+        _require_known(found, _KEPT | _DONE, where)
+        pods = {key: value for key, value in self.template["spec"].get("securityContext", {}).items() if not key.startswith("fsGroup")}
+        if secrets := [key for source in _sources([found]) for key in source if key.startswith("secret")]:
+            raise ManifestError(f"{where}: {secrets[0]} is not done here: podman would keep the Secret when the pod is gone")
         return {
-            **kept,
-            "image": image,
+            **{key: value for key, value in found.items() if key in _KEPT},
+            "image": self.image,
             "imagePullPolicy": "Never",
-            "securityContext": _security(context, container.get("securityContext", {}), where),
-            "resources": _resources(container.get("resources", {})),
+            "securityContext": _security({**pods, **found.get("securityContext", {})}, where),
+            "resources": _resources(found.get("resources", {})),
             "ports": [
                 {"name": port, "containerPort": number, "hostPort": ports[port], "hostIP": "127.0.0.1"}
-                for port, number in named.items()
+                for port, number in _ports(found).items()
                 if port in ports
             ],
         }
 
-    volumes = spec.get("volumes", [])
-    settings = [each for each in found if each["kind"] in {"ConfigMap", "Secret"}]
-
-    def pod(called: str, containers: list[Document], restart: str) -> list[Document]:
-        body = {
-            "restartPolicy": restart,
-            "containers": containers,
-            "volumes": [{"name": each["name"], "hostPath": {"path": str(folder / each["name"]), "type": "Directory"}} for each in volumes],
-        }
-        made = {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], "name": called}, "spec": body}
-        return [*(each for each in settings if _used(each, containers)), made]
-
-    # podman 4.3 knows no sidecars: as an ordinary container, this one starts after the init containers instead of before. And it starts these again
-    # where the pod says `Always`: they are pods of their own.
-    before = [
-        Plan(f"{name}-{each['name']}", pod(f"{name}-{each['name']}", [made(each, serves=False)], "Never"), containers=[_container(each)])
-        for each in first
-        if each not in sidecars
-    ]
-    return Plan(
-        name=name,
-        documents=pod(name, [made(each, serves=True) for each in [*sidecars, *mains]], "Always"),
-        containers=[_container(each, sidecar=each in sidecars) for each in [*sidecars, *mains]],
-        before=before,
-        volumes=[_volume(each, group) for each in volumes],
-        grace_seconds=float(spec.get("terminationGracePeriodSeconds", 30)),
-        published=published,
-    )
-
 
 def _require_known(found: Document, known: set[str], where: str) -> None:
     if unknown := found.keys() - known:
-        raise ManifestError(f"{where}: {', '.join(sorted(unknown))} is not done here; add it to k8s/podman/manifests.py, or say there why not")
+        raise ManifestError(
+            f"{where}: {', '.join(sorted(unknown))} is not done here; add it to k8s/podman/manifests.py, or say there why not"
+        )
 
 
 def _ports(container: Document) -> dict[str, int]:
     return {each["name"]: int(each["containerPort"]) for each in container.get("ports", [])}
 
 
-def _security(pod: Document, own: Document, where: str) -> Document:
-    """Give what holds for the container: podman 4.3 reads some fields only there. Its own filter of system calls is the runtime's default."""
-    made = {**pod, **own}
-    _require_known(
-        made,
-        {"runAsUser", "runAsGroup", "runAsNonRoot", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities", "seccompProfile"},
-        f"{where}, securityContext",
-    )
-    if made.pop("seccompProfile", {"type": "RuntimeDefault"}) != {"type": "RuntimeDefault"}:
+def _security(found: Document, where: str) -> Document:
+    """Check what the pod and the container say together: podman 4.3 reads some of it only there. Its filter of system calls is the default."""
+    _require_known(found, _SECURITY, f"{where}, securityContext")
+    if found.get("seccompProfile", {"type": "RuntimeDefault"}) != {"type": "RuntimeDefault"}:
         raise ManifestError(f"{where}: only the seccompProfile RuntimeDefault is done here")
-    if made.get("runAsNonRoot") and made.get("runAsUser", 1) == 0:
+    if found.get("runAsNonRoot") and found.get("runAsUser", 1) == 0:
         raise ManifestError(f"{where}: runAsNonRoot, and runAsUser is 0")
-    return made
+    return {key: value for key, value in found.items() if key != "seccompProfile"}
 
 
 def _resources(found: Document) -> Document:
@@ -192,7 +173,11 @@ def _volume(found: Document, group: int | None) -> Volume:
     empty = found.get("emptyDir")
     if empty is None:
         raise ManifestError(f"volume {found['name']}: {', '.join(found.keys() - {'name'})} is not done here")
-    return Volume(found["name"], size(empty["sizeLimit"]) if empty.get("medium") == "Memory" else None, group)
+    if empty.get("medium") != "Memory":
+        return Volume(found["name"], None, group)
+    if "sizeLimit" not in empty:
+        raise ManifestError(f"volume {found['name']}: a file system in memory without a sizeLimit may take all of the pod's")
+    return Volume(found["name"], size(empty["sizeLimit"]), group)
 
 
 def size(text: str) -> int:
@@ -204,14 +189,18 @@ def size(text: str) -> int:
 
 
 def _container(found: Document, *, sidecar: bool = False) -> Container:
-    probes = {kind: _probe(found[f"{kind}Probe"], _ports(found)) for kind in ("startup", "readiness", "liveness") if f"{kind}Probe" in found}
+    kinds = [kind for kind in ("startup", "readiness", "liveness") if f"{kind}Probe" in found]
+    where = f"container {found['name']}: the"
+    probes = {kind: _probe(found[f"{kind}Probe"], _ports(found), f"{where} {kind} probe") for kind in kinds}
     stop = found.get("lifecycle", {}).get("preStop", {})
     if stop.keys() - {"sleep"}:
         raise ManifestError(f"container {found['name']}: only `sleep` is done of preStop")
     return Container(found["name"], sidecar, _ports(found), probes, float(stop.get("sleep", {}).get("seconds", 0)))
 
 
-def _probe(found: Document, ports: Mapping[str, int]) -> Probe:
+def _probe(found: Document, ports: Mapping[str, int], where: str) -> Probe:
+    if "httpGet" not in found:
+        raise ManifestError(f"{where} is no httpGet")
     asked = found["httpGet"]
     return Probe(
         port=ports[asked["port"]] if isinstance(asked["port"], str) else int(asked["port"]),
@@ -224,11 +213,11 @@ def _probe(found: Document, ports: Mapping[str, int]) -> Probe:
 
 def _used(document: Document, containers: Iterable[Document]) -> bool:
     """Tell whether a container takes variables from it."""
-    name, kind = document["metadata"]["name"], document["kind"]
-    reference = kind[0].lower() + kind[1:]
+    name = document["metadata"]["name"]
+    return any(name == source.get("configMapRef", source.get("configMapKeyRef", {})).get("name") for source in _sources(containers))
+
+
+def _sources(containers: Iterable[Document]) -> Iterator[Document]:
     for container in containers:
-        sources = [each.get(f"{reference}Ref", {}) for each in container.get("envFrom", [])]
-        sources += [each.get("valueFrom", {}).get(f"{reference}KeyRef", {}) for each in container.get("env", [])]
-        if any(source.get("name") == name for source in sources):
-            return True
-    return False
+        yield from container.get("envFrom", [])
+        yield from (each["valueFrom"] for each in container.get("env", []) if "valueFrom" in each)

@@ -8,7 +8,6 @@ import os
 import subprocess
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
@@ -17,8 +16,9 @@ from .engine import EngineError, attempt, podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from .manifests import Container, Plan, Probe
+    from .plan import Container, Plan, Probe
 
 
 class Pod:
@@ -35,8 +35,8 @@ class Pod:
             path = self.folder / volume.name
             path.mkdir()
             if volume.memory_bytes is not None:
-                command = ["mount", "-t", "tmpfs", "-o", f"size={volume.memory_bytes}", self.plan.name, str(path)]
-                subprocess.run(command, check=True)
+                options = f"size={volume.memory_bytes}"
+                subprocess.run(["mount", "-t", "tmpfs", "-o", options, self.plan.name, str(path)], check=True)  # noqa: S607 - on PATH
             if volume.group is not None:
                 os.chown(path, -1, volume.group)
             path.chmod(0o777 if volume.group is None else 0o2777)
@@ -77,7 +77,7 @@ class Pod:
         return False
 
     def stop(self) -> None:
-        """End it as a cluster does: containers after their pause and with SIGTERM, then the sidecars, SIGKILL where the grace period is over."""
+        """End it as a cluster does: SIGTERM after each pause, to sidecars last, and SIGKILL where the grace period is over."""
         deadline = time.monotonic() + self.plan.grace_seconds
         for sidecars in (False, True):
             chosen = [container for container in self.plan.containers if container.sidecar == sidecars]
@@ -102,7 +102,7 @@ class Pod:
         for volume in self.plan.volumes:
             path = self.folder / volume.name
             if path.is_mount():
-                subprocess.run(["umount", "--lazy", str(path)], check=True)
+                subprocess.run(["umount", "--lazy", str(path)], check=True)  # noqa: S607 - on PATH
 
     def called(self, container: str) -> str:
         """Give podman's name of a container."""

@@ -12,7 +12,7 @@ import pytest
 import app
 from k8s.podman import image as building
 from k8s.podman import manifests
-from k8s.podman.engine import EngineError, find
+from k8s.podman.engine import EngineError, find, require_root
 from k8s.podman.pod import running
 from tests.conftest import ROOT, unused_port
 from tests.container.served import Served
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from k8s.podman.manifests import Document, Plan
+    from k8s.podman.plan import Document
 
     Serving = Callable[..., AbstractContextManager[Served]]
 
@@ -41,8 +41,7 @@ def image() -> str:
     try:
         for program in ("podman", "runc", "mmdebstrap", "kubectl"):
             find(program)
-        if os.geteuid() != 0:
-            raise EngineError("the volumes of a pod are mounted by root only")
+        require_root()
     except EngineError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -79,6 +78,3 @@ def container_of(spec: dict[str, Any], name: str) -> dict[str, Any]:
     """Find a container in the spec of a pod."""
     found: dict[str, Any] = next(each for each in [*spec["containers"], *spec["initContainers"]] if each["name"] == name)
     return found
-
-
-__all__ = ["Plan", "container_of"]

@@ -21,11 +21,12 @@ from tests.faults.verdict import REQUESTS
 
 from .conftest import container_of
 from .served import COMPRESS, Upload, assert_counted, in_progress
+from .test_image import health_check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from k8s.podman.manifests import Document
+    from k8s.podman.plan import Document
 
     from .conftest import Serving
     from .served import Served
@@ -83,6 +84,10 @@ def test_probes_pass_and_one_of_a_service_that_stands_still_does_not(served: Ser
     finally:
         podman("unpause", served.pod.called("api"))
     wait_until(lambda: served.pod.passes(probes["api", "readiness"]), "it is ready again")
+
+
+def test_the_images_own_health_check_passes(served: Served, image: str) -> None:
+    assert served.pod.run("api", *health_check(image)) == ""
 
 
 def test_full_metrics_volume(served: Served) -> None:
