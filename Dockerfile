@@ -20,7 +20,8 @@ COPY gunicorn_conf.py LICENSE /srv/neurectomy/
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /srv/neurectomy
 
 FROM ${BASE}
-RUN install --directory --owner 10001 --group 10001 --mode 0700 /data
+# Group 0, for platforms that run every image as a user of their own choice.
+RUN install --directory --owner 10001 --group 0 --mode 0770 /data
 COPY --from=builder /opt/venv /opt/venv
 COPY --from=builder /srv/neurectomy /srv/neurectomy
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \

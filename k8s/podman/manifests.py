@@ -153,7 +153,7 @@ def _ports(container: Document) -> dict[str, int]:
 
 
 def _security(found: Document, where: str) -> Document:
-    """Check what the pod and the container say together: podman 4.3 reads some of it only there. Its filter of system calls is the default."""
+    """Check what pod and container say together: podman 4.3 reads some of it only there. Its filter of system calls is the default."""
     _require_known(found, _SECURITY, f"{where}, securityContext")
     if found.get("seccompProfile", {"type": "RuntimeDefault"}) != {"type": "RuntimeDefault"}:
         raise ManifestError(f"{where}: only the seccompProfile RuntimeDefault is done here")
@@ -214,7 +214,7 @@ def _probe(found: Document, ports: Mapping[str, int], where: str) -> Probe:
 def _used(document: Document, containers: Iterable[Document]) -> bool:
     """Tell whether a container takes variables from it."""
     name = document["metadata"]["name"]
-    return any(name == source.get("configMapRef", source.get("configMapKeyRef", {})).get("name") for source in _sources(containers))
+    return any(name == each["name"] for source in _sources(containers) for kind, each in source.items() if kind.startswith("configMap"))
 
 
 def _sources(containers: Iterable[Document]) -> Iterator[Document]:
