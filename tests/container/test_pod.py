@@ -190,6 +190,7 @@ def small(serving: Serving) -> Iterator[Served]:
         api = container_of(spec, "api")
         api["resources"]["limits"]["memory"] = "400Mi"
         api["lifecycle"]["preStop"]["sleep"]["seconds"] = 0
+        next(each for each in container_of(spec, "exporter")["env"] if each["name"] == "METRICS_LINGER")["value"] = "0"
 
     with serving(change, WORKER_MEMORY_MB="300") as made:
         yield made
