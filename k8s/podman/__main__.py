@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app import __version__
 from monitoring.prometheus.observing import free_address
@@ -19,6 +20,11 @@ from .engine import EngineError, require_root
 from .manifests import ManifestError
 from .pod import running
 
+if TYPE_CHECKING:
+    from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_interrupted = False
 _OVERLAYS = Path(__file__).resolve().parents[1] / "overlays"
 
 
@@ -30,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--local-base", action="store_true", help="make the base of Debian's packages, and ask no registry for it")
     asked = parser.parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
     folder = Path(tempfile.mkdtemp(prefix="neurectomy-pod-"))
     try:
         _serve(asked.overlay, folder, local_base=asked.local_base)
@@ -48,24 +54,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(overlay: Path, folder: Path, *, local_base: bool) -> None:
     require_root()
-    documents = manifests.render(overlay)
-    print("builds the image", flush=True)
-    made = image.build(__version__, local=local_base)
     ports = {name: int(free_address().rpartition(":")[2]) for name in ("http", "metrics")}
-    plan = manifests.plan(documents, name=f"neurectomy-{uuid.uuid4().hex[:8]}", image=made, folder=folder, ports=ports)
+    named = {"name": f"neurectomy-{uuid.uuid4().hex[:8]}", "image": image.name(__version__)}
+    plan = manifests.plan(manifests.render(overlay), folder=folder, ports=ports, **named)
+    print("builds the image", flush=True)
+    image.build(__version__, local=local_base)
     print(f"starts the pod {plan.name}", flush=True)
     with running(plan, folder) as pod:
         print(f"service        http://127.0.0.1:{ports['http']}")
         print(f"metrics        http://127.0.0.1:{ports['metrics']}/metrics")
         print(f"volumes        {folder}")
         print(f"inside         podman exec {pod.called('api')} ...")
-        print("Ctrl-C stops it as a cluster does; once more, at once", flush=True)
+        print("Ctrl-C stops it", flush=True)
         try:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
+            print(f"\nstops as in a cluster, {plan.grace_seconds:.0f} s at most; Ctrl-C again ends it at once", flush=True)
             pod.stop()
             raise
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Stop the pod; a second time, leave it to the end that removes it, which nothing may interrupt."""
+    global _interrupted  # noqa: PLW0603 - signals are the process's
+    if _interrupted:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    _interrupted = True
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from .engine import EngineError, attempt, find, podman
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements-runtime.lock"
-NAME = "localhost/neurectomy-api"
 LOCAL_BASE = "localhost/neurectomy-base"
 #: What the image needs of its base, beyond Debian's essential packages: greenlet is C++.
 _PACKAGES = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
@@ -32,6 +31,11 @@ def distributed_base() -> tuple[str, str, str]:
     return found["image"], found["python"], found["suite"]
 
 
+def name(version: str) -> str:
+    """Give what the image is called on this machine."""
+    return f"localhost/neurectomy-api:{version}"
+
+
 def build(version: str, *, local: bool = False) -> str:
     """Build the image, or what of it has changed, and give its id.
 
@@ -42,13 +46,12 @@ def build(version: str, *, local: bool = False) -> str:
     if local or (attempt("image", "exists", base).returncode != 0 and attempt("pull", "--quiet", base).returncode != 0):
         base = _local_base(suite)
     wheels = _wheels(python)
-    name = f"{NAME}:{version}"
-    former = attempt("image", "inspect", "--format", "{{.Id}}", name).stdout.strip()
+    former = attempt("image", "inspect", "--format", "{{.Id}}", name(version)).stdout.strip()
     arguments = {"BASE": base, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "VERSION": version}
     with tempfile.TemporaryDirectory() as folder:
         podman(
             "build",
-            *("--pull=never", "--network=none", "--layers", "--format=docker", f"--tag={name}", f"--iidfile={folder}/id"),
+            *("--pull=never", "--network=none", "--layers", "--format=docker", f"--tag={name(version)}", f"--iidfile={folder}/id"),
             *(f"--build-arg={key}={value}" for key, value in arguments.items()),
             f"--volume={wheels}:/wheels:ro",
             str(ROOT),
@@ -61,9 +64,9 @@ def build(version: str, *, local: bool = False) -> str:
 
 def _local_base(suite: str) -> str:
     """Make Debian with its own Python, once; give its name."""
-    name = f"{LOCAL_BASE}:{suite}-{hashlib.sha256(' '.join(_PACKAGES).encode()).hexdigest()[:8]}"
-    if attempt("image", "exists", name).returncode == 0:
-        return name
+    base = f"{LOCAL_BASE}:{suite}-{hashlib.sha256(' '.join(_PACKAGES).encode()).hexdigest()[:8]}"
+    if attempt("image", "exists", base).returncode == 0:
+        return base
     left_out = (f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "locale", "man"))
     command = [find("mmdebstrap"), "--quiet", "--variant=essential", f"--include={','.join(_PACKAGES)}", *left_out, suite]
     with tempfile.TemporaryDirectory() as folder:
@@ -71,8 +74,8 @@ def _local_base(suite: str) -> str:
         made = subprocess.run([*command, archive], capture_output=True, text=True, check=False)
         if made.returncode != 0:
             raise EngineError(f"{' '.join(command)} failed with {made.returncode}: {made.stderr.strip()}")
-        podman("import", "--quiet", archive, name)
-    return name
+        podman("import", "--quiet", archive, base)
+    return base
 
 
 def _wheels(python: str) -> Path:

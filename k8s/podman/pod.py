@@ -45,7 +45,7 @@ class Pod:
             name = f"{plan.name}-{plan.containers[0].name}"
             if (code := podman("wait", name)) != "0":
                 raise EngineError(f"the init container {plan.containers[0].name} ended with {code}: {_log(name)}")
-            podman("pod", "rm", "--force", plan.name)
+            podman("pod", "rm", "--force", "--time", "0", plan.name)
         self._play(self.plan)
 
     def _play(self, plan: Plan) -> None:
@@ -81,7 +81,7 @@ class Pod:
         deadline = time.monotonic() + self.plan.grace_seconds
         for sidecars in (False, True):
             chosen = [container for container in self.plan.containers if container.sidecar == sidecars]
-            threads = [threading.Thread(target=self._stop, args=(container, deadline)) for container in chosen]
+            threads = [threading.Thread(target=self._stop, args=(container, deadline), daemon=True) for container in chosen]
             for thread in threads:
                 thread.start()
             for thread in threads:
