@@ -3,6 +3,7 @@
 ARG BASE=python:3.13-slim-trixie
 
 FROM ${BASE} AS builder
+LABEL neurectomy.stage=builder
 # pip's own settings, for who has packages elsewhere: another index, or PIP_NO_INDEX=1 and a folder of wheels.
 ARG PIP_INDEX_URL=
 ARG PIP_NO_INDEX=

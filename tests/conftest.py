@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # What tests and their tools may inherit; every other variable goes before anything of ours is imported, in-process tests included.
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "USER", "CI", "PROOF_REPEATS"})
-_TOOLS = ("PYTEST_", "PYTHON", "COV_", "COVERAGE_", "HYPOTHESIS_", "NPM_CONFIG_", "npm_config_", "NODE_EXTRA_CA_CERTS")
+_TOOLS = ("PIP_", "PYTEST_", "PYTHON", "COV_", "COVERAGE_", "HYPOTHESIS_", "NPM_CONFIG_", "npm_config_", "NODE_EXTRA_CA_CERTS")
 for _name in list(os.environ):
     if _name not in _INHERITED and not _name.startswith(_TOOLS):
         del os.environ[_name]

@@ -59,6 +59,8 @@ def build(version: str, *, local: bool = False) -> str:
         made = (Path(folder) / "id").read_text().removeprefix("sha256:")
     if former not in ("", made):
         attempt("image", "rm", former)  # it stays where a container still uses it
+    # What former builds left to build on; not what this one does.
+    attempt("image", "prune", "--force", "--filter=label=neurectomy.stage=builder", "--filter=until=24h")
     return made
 
 
