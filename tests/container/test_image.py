@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import app
 from k8s.podman.engine import attempt, podman
 from k8s.podman.image import LOCK, distributed_base
+from tests.test_benchmarks import run as run_benchmark
 
 pytestmark = pytest.mark.xdist_group("podman")
 
@@ -85,3 +87,14 @@ def test_its_python_is_the_one_that_the_distributed_base_has(image: str) -> None
 def test_the_health_check_fails_where_nothing_answers(image: str) -> None:
     asked = attempt("run", "--rm", "--no-healthcheck", "--network=none", image, *health_check(image))
     assert (asked.returncode, "Connection refused" in asked.stderr) == (1, True)
+
+
+def test_its_benchmark(image: str) -> None:
+    del image  # it is built
+    printed = run_benchmark("image", "--rounds", "1", "--local-base")
+    size = re.match(r"image +(\d+) MB, of which its base (\d+)\n", printed)
+    assert size, printed
+    assert 0 < int(size[2]) < int(size[1])
+    rows = re.findall(r"^(\w+) +(\d+\.\d+) s +\d+\.\d+ to \d+\.\d+$", printed, re.MULTILINE)
+    assert [name for name, _ in rows] == ["container", "pod"]
+    assert all(float(seconds) > 0 for _, seconds in rows)
