@@ -45,7 +45,6 @@ class Pod:
             name = f"{plan.name}-{plan.containers[0].name}"
             if (code := podman("wait", name)) != "0":
                 raise EngineError(f"the init container {plan.containers[0].name} ended with {code}: {_log(name)}")
-            podman("pod", "rm", "--force", "--time", "0", plan.name)
         self._play(self.plan)
 
     def _play(self, plan: Plan) -> None:
@@ -97,6 +96,8 @@ class Pod:
 
     def remove(self) -> None:
         """Leave nothing behind, whatever state it is in."""
+        # Stopped first: podman waits three seconds for the control group of a pod that it removes right behind its end.
+        attempt("pod", "stop", "--time", "0", self.plan.name)
         for plan in (*self.plan.before, self.plan):
             attempt("pod", "rm", "--force", "--time", "0", plan.name)
         for volume in self.plan.volumes:
