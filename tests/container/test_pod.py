@@ -187,15 +187,19 @@ def _answers(served: Served) -> bool:
         return False
 
 
+def stops(spec: Document, *, pause_seconds: int, linger_seconds: int) -> None:
+    """Have the service and the exporter go on for so long when the pod is to stop."""
+    container_of(spec, "api")["lifecycle"]["preStop"]["sleep"]["seconds"] = pause_seconds
+    next(each for each in container_of(spec, "exporter")["env"] if each["name"] == "METRICS_LINGER")["value"] = str(linger_seconds)
+
+
 @pytest.fixture
 def small(serving: Serving) -> Iterator[Served]:
     """Run a pod whose memory has room for one worker, though there are processors for more; it stops at once."""
 
     def change(spec: Document) -> None:
-        api = container_of(spec, "api")
-        api["resources"]["limits"]["memory"] = "400Mi"
-        api["lifecycle"]["preStop"]["sleep"]["seconds"] = 0
-        next(each for each in container_of(spec, "exporter")["env"] if each["name"] == "METRICS_LINGER")["value"] = "0"
+        container_of(spec, "api")["resources"]["limits"]["memory"] = "400Mi"
+        stops(spec, pause_seconds=0, linger_seconds=0)
 
     with serving(change, WORKER_MEMORY_MB="300") as made:
         yield made
@@ -230,6 +234,39 @@ def test_memory_limit_and_stop_under_load(small: Served, repeat: int) -> None:
     assert total(small.samples(), "multiproc_workers") == 0
     small.pod.stop()
     assert [small.pod.exit_code(container) for container in ("api", "exporter")] == [0, 0]
+
+
+def test_rollout_under_load(served: Served, serving: Serving, repeat: int) -> None:
+    """An old pod ends beside a new one: no request fails or is refused, and the last scrape of the old pod has all that it has answered."""
+    del repeat
+
+    def change(spec: Document) -> None:
+        stops(spec, pause_seconds=5, linger_seconds=60)
+
+    with serving(change) as old:
+        old.wait_ready(2)
+        with served.client() as others, contextlib.ExitStack() as scraping:
+            scraper = scraping.enter_context(Scraper(old.scrape))
+            with old.client() as client, ThreadPoolExecutor(1) as stopping:
+                client.wait_answered(100)
+                # As in a cluster, where a pod begins to stop while proxies still send requests to it; the pause outlasts that.
+                stopped = stopping.submit(old.pod.stop)
+                client.wait_answered(100)
+                client.stop()
+                wait_until(lambda: old.pod.pid("api") == 0, "the service has ended")
+                ended = len(scraper.history) + 1
+                wait_until(lambda: len(scraper.history) > ended, "a scrape that began afterwards")
+                scraping.close()
+                os.kill(old.pod.pid("exporter"), signal.SIGTERM)  # a second one: nobody comes by any more
+                stopped.result()
+        scraper.check()
+        assert [old.pod.exit_code(container) for container in ("api", "exporter")] == [0, 0]
+    for each in (client, others):
+        assert each.tally.sent == each.tally.acknowledged, "a request was not answered"
+        assert (set(each.tally.statuses), each.tally.refused) == ({200}, 0)
+    last = scraper.history[-1]
+    assert total(last, "multiproc_workers") == 0, "the last scrape was not after the service's end"
+    assert_counted(EMPTY, last, client.tally)
 
 
 EAT = """
