@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import platform
 import re
@@ -42,6 +43,13 @@ def build(version: str, *, local: bool = False) -> str:
     The base comes from its registry; where that cannot be reached, or with `local`, it is made of Debian's packages. The Python packages
     are fetched by this machine's pip, as it is configured, and the build itself uses no network.
     """
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one build at a time: both would fetch the same packages
+        return _build(version, local=local)
+
+
+def _build(version: str, *, local: bool) -> str:
     base, python, suite = distributed_base()
     if local or (attempt("image", "exists", base).returncode != 0 and attempt("pull", "--quiet", base).returncode != 0):
         base = _local_base(suite)
@@ -88,7 +96,6 @@ def _wheels(python: str) -> Path:
         return folder
     machine = platform.machine()
     platforms = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC)]
-    folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         requirements = Path(made) / "requirements.txt"
         requirements.write_text(wanted)

@@ -18,7 +18,6 @@ from tests.serving import ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("podman")
 COMMAND = [sys.executable, "-m", "k8s.podman", "--local-base"]
 
 

@@ -13,8 +13,6 @@ from k8s.podman.engine import attempt, podman
 from k8s.podman.image import LOCK, distributed_base
 from tests.test_benchmarks import run as run_benchmark
 
-pytestmark = pytest.mark.xdist_group("podman")
-
 INSTALLED = """
 import importlib.metadata, json
 print(json.dumps(sorted(f"{each.name}=={each.version}" for each in importlib.metadata.distributions(path=["%s"]))))
