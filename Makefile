@@ -82,4 +82,4 @@ lock:
 		--output-file requirements-runtime.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .npm .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build .npm .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
