@@ -284,3 +284,10 @@ def inside(pid: int) -> int:
     """Give a process's number in its container."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
+
+
+def test_an_init_container_that_fails_is_named_with_its_own_words(serving: Serving) -> None:
+    before = podman("pod", "ls", "--quiet")
+    with pytest.raises(EngineError, match="the init container .* ended with 1: .*BIND='nowhere' is not allowed"), serving(BIND="nowhere"):
+        pass
+    assert podman("pod", "ls", "--quiet") == before
