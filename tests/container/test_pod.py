@@ -288,6 +288,6 @@ def inside(pid: int) -> int:
 
 def test_an_init_container_that_fails_is_named_with_its_own_words(serving: Serving) -> None:
     before = podman("pod", "ls", "--quiet")
-    with pytest.raises(EngineError, match="the init container .* ended with 1: .*BIND='nowhere' is not allowed"), serving(BIND="nowhere"):
+    with pytest.raises(EngineError, match=r"the init container .* ended with 1: .*BIND='nowhere' is not allowed"), serving(BIND="nowhere"):
         pass
     assert podman("pod", "ls", "--quiet") == before
