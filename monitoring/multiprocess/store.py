@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 DROPPED = "multiproc_dropped_observations"
 REASONS = ("no_space", "no_slot")
+#: Values that go up and down by what is added: they are remembered while there is no room. Of others, only the refusal is.
+_STATES = frozenset(f"gauge_{mode}" for mode in ("livesum", "sum", "all", "liveall", "livemin", "livemax"))
 #: How long a refusal is believed before the disk is asked again, in seconds.
 RETRY_AFTER = 1.0
 #: As long as that where a stopped process holds a lock byte: waiting for it again and again would stop this process too.
@@ -57,6 +59,8 @@ class Store:
         self._logged: set[str] = set()
         self._dropped: dict[str, Value] = {}
         self._dropped_in_memory: dict[str, float] = dict.fromkeys(REASONS, 0.0)
+        #: What gauges stand at that have no room: it is written with them.
+        self._owed: weakref.WeakKeyDictionary[Value, float] = weakref.WeakKeyDictionary()
 
     @property
     def held(self) -> lease.Lease | None:
@@ -140,6 +144,7 @@ class Store:
             file.forget()
         self._files, self._lease, self._dropped = {}, None, {}
         self._dropped_in_memory = dict.fromkeys(REASONS, 0.0)
+        self._owed.clear()
         self._busy, self._collecting, self._put_off, self._refused_until = False, None, [], 0.0
         self._silent_until = 0.0
 
@@ -166,6 +171,10 @@ class Store:
             operation(*arguments)
         else:
             self._drop(value)
+            if value.prefix in _STATES:
+                # Or what follows, such as the end of a request whose begin found no room, would make it less than nothing.
+                before = 0.0 if operation == value.set else self._owed.get(value, 0.0)
+                self._owed[value] = before + float(arguments[0])
 
     def _acquired(self) -> bool:
         if self._lease:
@@ -233,6 +242,8 @@ class Store:
             file = self._files[prefix] = ValueFile(self.directory / f"{prefix}_s{self._lease.slot}.db", self._moved)
         for value, (view, index) in zip(values, file.ensure([value.key for value in values]), strict=True):
             value.attach(view, index)
+            if owed := self._owed.pop(value, 0.0):
+                value.inc(owed)
 
     def _attach_new(self, group: list[Value]) -> None:
         if self._attach(group):

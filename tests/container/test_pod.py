@@ -121,6 +121,7 @@ def test_full_metrics_volume(served: Served) -> None:
     acknowledged, sent = client.tally.acknowledged[COMPRESS.key], client.tally.sent[COMPRESS.key]
     assert counted <= sent
     assert acknowledged <= counted + dropped, "lost, and not counted as refused"
+    wait_until(lambda: in_progress(served.samples()) == 0, "no request is under way, also none whose begin found no room")
 
 
 def test_killed_service(served: Served, repeat: int) -> None:

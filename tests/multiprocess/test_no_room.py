@@ -159,3 +159,28 @@ def test_what_was_refused_before_there_was_any_room_is_counted_once_there_is(dis
     assert found["multiproc_dropped_observations_total", (("reason", "no_space"),)] == 3
     worker.kill()
     master.end()
+
+
+@pytest.mark.parametrize("mode", ["livesum", "sum", "liveall"])
+def test_a_gauge_that_went_up_while_there_was_no_room_does_not_go_below_nothing(disk: Disk, mode: str) -> None:
+    disk.mount("size=2m")
+    master = Run(disk.path)
+    filler = fill(disk.path)
+    worker = Worker(disk.path)
+    under_way, level = (worker.value("gauge", name, name, mode) for name in ("g", "h"))
+    with worker.running():
+        for _ in range(3):
+            under_way.inc(1)
+        under_way.inc(-1)
+        level.inc(5)
+        level.set(7)
+    filler.unlink()
+    worker.store._refused_until = 0.0
+    with worker.running():
+        under_way.inc(-1)
+        level.inc(1)
+    found = {name: value for (name, _), value in samples(MergedCollector(None, str(disk.path))).items()}
+    assert (found["g"], found["h"]) == (1, 8)
+    assert under_way.get() == 1
+    worker.kill()
+    master.end()
