@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 CONFIGURATION = Path(__file__).with_name("containers.conf")
+BUILD = Path(__file__).resolve().parents[2] / "build"
+"""What is fetched and made, and not kept."""
 _INSTALL = {
     "podman": "apt-get install --no-install-recommends podman runc netavark",
     "runc": "apt-get install --no-install-recommends runc",
@@ -52,4 +54,5 @@ def podman(*arguments: str) -> str:
 
 def attempt(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run podman to its end, however it ends."""
-    return subprocess.run([find("podman"), *arguments], env=environment(), capture_output=True, text=True, check=False)
+    BUILD.mkdir(exist_ok=True)  # the monitor of a container that runs out of memory leaves a file where podman was started
+    return subprocess.run([find("podman"), *arguments], cwd=BUILD, env=environment(), capture_output=True, text=True, check=False)

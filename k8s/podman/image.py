@@ -13,7 +13,7 @@ from pathlib import Path
 
 from packaging.markers import Marker, default_environment
 
-from .engine import EngineError, attempt, find, podman
+from .engine import BUILD, EngineError, attempt, find, podman
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements-runtime.lock"
@@ -43,8 +43,8 @@ def build(version: str, *, local: bool = False) -> str:
     The base comes from its registry; where that cannot be reached, or with `local`, it is made of Debian's packages. The Python packages
     are fetched by this machine's pip, as it is configured, and the build itself uses no network.
     """
-    (ROOT / "build").mkdir(exist_ok=True)
-    with (ROOT / "build" / "lock").open("w") as file:
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # one build at a time: both would fetch the same packages
         return _build(version, local=local)
 
@@ -91,7 +91,7 @@ def _local_base(suite: str) -> str:
 def _wheels(python: str) -> Path:
     """Fetch the locked packages for the image's Python, once for each lock; give their folder."""
     wanted = _for_python(LOCK.read_text(), python)
-    folder = ROOT / "build" / f"wheels-{hashlib.sha256(f'{python}{wanted}'.encode()).hexdigest()[:16]}"
+    folder = BUILD / f"wheels-{hashlib.sha256(f'{python}{wanted}'.encode()).hexdigest()[:16]}"
     if folder.is_dir():
         return folder
     machine = platform.machine()
