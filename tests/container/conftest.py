@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Serving = Callable[..., AbstractContextManager[Served]]
 
 OVERLAY = ROOT / "k8s" / "overlays" / "local"
+NAMES = f"neurectomy-test-{os.getpid()}-"
+"""What the names of this run's pods begin with."""
 REPEATS = int(os.environ.get("PROOF_REPEATS", "0"))
 
 
@@ -63,7 +65,7 @@ def serving(image: str, tmp_path_factory: pytest.TempPathFactory) -> Serving:
                 document["data"] |= settings
         folder = tmp_path_factory.mktemp("pod")
         ports = {"http": unused_port(), "metrics": unused_port()}
-        plan = manifests.plan(documents, name=f"neurectomy-test-{uuid.uuid4().hex[:8]}", image=image, folder=folder, ports=ports)
+        plan = manifests.plan(documents, name=f"{NAMES}{uuid.uuid4().hex[:8]}", image=image, folder=folder, ports=ports)
         with running(plan, folder) as pod:
             try:
                 yield Served(pod, ("127.0.0.1", ports["http"]), ("127.0.0.1", ports["metrics"]))
