@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
@@ -16,9 +17,10 @@ from .engine import EngineError, attempt, podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from .plan import Container, Plan, Probe
+
+_CLEANED_SECONDS = 30
 
 
 class Pod:
@@ -92,7 +94,12 @@ class Pod:
 
     def terminate(self, container: str, seconds: float) -> None:
         """Send SIGTERM, and SIGKILL where the container runs on after so many seconds; it is not started again."""
+        monitor = int(podman("inspect", "--format", "{{.State.ConmonPid}}", self.called(container)))
         attempt("stop", "--time", str(int(seconds)), self.called(container))
+        # It cleans up behind the container, and takes a pod whose others are being stopped for one that has ended, which it ends.
+        deadline = time.monotonic() + _CLEANED_SECONDS
+        while monitor and _runs(monitor) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def remove(self) -> None:
         """Leave nothing behind, whatever state it is in."""
@@ -124,6 +131,13 @@ class Pod:
     def log(self, container: str) -> str:
         """Give what a container has printed."""
         return _log(self.called(container))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _log(name: str) -> str:
