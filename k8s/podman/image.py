@@ -33,8 +33,8 @@ def distributed_base() -> tuple[str, str, str]:
 
 
 def name(version: str) -> str:
-    """Give what the image is called on this machine."""
-    return f"localhost/neurectomy-api:{version}"
+    """Give what this checkout's image is called on this machine: a build removes its former one, and none of another checkout's."""
+    return f"localhost/neurectomy-api:{version}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 
 
 def build(version: str, *, local: bool = False) -> str:
