@@ -47,7 +47,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(HERE / name, made)
         try:
             done = subprocess.run([npm, "ci"], cwd=made, capture_output=True, text=True, check=False)
-            if done.returncode and UNREACHABLE.search(done.stderr):
+            if done.returncode and os.environ.get("CI") != "true" and UNREACHABLE.search(done.stderr):
                 pytest.skip(f"npm cannot fetch @grafana/schema and typescript here: {done.stderr.splitlines()[0]}")
             assert done.returncode == 0, done.stderr
             with contextlib.suppress(OSError):  # another was faster
