@@ -37,7 +37,7 @@ from app.store.database import Database
 from monitoring import metrics
 from monitoring.endpoint import MetricsEndpoint
 from monitoring.gpu.watch import watching
-from monitoring.middleware import MetricsMiddleware
+from monitoring.http.middleware import MetricsMiddleware
 
 
 @asynccontextmanager

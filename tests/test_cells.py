@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BEGIN = """
 multiprocess.install()
 from monitoring import metrics
-from monitoring.cells import Cells
+from monitoring.http.cells import Cells
 cells = Cells("/x", "GET", 200)
 def finish(): cells.finish(0.02, 0.7, 5, 2000)
 finish()
@@ -109,8 +109,9 @@ def test_values_on_both_sides_of_a_growth_are_written_directly(metrics_directory
 many = [Cells(f"/{n}", "GET", 200) for n in range(80)]
 views = [{id(value._view) for child in made._histograms for value in (child._sum, *child._buckets)} for made in many]
 assert max(map(len, views)) > 1, "no cells' values lie in two mappings: the test proves nothing"
+from monitoring.multiprocess.values import Value
 def refuse(*_): raise AssertionError("not written directly")
-Cells._add = refuse
+Value.inc = refuse
 for made in many: made.finish(0.02, 0.7, 5, 2000)
 """
     execute(BEGIN + program, metrics_directory, environment)
@@ -119,12 +120,16 @@ for made in many: made.finish(0.02, 0.7, 5, 2000)
 def test_requests_in_progress_across_a_fork(metrics_directory: Path, environment: dict[str, str]) -> None:
     """A request that is under way while its process forks ends as it began, and the child counts its own."""
     program = """
-from monitoring.cells import Method
 from monitoring.metrics import MetricsMiddleware
+from monitoring.multiprocess.values import Value
 
 refused = []
-add = Method.add
-Method.add = lambda self, requests: refused.append(requests) or add(self, requests)
+inc = Value.inc
+def noted(value, amount):
+    if "in_progress" in value.key:
+        refused.append(amount)
+    inc(value, amount)
+Value.inc = noted
 during = lambda: None
 
 def in_progress():
@@ -154,7 +159,7 @@ def fork():
     during = lambda: None
     if (child := os.fork()) == 0:
         request(); request()
-        assert refused == [1.0], refused
+        assert refused == [1.0, 1.0], refused  # asked once, and again by the store that had found a file
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 

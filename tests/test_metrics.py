@@ -131,7 +131,8 @@ def test_the_documentations_table_is_the_declarations() -> None:
 
 
 def test_what_others_import_is_there_and_nothing_else_is_made_up() -> None:
-    from monitoring import middleware, tracking
+    from monitoring import tracking
+    from monitoring.http import middleware
 
     assert metrics.MetricsMiddleware is middleware.MetricsMiddleware
     for name in ("track_ryot_request", "track_compression", "track_decompression", "track_storage_operation", "increment_tokens_generated"):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from monitoring import metrics
-from monitoring.middleware import MetricsMiddleware
-from monitoring.templates import REDIRECT, UNMATCHED
+from monitoring.http.middleware import MetricsMiddleware
+from monitoring.http.templates import REDIRECT, UNMATCHED
 from tests.asgi import Exchange, body, counted, drive, forget, in_progress, length, observed, scope, sending, start, summed
 
 if TYPE_CHECKING:

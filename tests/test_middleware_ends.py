@@ -12,8 +12,9 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from monitoring.middleware import _MOST_CELLS, MetricsMiddleware
-from monitoring.templates import UNMATCHED
+from monitoring.http.exchange import MOST_CELLS
+from monitoring.http.middleware import MetricsMiddleware
+from monitoring.http.templates import UNMATCHED
 from tests.asgi import Exchange, body, counted, drive, forget, in_progress, length, observed, scope, sending, start, summed
 from tests.conftest import ROOT
 
@@ -299,8 +300,8 @@ async def hostile(middleware: MetricsMiddleware, requests: Iterator[dict[str, An
 
     for request in requests:
         await middleware(request, nothing, nothing)
-        assert len(middleware.cells) <= most
-        assert len(middleware.methods) <= 10
+        assert len(middleware.answers.cells) <= most
+        assert len(middleware.answers.methods) <= 10
 
 
 def test_what_a_process_keeps_is_bounded() -> None:
@@ -311,10 +312,10 @@ def test_what_a_process_keeps_is_bounded() -> None:
     middleware = MetricsMiddleware(app)
     words = (scope(f"WORD{number}", **{"test.status": number}) for number in range(3000))
     asyncio.run(hostile(middleware, words, 901))
-    assert len(middleware.cells) == 901, "each status of HTTP, and one for what is none"
-    routes = (scope(route=Made(number), **{"test.status": 200}) for number in range(_MOST_CELLS))
-    asyncio.run(hostile(middleware, routes, _MOST_CELLS))
-    assert sum(counted().values()) == 3000 + _MOST_CELLS
+    assert len(middleware.answers.cells) == 901, "each status of HTTP, and one for what is none"
+    routes = (scope(route=Made(number), **{"test.status": 200}) for number in range(MOST_CELLS))
+    asyncio.run(hostile(middleware, routes, MOST_CELLS))
+    assert sum(counted().values()) == 3000 + MOST_CELLS
 
 
 def test_counts_go_on_where_cells_had_to_be_made_anew() -> None:
@@ -331,7 +332,7 @@ import asyncio, json
 from monitoring import multiprocess
 multiprocess.install()
 from prometheus_client import REGISTRY, generate_latest
-from monitoring.middleware import MetricsMiddleware
+from monitoring.http.middleware import MetricsMiddleware
 from tests.asgi import body, drive, sending, start
 app = MetricsMiddleware(sending(start(), body(b"abc", True), body(b"de")))
 for _ in range(7):

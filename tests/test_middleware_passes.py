@@ -17,8 +17,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from monitoring.middleware import MetricsMiddleware
-from monitoring.templates import UNMATCHED
+from monitoring.http.middleware import MetricsMiddleware
+from monitoring.http.templates import UNMATCHED
 from tests.asgi import Exchange, body, counted, drive, forget, in_progress, length, observed, scope, sending, start
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
-from monitoring.middleware import MetricsMiddleware
-from monitoring.templates import REDIRECT, UNMATCHED, Templates
+from monitoring.http.middleware import MetricsMiddleware
+from monitoring.http.templates import REDIRECT, UNMATCHED, Templates
 from tests.asgi import body, counted, drive, forget, scope, start
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def test_hosts_under_one_middleware_are_not_taken_for_one_another() -> None:
     for host, path, endpoint, status in itertools.chain(BY_HOST, reversed(BY_HOST)):
         forget()
         app.forget()
-        app.methods.clear()
+        app.answers.methods.clear()
         request = scope("GET", path)
         request["headers"] = [(b"host", host.encode())]
         drive(app, request)
@@ -363,7 +363,7 @@ def test_what_was_searched_for_is_kept_within_bounds() -> None:
     drive(middleware, scope(path=f"/opaque/{'long' * 10_000}/a"))
     drive(middleware, scope(path=f"/{'long' * 10_000}/sub/x"))
     assert counted() == {("GET", "/opaque/{o}", "200"): 1101, ("GET", "/{tenant}/sub/x", "200"): 1101}
-    for kept in (middleware.templates._prefixes, middleware.templates._leaves):
+    for kept in (middleware.answers.templates._prefixes, middleware.answers.templates._leaves):
         assert len(kept) <= 1024
         assert max(sum(map(len, key)) for key in kept) <= 512
 

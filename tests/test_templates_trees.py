@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, Router
 
-from monitoring.middleware import MetricsMiddleware
-from monitoring.templates import REDIRECT, UNMATCHED
+from monitoring.http.middleware import MetricsMiddleware
+from monitoring.http.templates import REDIRECT, UNMATCHED
 from tests.asgi import counted, drive, forget, scope
 
 METHODS = ["GET", "POST", "DELETE"]
@@ -115,7 +115,7 @@ def test_the_label_is_the_template_of_the_route_that_answered(nodes: list[Node],
     for path, method, slash in asked:
         forget()
         app.forget()
-        app.methods.clear()
+        app.answers.methods.clear()
         exchange = drive(app, scope(method, path + "/" * slash))
         assert exchange.raised is None
         ((_, endpoint, status),) = counted()

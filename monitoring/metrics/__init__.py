@@ -75,7 +75,7 @@ from .sigmavault import (
 from .system import system_info
 
 if TYPE_CHECKING:
-    from monitoring.middleware import MetricsMiddleware
+    from monitoring.http.middleware import MetricsMiddleware
     from monitoring.tracking import (
         increment_tokens_generated,
         track_compression,
@@ -150,7 +150,7 @@ __all__ = [
 ]
 
 _BUILT_ON_IT = {
-    "MetricsMiddleware": "monitoring.middleware",
+    "MetricsMiddleware": "monitoring.http.middleware",
     **dict.fromkeys(
         (
             "increment_tokens_generated",

@@ -1,4 +1,4 @@
-"""Pure ASGI middleware that moves the six HTTP families of the catalogue, and changes no response.
+"""One request and its response, followed message by message.
 
 A request is counted just before the message is forwarded with which a client can know that the response is complete, so whatever a
 client has received in full is counted even if the worker is killed the moment after. What fails after that point changes no count.
@@ -6,64 +6,52 @@ client has received in full is counted even if the worker is killed the moment a
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from .cells import Cells, Method, Methods, known_status
+from .cells import NO_TIME, Cells, Method, Methods, known_status
 from .templates import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable
 
-    from .asgi import Message, Receive, Scope, Send
+    from monitoring.asgi import Message, Receive, Scope, Send
 
-    Headers = Sequence[tuple[bytes, bytes]]
 
-DISCONNECTED = 499
+DISCONNECTED: Final = 499
 """The status of a request whose client went away, or that was cancelled, before its response was complete."""
 
-FAILED = 500
+FAILED: Final = 500
 
-_SEEN = "monitoring.middleware"
-_UNKNOWN = sys.maxsize
-_DIGITS = 18
-_TRAILERS = "http.response.trailers"
-_MOST_CELLS = 4096
-_QUIET = frozenset({"2.0", "2.1", "2.2", "2.3"})
+MOST_CELLS: Final = 4096
+_now: Final = perf_counter
+_SEEN: Final = "monitoring.middleware"
+_UNKNOWN: Final = sys.maxsize
+_DIGITS: Final = 18
+_TRAILERS: Final = "http.response.trailers"
+_QUIET: Final = frozenset({"2.0", "2.1", "2.2", "2.3"})
 """Versions of ASGI before 2.4, with which servers drop in silence what is sent to a client that went away."""
-_UNSAID: dict[str, Any] = {}
-_NO_PLACE = (IndexError, ValueError)
+_NONE: Final[list[Any]] = []
+_NO_PLACE: Final = (IndexError, ValueError)
 """What a direct write raises where values are not this package's or have no file, and after a fork or a rewriting."""
 
 
-class MetricsMiddleware:
-    """Counts every HTTP request of `app` once, also where applications inside or around it have this middleware too."""
+class Answers:
+    """The cells of all that was answered so far, and what finds them."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self.app = app
+    def __init__(self) -> None:
         self.cells: dict[tuple[str, str, int], Cells] = {}
         self.methods = Methods()
         self.templates = Templates()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run `app`; WebSockets and the lifespan pass untouched."""
+    def begin(self, scope: Scope, receive: Receive, send: Send) -> Exchange | None:
+        """Begin a request; None for what is none, and for one that another middleware of this kind counts already."""
         if scope["type"] != "http" or _SEEN in scope:
-            await self.app(scope, receive, send)
-            return
+            return None
         scope[_SEEN] = True
-        exchange = _Exchange(self, scope, receive, send)
-        try:
-            await self.app(scope, exchange.receive, exchange.send)
-        except BaseException as error:
-            if not exchange.counted:
-                exchange.end(DISCONNECTED if isinstance(error, asyncio.CancelledError | GeneratorExit) else FAILED)
-            raise
-        if not exchange.counted:
-            # The server ends such a response: with a 500 of its own, or by closing the connection.
-            exchange.end(FAILED)
+        return Exchange(self, scope, receive, send)
 
     def find(self, endpoint: str, method: Method, status: int) -> Cells:
         """Give the cells of one endpoint, method and status, made at their first use."""
@@ -71,7 +59,7 @@ class MetricsMiddleware:
         key = (endpoint, method.label, status)
         found = self.cells.get(key)
         if found is None or 0.0 < found.again_at <= monotonic():
-            if len(self.cells) >= _MOST_CELLS:
+            if len(self.cells) >= MOST_CELLS:
                 # An application that makes routes as it goes: begin anew rather than grow.
                 self.forget()
             found = self.cells[key] = Cells(endpoint, method.label, status)
@@ -86,17 +74,17 @@ class MetricsMiddleware:
             method.endpoints.clear()
 
 
-class _Exchange:
+class Exchange:
     """One request and its response: what passed so far, and whether it is counted. The common path makes few calls on purpose."""
 
     __slots__ = (
+        "_answers",
         "_began",
         "_cells",
         "_disconnected",
         "_first",
         "_headers",
         "_method",
-        "_middleware",
         "_receive",
         "_received",
         "_scope",
@@ -106,23 +94,23 @@ class _Exchange:
         "counted",
     )
 
-    def __init__(self, middleware: MetricsMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
-        self._middleware = middleware
+    def __init__(self, answers: Answers, scope: Scope, receive: Receive, send: Send) -> None:
+        self._answers = answers
         self._scope = scope
         self._receive = receive
         self._send = send
         # Kept now: applications inside may rewrite the scope, and what began must end under the same name.
-        self._method = method = middleware.methods[scope["method"]]
+        self._method = method = answers.methods[scope["method"]]
         self._cells: Cells | None = None
-        self._first: float | None = None
+        self._first = NO_TIME
         self._disconnected = self._trailers = self.counted = False
         self._received = self._sent = 0
-        self._headers: Headers = ()
+        self._headers: list[Any] = _NONE
         try:
             method.doubles[method.at] += 1.0
         except _NO_PLACE:
             method.add(1.0)
-        self._began = perf_counter()
+        self._began = _now()
 
     async def receive(self) -> Message:
         """Receive for the application; counts the bytes that it reads."""
@@ -141,9 +129,10 @@ class _Exchange:
         """
         if self.counted:
             return self._send(message)
-        kind = message["type"]
+        fields: dict[str, Any] = message if isinstance(message, dict) else dict(message)
+        kind = fields["type"]
         cells = self._cells
-        if cells is not None and kind == "http.response.body" and not message.get("more_body") and not self._trailers:
+        if cells is not None and kind == "http.response.body" and not fields.get("more_body") and not self._trailers:
             # The last message, by far the most common way to end.
             self.counted = True
             method = self._method
@@ -151,30 +140,29 @@ class _Exchange:
                 method.doubles[method.at] -= 1.0
             except _NO_PLACE:
                 method.add(-1.0)
-            body = message.get("body")
+            body = fields.get("body")
             sent = self._sent
             if body:
-                sent += len(body) if body.__class__ is bytes else _size(body)
+                sent += len(body) if isinstance(body, bytes) else _size(body)
             if self._disconnected:
-                cells = self._middleware.find(cells.endpoint, self._method, DISCONNECTED)
-            cells.finish(self._first, perf_counter() - self._began, self._received, sent)
+                cells = self._answers.find(cells.endpoint, self._method, DISCONNECTED)
+            cells.finish(self._first, _now() - self._began, self._received, sent)
             return self._send(message)
         if cells is None and kind == "http.response.start":
-            return self._start(message)
+            return self._start(message, fields)
         if cells is not None:
-            self._pass(cells, kind, message)
+            self._pass(cells, kind, fields)
         return self._forward(message)
 
-    def _start(self, message: Message) -> Awaitable[None]:
+    def _start(self, message: Message, fields: dict[str, Any]) -> Awaitable[None]:
         """Note the response's start, and complete the response where nothing can follow."""
-        status = message.get("status", 0)
-        if status.__class__ is not int:
-            status = known_status(status)
-        headers = message.get("headers") or ()
-        if headers.__class__ is not list and not isinstance(headers, list | tuple):
+        given = fields.get("status")
+        status = given if isinstance(given, int) else known_status(given)
+        sent = fields.get("headers") or ()
+        headers: list[Any] = sent if isinstance(sent, list) else list(sent)
+        if headers is not sent and not isinstance(sent, tuple):
             # An iterator can be read once: the server gets what we read.
-            headers = list(headers)
-            message = {**message, "headers": headers}
+            message = {**fields, "headers": headers}
         self._headers = headers
         scope = self._scope
         try:
@@ -185,21 +173,25 @@ class _Exchange:
         except Exception:  # noqa: BLE001 - no such route, or none that has a path; a label must never cost a request
             cells = self._look_up(status)
         self._cells = cells
-        self._first = perf_counter() - self._began
+        self._first = _now() - self._began
         if cells.bodiless or _is_empty(headers):
             self._complete(cells)
             return self._send(message)
-        if message.get("trailers"):
-            self._trailers = _awaits_trailers(self._scope)
-        return self._send(message) if scope.get("asgi", _UNSAID).get("spec_version") in _QUIET else self._forward(message)
+        if fields.get("trailers"):
+            self._trailers = _awaits_trailers(scope)
+        try:
+            quiet = scope["asgi"]["spec_version"] in _QUIET
+        except (KeyError, TypeError):
+            quiet = False
+        return self._send(message) if quiet else self._forward(message)
 
     def _look_up(self, status: int) -> Cells:
         """Find the cells of this request's endpoint, whatever chose its route."""
-        endpoint = self._middleware.templates.find(self._scope, status)
+        endpoint = self._answers.templates.find(self._scope, status)
         cells = self._method.endpoints.get(endpoint)
-        return cells if cells is not None and cells.status == status else self._middleware.find(endpoint, self._method, status)
+        return cells if cells is not None and cells.status == status else self._answers.find(endpoint, self._method, status)
 
-    def _pass(self, cells: Cells, kind: str, message: Message) -> None:
+    def _pass(self, cells: Cells, kind: object, message: dict[str, Any]) -> None:
         """Follow a message between the start and the last one, and those by which a server sends files by itself."""
         last = False
         if kind == "http.response.body":
@@ -214,22 +206,13 @@ class _Exchange:
             last = True
         if self._trailers:
             last = kind == _TRAILERS and not message.get("more_trailers")
-        if last or self._sent >= self._length():
+        # Only bodies in several messages need the length that was announced.
+        if last or self._sent >= _length(self._headers):
             self._complete(cells)
-        elif self._first is not None:
+        elif self._first >= 0.0:
             # A stream: its first byte shows before its end, which may be hours away.
-            first, self._first = self._first, None
-            cells.first_byte(first)
-
-    def _length(self) -> int:
-        """Read the response's content-length, which only bodies in several messages need."""
-        try:
-            for name, value in self._headers:
-                if name.lower() == b"content-length":
-                    return int(value) if value.isdigit() and len(value) <= _DIGITS else _UNKNOWN
-        except (TypeError, ValueError, AttributeError):
-            pass  # no pairs of bytes: for the server to refuse
-        return _UNKNOWN
+            cells.first_byte(self._first)
+            self._first = NO_TIME
 
     async def _forward(self, message: Message) -> None:
         """Forward before the response is complete: an OSError says that the client is gone."""
@@ -248,32 +231,44 @@ class _Exchange:
         except _NO_PLACE:
             method.add(-1.0)
         if self._disconnected:
-            cells = self._middleware.find(cells.endpoint, self._method, DISCONNECTED)
-        cells.finish(self._first, perf_counter() - self._began, self._received, self._sent)
+            cells = self._answers.find(cells.endpoint, self._method, DISCONNECTED)
+        cells.finish(self._first, _now() - self._began, self._received, self._sent)
 
     def end(self, status: int) -> None:
         """Count a request whose response was never completed."""
         if self._disconnected:
             status = DISCONNECTED
-        middleware = self._middleware
+        answers = self._answers
         if self._cells is not None:
-            self._complete(middleware.find(self._cells.endpoint, self._method, status))
+            self._complete(answers.find(self._cells.endpoint, self._method, status))
             return
         if status == FAILED:
             # The server, or an outer middleware, answers now; nobody answers one who left.
-            self._first = perf_counter() - self._began
-        self._complete(middleware.find(middleware.templates.find(self._scope, status), self._method, status))
+            self._first = _now() - self._began
+        self._complete(answers.find(answers.templates.find(self._scope, status), self._method, status))
 
 
-def _is_empty(headers: Headers) -> bool:
+def _is_empty(headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether the headers announce a body of no bytes."""
     try:
         for name, value in headers:
             if value == b"0" and name.lower() == b"content-length":
                 return True
     except (TypeError, ValueError, AttributeError):
-        pass  # no pairs of bytes: for the server to refuse
+        # Compiled, this takes pairs of bytes alone; there are applications that send lists.
+        return _length(headers) == 0
     return False
+
+
+def _length(headers: list[Any]) -> int:
+    """Read a response's content-length."""
+    try:
+        for name, value in headers:
+            if name.lower() == b"content-length":
+                return int(value) if value.isdigit() and len(value) <= _DIGITS else _UNKNOWN
+    except (TypeError, ValueError, AttributeError):
+        pass  # no pairs of bytes: for the server to refuse
+    return _UNKNOWN
 
 
 def _awaits_trailers(scope: Scope) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from . import metrics
-from .multiprocess.values import DETACHED, direct
+from monitoring import metrics
+from monitoring.multiprocess.values import DETACHED, direct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 OTHER = "_other"
 """The method label of whatever is no method of RFC 9110 or PATCH, since a client may send any word; the status of what is none."""
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_STATUSES = range(100, 1000)
-_SECONDS = tuple(metrics.http_request_duration_seconds._upper_bounds)  # noqa: SLF001 - with the infinite one
-_BYTES = tuple(metrics.http_request_size_bytes._upper_bounds)  # noqa: SLF001 - see above
-_BOUNDS = (_SECONDS, _SECONDS, _BYTES, _BYTES)
-_LEAST_SECONDS, _LEAST_BYTES = _SECONDS[0], _BYTES[0]
-_AGAIN_SECONDS = 1.0
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_STATUSES: Final = range(100, 1000)
+_SECONDS: Final[tuple[float, ...]] = tuple(metrics.http_request_duration_seconds._upper_bounds)  # noqa: SLF001 - with the infinite one
+_BYTES: Final[tuple[float, ...]] = tuple(metrics.http_request_size_bytes._upper_bounds)  # noqa: SLF001 - see above
+_BOUNDS: Final = (_SECONDS, _SECONDS, _BYTES, _BYTES)
+_LEAST_SECONDS: Final[float] = _SECONDS[0]
+_LEAST_BYTES: Final[float] = _BYTES[0]
+_AGAIN_SECONDS: Final = 1.0
+
+NO_TIME: Final = -1.0
+"""Instead of the seconds to a first byte: there was none, or it is observed already."""
 
 
 def known_status(status: object) -> int:
@@ -117,8 +121,8 @@ class Cells:
         """Observe the first byte alone."""
         self._histograms[0].observe(first)
 
-    def finish(self, first: float | None, seconds: float, received: int, sent: int) -> None:
-        """Observe, and count last: a histogram is never behind the counter. `first` is None where it is observed already."""
+    def finish(self, first: float, seconds: float, received: int, sent: int) -> None:
+        """Observe, and count last: a histogram is never behind the counter. `first` is NO_TIME where there is none to observe."""
         doubles = self._doubles
         if doubles is None:
             self._add(0, first, seconds, received, sent)
@@ -127,7 +131,7 @@ class Cells:
         first_sum, first_buckets, seconds_sum, seconds_buckets, received_sum, received_buckets, sent_sum, sent_buckets = self._places
         done = 0
         try:
-            if first is not None:
+            if first >= 0.0:
                 doubles[first_sum] += first
                 done = 1
                 doubles[first_buckets[bucket and bisect_left(_SECONDS, first)]] += 1.0
@@ -155,7 +159,7 @@ class Cells:
             # The process forked, or the file was rewritten, perhaps between two of these lines.
             self._add(done, first, seconds, received, sent)
 
-    def _add(self, done: int, first: float | None, seconds: float, received: int, sent: int) -> None:
+    def _add(self, done: int, first: float, seconds: float, received: int, sent: int) -> None:
         """Do what `finish` has not done, value by value, which finds them a file; let it write directly there from the next time on."""
         for add, amount in islice(self._additions(first, seconds, received, sent), done, None):
             if amount:
@@ -163,11 +167,11 @@ class Cells:
         if self._doubles is not None:
             self._open()
 
-    def _additions(self, first: float | None, seconds: float, received: int, sent: int) -> Iterator[tuple[Inc, float]]:
+    def _additions(self, first: float, seconds: float, received: int, sent: int) -> Iterator[tuple[Inc, float]]:
         """Give what `finish` adds, in its order."""
         for histogram, amount, bounds in zip(self._histograms, (first, seconds, received, sent), _BOUNDS, strict=True):
-            yield histogram._sum.inc, amount or 0.0  # noqa: SLF001 - the cells
-            yield histogram._buckets[bisect_left(bounds, amount or 0.0)].inc, 0.0 if amount is None else 1.0  # noqa: SLF001 - the cells
+            yield histogram._sum.inc, max(amount, 0.0)  # noqa: SLF001 - the cells
+            yield histogram._buckets[bisect_left(bounds, amount)].inc, 1.0 if amount >= 0.0 else 0.0  # noqa: SLF001 - the cells
         yield self._count.inc, 1.0
 
     def _open(self) -> None:
@@ -180,5 +184,15 @@ class Cells:
         self._counts, (self._count_at,) = count
         places = iter(found[1])
         first, duration, received, sent = (tuple(islice(places, 1 + len(bounds))) for bounds in _BOUNDS)
-        self._places = (first[0], first[1:], duration[0], duration[1:], received[0], received[1:], sent[0], sent[1:])
+        #: The numbers are objects already: an index of a memoryview has to be one.
+        self._places: tuple[Any, Any, Any, Any, Any, Any, Any, Any] = (
+            first[0],
+            first[1:],
+            duration[0],
+            duration[1:],
+            received[0],
+            received[1:],
+            sent[0],
+            sent[1:],
+        )
         self._doubles = found[0]
