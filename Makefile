@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # The interpreter that the environment was built from: another PYTHON, or another lock, rebuilds it.
 WANTED := $(shell $(PYTHON) -c 'import sys; print(sys.version.replace("\n", " "), sys.base_prefix)' 2>/dev/null)
 STAMP := $(VENV)/.built
+LOCKED := $(VENV)/.locked
+# What is compiled where there is a compiler, and how.
+COMPILED := hatch_build.py $(wildcard monitoring/http/*.py)
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
 OBSERVE_ARGS ?=
@@ -23,11 +26,15 @@ setup: $(STAMP)
 
 # The lock is complete, so nothing is resolved: an old pip's resolver would take `coverage[toml]`, that a locked package asks for, for another
 # requirement than the locked `coverage`, and refuses as soon as a newer one is published.
-$(STAMP): .python requirements.lock
+$(LOCKED): .python requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11; pass PYTHON=/path/to/a/newer/one" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@touch $@
+
+$(STAMP): $(LOCKED) pyproject.toml $(COMPILED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m monitoring.http
 	@touch $@
 
 serve: export REQUIRE_API_KEY ?= 0
@@ -82,4 +89,4 @@ lock:
 		--output-file requirements-runtime.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build .npm .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build monitoring/http/*.so .npm .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
