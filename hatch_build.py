@@ -30,33 +30,41 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile into the tree for an editable installation, else into the wheel."""
-        package = Path(self.root, PACKAGE)
-        if version == "editable":
-            for old in package.glob(f"*{_SUFFIX}"):
-                old.unlink()
         wanted = os.environ.get("NEURECTOMY_COMPILE", "")
         if wanted not in {"", "0", "1"}:
             raise ValueError(f"NEURECTOMY_COMPILE={wanted!r}: 0 leaves the compiling, 1 insists on it, and empty tries")
-        if wanted == "0":
-            return
-        self._folder = tempfile.mkdtemp(prefix="neurectomy-build-")
-        try:
-            made = _compile(Path(self.root), Path(self._folder))
-        except (Exception, SystemExit) as error:  # no mypyc, no compiler, no headers: each has an exception of its own
-            if wanted == "1":
-                raise RuntimeError(f"NEURECTOMY_COMPILE=1, but {PACKAGE} could not be compiled: {error}") from error
-            self.app.display_warning(f"{PACKAGE} is not compiled, and runs a few microseconds slower per request: {error}")
-            return
+        made = [] if wanted == "0" else self._made(insist=wanted == "1")
         if version == "editable":
-            for file in made:
-                shutil.copy2(file, package)
-        else:
+            _place(made, Path(self.root, PACKAGE))
+        elif made:
             build_data["force_include"].update({str(file): f"{PACKAGE}/{file.name}" for file in made})
             build_data["pure_python"], build_data["infer_tag"] = False, True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's
         """Remove what was made on the way."""
         shutil.rmtree(getattr(self, "_folder", ""), ignore_errors=True)
+
+    def _made(self, *, insist: bool) -> list[Path]:
+        self._folder = tempfile.mkdtemp(prefix="neurectomy-build-")
+        try:
+            return _compile(Path(self.root), Path(self._folder))
+        except (Exception, SystemExit) as error:  # no mypyc, no compiler, no headers: each has an exception of its own
+            if insist:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise RuntimeError(f"NEURECTOMY_COMPILE=1, but {PACKAGE} could not be compiled: {error}") from error
+            self.app.display_warning(f"{PACKAGE} is not compiled, and runs a few microseconds slower per request: {error}")
+            return []
+
+
+def _place(made: list[Path], package: Path) -> None:
+    """Make these the extension modules beside the sources: each by a rename, since a worker of a running service may be starting."""
+    for file in made:
+        copy = package / f".{file.name}.new"
+        shutil.copyfile(file, copy)
+        copy.replace(package / file.name)
+    for old in package.glob("*.so"):
+        if old.name not in {file.name for file in made}:
+            old.unlink()
 
 
 def _compile(root: Path, folder: Path) -> list[Path]:

@@ -78,6 +78,14 @@ def data_directory(folder: Path) -> str:
 HAS_GPU = Path("/dev/nvidiactl").exists()
 
 
+def pytest_configure() -> None:
+    """Refuse to test what is no longer there: Python takes the compiled modules whatever the sources say."""
+    package = ROOT / "monitoring" / "http"
+    newest = max(file.stat().st_mtime for file in package.glob("*.py"))
+    if any(file.stat().st_mtime < newest for file in package.glob("*.so")):
+        raise pytest.UsageError(f"{package} was changed after it was compiled: run `make setup`")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what needs a device that is not here: that is no skip, and the summary says so."""
     chosen = [item for item in items if HAS_GPU or item.get_closest_marker("gpu") is None]

@@ -60,7 +60,7 @@ def test_series() -> None:
 
 
 def test_middleware() -> None:
-    output = run("middleware", "--rounds", "3", "--calls", "20", "--routes", "2", "--variants", "ours", "stock")
+    output = run("middleware", "--rounds", "3", "--processes", "2", "--calls", "20", "--routes", "2", "--variants", "ours", "stock")
     assert [line.split("  ")[0] for line in output.splitlines()[3:]] == [
         "no metrics",
         "all six families, our values",
