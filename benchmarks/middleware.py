@@ -71,9 +71,7 @@ def main() -> None:
             print(f"left out: {name}; pip install {package.replace('_', '-')}")
         else:
             variants.append(name)
-    print(
-        f"Python {sys.version.split()[0]}, {form()}, {chosen.processes} times {chosen.rounds} interleaved rounds of {chosen.calls} requests\n"
-    )
+    print(f"Python {sys.version.split()[0]}, {form()}, {chosen.processes} times {chosen.rounds} rounds of {chosen.calls} requests\n")
     print(f"{'variant':<38} {'routes':>6} {'us/request':>10} {'ratio':>7} {'added us':>9}   quartiles of the ratio")
     failed = False
     for routes in chosen.routes:

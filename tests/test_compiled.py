@@ -76,10 +76,12 @@ def imported_from(wheel: Path, folder: Path) -> str:
 
 
 @needs_compiler
-def test_the_tests_of_http_metrics_pass_interpreted_too(tree: Path) -> None:
-    """The others run what is compiled."""
+def test_the_tests_of_http_metrics_pass_interpreted_too(tree: Path, request: pytest.FixtureRequest) -> None:
+    """The others run what is compiled, of which coverage sees nothing: it takes what this run finds."""
     assert "interpreted" in execute(tree, "-m", "monitoring.http").stdout
-    done = execute(tree, "-m", "pytest", "-q", "-n", "0", *(f"tests/{name}" for name in HTTP_TESTS))
+    measured = ["--cov=monitoring/http", "--cov-report="] if request.config.getoption("cov_source", None) else []
+    tests = (f"tests/{name}" for name in HTTP_TESTS)
+    done = execute(tree, "-m", "pytest", "-q", "-n", "0", *measured, *tests, COVERAGE_FILE=str(ROOT / ".coverage.interpreted"))
     assert done.returncode == 0, done.stdout[-4000:]
     assert not list(tree.rglob("*.so"))
 
