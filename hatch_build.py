@@ -17,7 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "monitoring/http"
 MODULES = ("cells", "exchange", "templates")
-"""Not `middleware`: servers recognise an application by its `__call__`, which has to be a coroutine function of Python's."""
+"""Not `middleware` and `waiting`, which have the coroutines."""
 
 _OPTIONS = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent")
 _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")

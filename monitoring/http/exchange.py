@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .cells import NO_TIME, Cells, Method, Methods, known_status
 from .templates import Templates
+from .waiting import forwarded, received
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -81,7 +82,6 @@ class Exchange:
         "_answers",
         "_began",
         "_cells",
-        "_disconnected",
         "_first",
         "_headers",
         "_method",
@@ -92,6 +92,7 @@ class Exchange:
         "_sent",
         "_trailers",
         "counted",
+        "disconnected",
     )
 
     def __init__(self, answers: Answers, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +104,7 @@ class Exchange:
         self._method = method = answers.methods[scope["method"]]
         self._cells: Cells | None = None
         self._first = NO_TIME
-        self._disconnected = self._trailers = self.counted = False
+        self.disconnected = self._trailers = self.counted = False
         self._received = self._sent = 0
         self._headers: list[Any] = _NONE
         try:
@@ -112,15 +113,18 @@ class Exchange:
             method.add(1.0)
         self._began = _now()
 
-    async def receive(self) -> Message:
+    def receive(self) -> Awaitable[Message]:
         """Receive for the application; counts the bytes that it reads."""
-        message = await self._receive()
-        if not self.counted:
-            if message["type"] == "http.request":
-                self._received += len(message.get("body") or b"")
-            elif message["type"] == "http.disconnect":
-                self._disconnected = True
-        return message
+        return received(self, self._receive)
+
+    def note(self, message: Message) -> None:
+        """Take in what the application is about to receive."""
+        if self.counted:
+            return
+        if message["type"] == "http.request":
+            self._received += len(message.get("body") or b"")
+        elif message["type"] == "http.disconnect":
+            self.disconnected = True
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send for the application: count first where this message completes the response, then forward.
@@ -144,7 +148,7 @@ class Exchange:
             sent = self._sent
             if body:
                 sent += len(body) if isinstance(body, bytes) else _size(body)
-            if self._disconnected:
+            if self.disconnected:
                 cells = self._answers.find(cells.endpoint, self._method, DISCONNECTED)
             cells.finish(self._first, _now() - self._began, self._received, sent)
             return self._send(message)
@@ -152,7 +156,7 @@ class Exchange:
             return self._start(message, fields)
         if cells is not None:
             self._pass(cells, kind, fields)
-        return self._forward(message)
+        return forwarded(self, self._send, message)
 
     def _start(self, message: Message, fields: dict[str, Any]) -> Awaitable[None]:
         """Note the response's start, and complete the response where nothing can follow."""
@@ -183,7 +187,7 @@ class Exchange:
             quiet = scope["asgi"]["spec_version"] in _QUIET
         except (KeyError, TypeError):
             quiet = False
-        return self._send(message) if quiet else self._forward(message)
+        return self._send(message) if quiet else forwarded(self, self._send, message)
 
     def _look_up(self, status: int) -> Cells:
         """Find the cells of this request's endpoint, whatever chose its route."""
@@ -214,14 +218,6 @@ class Exchange:
             cells.first_byte(self._first)
             self._first = NO_TIME
 
-    async def _forward(self, message: Message) -> None:
-        """Forward before the response is complete: an OSError says that the client is gone."""
-        try:
-            await self._send(message)
-        except OSError:
-            self._disconnected = True
-            raise
-
     def _complete(self, cells: Cells) -> None:
         """Count a response that is about to be complete."""
         self.counted = True
@@ -230,13 +226,13 @@ class Exchange:
             method.doubles[method.at] -= 1.0
         except _NO_PLACE:
             method.add(-1.0)
-        if self._disconnected:
+        if self.disconnected:
             cells = self._answers.find(cells.endpoint, self._method, DISCONNECTED)
         cells.finish(self._first, _now() - self._began, self._received, self._sent)
 
     def end(self, status: int) -> None:
         """Count a request whose response was never completed."""
-        if self._disconnected:
+        if self.disconnected:
             status = DISCONNECTED
         answers = self._answers
         if self._cells is not None:

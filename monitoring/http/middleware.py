@@ -1,6 +1,6 @@
 """Pure ASGI middleware that moves the six HTTP families of the catalogue, and changes no response.
 
-It is never compiled, so that servers recognise its `__call__` as a coroutine function and applications may derive from it.
+Never compiled, so that servers recognise its `__call__` as a coroutine function and applications may derive from it.
 """
 
 from __future__ import annotations
