@@ -7,7 +7,8 @@ WANTED := $(shell $(PYTHON) -c 'import sys; print(sys.version.replace("\n", " ")
 STAMP := $(VENV)/.built
 LOCKED := $(VENV)/.locked
 # What is compiled where there is a compiler, and how.
-COMPILED := hatch_build.py $(wildcard monitoring/http/*.py)
+COMPILED := hatch_build.py $(addprefix monitoring/,http/cells.py http/exchange.py http/templates.py asgi.py multiprocess/values.py metrics/http.py metrics/declaring.py)
+COMPILER := $(shell $(PYTHON) -c 'import pathlib, shutil, sysconfig; print(shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]), pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 2>/dev/null) $(NEURECTOMY_COMPILE)
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
 OBSERVE_ARGS ?=
@@ -24,6 +25,10 @@ setup: $(STAMP)
 	@test -n '$(WANTED)' || { echo "make: $(PYTHON) does not run; pass PYTHON=/path/to/python3.11 or newer" >&2; exit 1; }
 	@printf '%s\n' '$(WANTED)' | cmp -s - $@ || printf '%s\n' '$(WANTED)' > $@
 
+# As that one: a compiler that came since compiles.
+.compiler: FORCE
+	@printf '%s\n' '$(COMPILER)' | cmp -s - $@ || printf '%s\n' '$(COMPILER)' > $@
+
 # The lock is complete, so nothing is resolved: an old pip's resolver would take `coverage[toml]`, that a locked package asks for, for another
 # requirement than the locked `coverage`, and refuses as soon as a newer one is published.
 $(LOCKED): .python requirements.lock
@@ -32,10 +37,11 @@ $(LOCKED): .python requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
-$(STAMP): $(LOCKED) pyproject.toml $(COMPILED)
+$(STAMP): $(LOCKED) .compiler pyproject.toml $(COMPILED)
+	@touch $@.new # what is edited meanwhile is newer
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m monitoring.http
-	@touch $@
+	@mv $@.new $@
 
 serve: export REQUIRE_API_KEY ?= 0
 serve: export VAULT_KEY_FILE ?= $(CURDIR)/vault.key
@@ -89,4 +95,4 @@ lock:
 		--output-file requirements-runtime.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build monitoring/http/*.so .npm .python .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build monitoring/http/*.so monitoring/http/.*.new .compiler monitoring/http/.*.new .npm .python .compiler .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache

@@ -19,6 +19,7 @@ PACKAGE = "monitoring/http"
 MODULES = ("cells", "exchange", "templates")
 """Not `middleware` and `waiting`, which have the coroutines."""
 
+_LIBRARY = "compiled"
 _OPTIONS = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent")
 _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
@@ -28,47 +29,50 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]
 
     PLUGIN_NAME = "custom"
 
+    def dependencies(self) -> list[str]:
+        """Give what an isolated build has to install for it."""
+        compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+        possible = shutil.which(compiler.split()[0]) is not None and _wanted() != "0"
+        return ["mypy>=2.4", "setuptools>=80"] if possible or _wanted() == "1" else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile into the tree for an editable installation, else into the wheel."""
-        wanted = os.environ.get("NEURECTOMY_COMPILE", "")
-        if wanted not in {"", "0", "1"}:
-            raise ValueError(f"NEURECTOMY_COMPILE={wanted!r}: 0 leaves the compiling, 1 insists on it, and empty tries")
-        made = [] if wanted == "0" else self._made(insist=wanted == "1")
+        package = Path(self.root, PACKAGE)
+        self._folder = tempfile.TemporaryDirectory(prefix="neurectomy-build-", ignore_cleanup_errors=True)
+        made: list[Path] = []
+        if _wanted() != "0":
+            try:
+                made = _compile(Path(self.root), Path(self._folder.name))
+                if version == "editable":
+                    _place(made, package)
+            except (Exception, SystemExit) as error:  # no mypyc, no compiler, no headers, no room: each has an exception of its own
+                if _wanted() == "1":
+                    raise RuntimeError(f"NEURECTOMY_COMPILE=1, but {PACKAGE} could not be compiled: {error}") from error
+                self.app.display_warning(f"{PACKAGE} is not compiled, and runs a few microseconds slower per request: {error}")
+                made = []
         if version == "editable":
-            _place(made, Path(self.root, PACKAGE))
+            # Those of another Python in the same tree are its own.
+            for old in package.glob(f"*{_SUFFIX}"):
+                if old.name not in {file.name for file in made}:
+                    old.unlink()
         elif made:
             build_data["force_include"].update({str(file): f"{PACKAGE}/{file.name}" for file in made})
             build_data["pure_python"], build_data["infer_tag"] = False, True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's
         """Remove what was made on the way."""
-        shutil.rmtree(getattr(self, "_folder", ""), ignore_errors=True)
-
-    def _made(self, *, insist: bool) -> list[Path]:
-        self._folder = tempfile.mkdtemp(prefix="neurectomy-build-")
-        try:
-            return _compile(Path(self.root), Path(self._folder))
-        except (Exception, SystemExit) as error:  # no mypyc, no compiler, no headers: each has an exception of its own
-            if insist:
-                shutil.rmtree(self._folder, ignore_errors=True)
-                raise RuntimeError(f"NEURECTOMY_COMPILE=1, but {PACKAGE} could not be compiled: {error}") from error
-            self.app.display_warning(f"{PACKAGE} is not compiled, and runs a few microseconds slower per request: {error}")
-            return []
+        self._folder.cleanup()
 
 
-def _place(made: list[Path], package: Path) -> None:
-    """Make these the extension modules beside the sources: each by a rename, since a worker of a running service may be starting."""
-    for file in made:
-        copy = package / f".{file.name}.new"
-        shutil.copyfile(file, copy)
-        copy.replace(package / file.name)
-    for old in package.glob("*.so"):
-        if old.name not in {file.name for file in made}:
-            old.unlink()
+def _wanted() -> str:
+    wanted = os.environ.get("NEURECTOMY_COMPILE", "")
+    if wanted not in {"", "0", "1"}:
+        raise ValueError(f"NEURECTOMY_COMPILE={wanted!r}: 0 leaves the compiling, 1 insists on it, and empty tries")
+    return wanted
 
 
 def _compile(root: Path, folder: Path) -> list[Path]:
-    """Give the files of the extension modules, made in `folder`."""
+    """Give the files of the extension modules, made in `folder`: the library first, without which the modules cannot be imported."""
     if sysconfig.get_config_var("Py_GIL_DISABLED") or sys.implementation.name != "cpython":
         raise RuntimeError("only CPython with its global lock runs it")
     from mypyc.build import mypycify
@@ -78,12 +82,32 @@ def _compile(root: Path, folder: Path) -> list[Path]:
     os.chdir(root)  # mypyc takes a module's name from its path
     try:
         sources = [f"{PACKAGE}/{module}.py" for module in MODULES]
+        # What is edited from now on is newer than what is compiled.
+        newest = max(Path(source).stat().st_mtime_ns for source in sources)
         options = [*_OPTIONS, f"--cache-dir={folder / 'types'}"]
-        modules = mypycify([*options, *sources], target_dir=str(folder / "c"), group_name=f"{PACKAGE.replace('/', '.')}.compiled")
-        command = Distribution({"name": "compiled", "ext_modules": modules}).get_command_obj("build_ext")
+        modules = mypycify([*options, *sources], target_dir=str(folder / "c"), group_name=f"{PACKAGE.replace('/', '.')}.{_LIBRARY}")
+        command = Distribution({"name": _LIBRARY, "ext_modules": modules}).get_command_obj("build_ext")
         command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "objects")
         command.ensure_finalized()
         command.run()
     finally:
         os.chdir(before)
-    return sorted(Path(folder, "lib").rglob(f"*{_SUFFIX}"))
+    made = sorted(Path(folder, "lib").rglob(f"*{_SUFFIX}"), key=lambda file: not file.name.startswith(_LIBRARY))
+    if len(made) != len(MODULES) + 1:
+        raise RuntimeError(f"expected {len(MODULES) + 1} files that end with {_SUFFIX}, found {[file.name for file in made]}")
+    for file in made:
+        os.utime(file, ns=(newest, newest))
+    return made
+
+
+def _place(made: list[Path], package: Path) -> None:
+    """Make these the extension modules beside the sources: each by a rename, since a worker of a running service may be starting."""
+    copies = [package / f".{file.name}.{os.getpid()}.new" for file in made]
+    try:
+        for file, copy in zip(made, copies, strict=True):
+            shutil.copy2(file, copy)
+        for file, copy in zip(made, copies, strict=True):
+            copy.replace(package / file.name)
+    finally:
+        for copy in copies:
+            copy.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +81,10 @@ HAS_GPU = Path("/dev/nvidiactl").exists()
 
 def pytest_configure() -> None:
     """Refuse to test what is no longer there: Python takes the compiled modules whatever the sources say."""
-    package = ROOT / "monitoring" / "http"
-    newest = max(file.stat().st_mtime for file in package.glob("*.py"))
-    if any(file.stat().st_mtime < newest for file in package.glob("*.so")):
-        raise pytest.UsageError(f"{package} was changed after it was compiled: run `make setup`")
+    for file in (ROOT / "monitoring" / "http").glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
+        source = file.with_name(f"{file.name.partition('.')[0]}.py")
+        if source.exists() and source.stat().st_mtime > file.stat().st_mtime:
+            raise pytest.UsageError(f"{source} was changed after it was compiled: run `make setup`")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,7 @@ def test_servers_recognise_the_application() -> None:
 
 
 def test_what_is_no_longer_what_was_compiled_is_not_tested(tree: Path) -> None:
-    old = tree / "monitoring" / "http" / "cells.cpython-311-x86_64-linux-gnu.so"
+    old = tree / "monitoring" / "http" / f"cells{sysconfig.get_config_var('EXT_SUFFIX')}"
     old.write_bytes(b"")
     os.utime(old, (0, 0))
     done = execute(tree, "-m", "pytest", "-q", "-n", "0", "tests/test_metrics.py")

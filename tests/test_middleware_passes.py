@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from decimal import Decimal
+from fractions import Fraction
+from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,25 +39,42 @@ HEADERS = st.lists(
     ),
     max_size=3,
 )
+ODD_HEADERS = st.lists(
+    st.tuples(st.sampled_from([b"content-length", "content-length"]), st.sampled_from([b"0", b"00", "0", 0, memoryview(b"0"), b"3"])).map(
+        list
+    ),
+    max_size=3,
+)
 BODIES = st.binary(max_size=5).flatmap(lambda content: st.sampled_from([content, bytearray(content), memoryview(content), None, "text"]))
+OPEN = Path(__file__).open("rb")  # noqa: SIM115 - for as long as the tests run
 MESSAGES = st.one_of(
     st.fixed_dictionaries(
         {"type": st.just("http.response.start")},
         optional={
-            "status": st.one_of(st.integers(), st.sampled_from([100, 200, 204, 304, 307, 500, None, "200"])),
-            "headers": st.one_of(HEADERS, HEADERS.map(tuple), st.sampled_from([None, [b"malformed"], [(b"a", b"b", b"c")], [(1, 2)], [3]])),
+            "status": st.one_of(
+                st.integers(), st.sampled_from([100, 200, 204, 304, 307, 500, None, "200", HTTPStatus.NO_CONTENT, 200.0, True])
+            ),
+            "headers": st.one_of(
+                HEADERS, HEADERS.map(tuple), st.sampled_from([None, [b"malformed"], [(b"a", b"b", b"c")], [(1, 2)], [3]]), ODD_HEADERS
+            ),
             "trailers": st.booleans(),
         },
     ),
     st.fixed_dictionaries({"type": st.just("http.response.body")}, optional={"body": BODIES, "more_body": st.booleans()}),
     st.fixed_dictionaries(
         {"type": st.just("http.response.zerocopysend")},
-        optional={"count": st.integers(0, 9), "file": st.none(), "more_body": st.booleans()},
+        optional={
+            "count": st.one_of(st.integers(0, 9), st.sampled_from([-1, 5.0, Fraction(3), Decimal("nan"), "3", b"3", [3], True])),
+            "file": st.sampled_from([None, "name", OPEN]),
+            "offset": st.sampled_from([None, 1, 10.0, "1"]),
+            "more_body": st.booleans(),
+        },
     ),
     st.fixed_dictionaries({"type": st.just("http.response.pathsend")}, optional={"path": st.sampled_from(["/no/file", None, b"\0"])}),
     st.fixed_dictionaries({"type": st.just("http.response.trailers")}, optional={"more_trailers": st.booleans()}),
     st.fixed_dictionaries({"type": st.sampled_from(["http.response.push", "http.response.debug", "no.such.type"])}),
 )
+TES = st.sampled_from([b"trailers", b"gzip, Trailers", "trailers", None])
 FAILURES = st.sampled_from([None, RuntimeError("x"), OSError(5, "x"), asyncio.CancelledError("why")])
 
 
@@ -62,17 +83,25 @@ def nothing_counted() -> None:
     forget()
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(MESSAGES, max_size=6), FAILURES, FAILURES, st.integers(0, 6), st.sampled_from(["GET", "HEAD", "POST", "x"]), st.booleans())
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(MESSAGES, max_size=6),
+    FAILURES,
+    FAILURES,
+    st.integers(0, 6),
+    st.sampled_from(["GET", "HEAD", "POST", "x", b"GET", None]),
+    st.booleans(),
+    TES,
+)
 def test_whatever_an_application_sends_passes_as_it_is(
-    messages: list[Message], then: BaseException | None, failure: BaseException | None, fail_at: int, method: str, trailers: bool
+    messages: list[Message], then: BaseException | None, failure: BaseException | None, fail_at: int, method: Any, trailers: bool, te: Any
 ) -> None:
     forget()
     copies = [dict(message) for message in messages]
     extensions = {"http.response.trailers": {}} if trailers else {}
 
     def run(wrap: Callable[[App], App]) -> Exchange:
-        request = scope(method, "/raw", [(b"te", b"trailers")], extensions=extensions)
+        request = scope(method, "/raw", [(b"te", te)], extensions=extensions)
         return drive(wrap(sending(*messages, then=then)), request, fail_at=fail_at, failure=failure)
 
     bare = run(lambda app: app)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from operator import index
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from .cells import NO_TIME, Cells, Method, Methods, known_status
+from .cells import NO_TIME, OTHER, Cells, Method, Methods, known_status
 from .templates import Templates
 from .waiting import forwarded, received
 
@@ -101,7 +102,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         # Kept now: applications inside may rewrite the scope, and what began must end under the same name.
-        self._method = method = answers.methods[scope["method"]]
+        word = scope["method"]
+        self._method = method = answers.methods[word if isinstance(word, str) else OTHER]
         self._cells: Cells | None = None
         self._first = NO_TIME
         self.disconnected = self._trailers = self.counted = False
@@ -203,7 +205,7 @@ class Exchange:
             last = not message.get("more_body")
         elif kind == "http.response.zerocopysend":
             count = message.get("count")
-            self._sent += _rest(message) if count is None else count
+            self._sent += _rest(message) if count is None else _whole(count)
             last = not message.get("more_body")
         elif kind == "http.response.pathsend":
             self._sent += _file_size(message.get("path"))
@@ -251,9 +253,15 @@ def _is_empty(headers: list[tuple[bytes, bytes]]) -> bool:
             if value == b"0" and name.lower() == b"content-length":
                 return True
     except (TypeError, ValueError, AttributeError):
-        # Compiled, this takes pairs of bytes alone; there are applications that send lists.
-        return _length(headers) == 0
-    return False
+        pass
+    else:
+        return False
+    # Compiled, that takes pairs of bytes alone; there are applications that send lists.
+    others: list[Any] = list(headers)
+    try:
+        return any(value == b"0" and name.lower() == b"content-length" for name, value in others)
+    except (TypeError, ValueError, AttributeError):
+        return False  # no pairs of bytes: for the server to refuse
 
 
 def _length(headers: list[Any]) -> int:
@@ -269,9 +277,10 @@ def _length(headers: list[Any]) -> int:
 
 def _awaits_trailers(scope: Scope) -> bool:
     """Whether the server holds the response open for trailers: it can, and the client said that it reads them."""
-    if _TRAILERS not in (scope.get("extensions") or ()):
+    try:
+        return _TRAILERS in scope["extensions"] and any(name == b"te" and b"trailers" in value.lower() for name, value in scope["headers"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         return False
-    return any(name == b"te" and b"trailers" in value.lower() for name, value in scope["headers"])
 
 
 def _size(body: object) -> int:
@@ -290,13 +299,22 @@ def _file_size(file: Any) -> int:  # noqa: ANN401 - whatever the application sen
         return 0
 
 
-def _rest(message: Message) -> int:
+def _rest(message: dict[str, Any]) -> int:
     """Give the bytes from where the server begins to the end of an open file."""
-    file, offset = message.get("file"), message.get("offset")
+    file: Any = message.get("file")
+    offset: Any = message.get("offset")
     try:
-        descriptor = file if isinstance(file, int) else file.fileno()  # type: ignore[union-attr]
+        descriptor = file if isinstance(file, int) else file.fileno()
         if offset is None:
             offset = os.lseek(descriptor, 0, os.SEEK_CUR)
     except (OSError, AttributeError, ValueError, TypeError):
         return 0
-    return max(0, _file_size(descriptor) - offset)
+    return max(0, _file_size(descriptor) - _whole(offset))
+
+
+def _whole(number: object) -> int:
+    """Give a count of bytes; 0 for what is none, which the server refuses."""
+    try:
+        return max(0, index(number))  # type: ignore[arg-type]
+    except TypeError:
+        return 0

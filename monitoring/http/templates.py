@@ -91,8 +91,8 @@ def _included(scope: MutableMapping[str, Any], route: Any) -> Any:  # noqa: ANN4
 def _host(scope: MutableMapping[str, Any]) -> bytes:
     """Give the host that the client asked for: routers may choose by it."""
     for name, value in scope["headers"]:
-        if name == b"host":
-            return value  # type: ignore[no-any-return]
+        if name == b"host" and isinstance(value, bytes):
+            return value
     return b""
 
 
@@ -103,7 +103,8 @@ def _leaf(scope: MutableMapping[str, Any], *, mounted: bool) -> str | None:
     context = fastapi.get("effective_route_context") if fastapi else None
     if context is not None:
         if context.original_route is route:
-            return context.path or None
+            path = context.path
+            return path if path and isinstance(path, str) else None
         # FastAPI leaves the context of an included mount in place while the mounted application chooses a route of its own.
         if route is None or hasattr(route, "routes"):
             route = context.starlette_route or context
