@@ -6,12 +6,13 @@ its own thread is in here already (a signal handler) is put off until the outer 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 import weakref
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import families, lease, locks
 from .files import ValueFile
@@ -30,7 +31,10 @@ _STATES = frozenset(f"gauge_{mode}" for mode in ("livesum", "sum", "all", "livea
 RETRY_AFTER = 1.0
 #: As long as that where a stopped process holds a lock byte: waiting for it again and again would stop this process too.
 _RETRY_AFTER_TIMEOUT = 60.0
+_TIMES = 3
 _log = logging.getLogger(__name__)
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class Store:
@@ -182,7 +186,7 @@ class Store:
         if self.directory is None or time.monotonic() < self._refused_until:
             return False
         try:
-            self._lease = lease.take(self.directory)
+            self._lease = _persisting(lease.take, self.directory)
         except OSError as error:
             self._refused_until = _later(error)
             self.say(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
@@ -195,7 +199,7 @@ class Store:
         if not self._unpublished or self.directory is None or time.monotonic() < self._silent_until:
             return
         try:
-            families.publish(self.directory, self._unpublished)
+            _persisting(families.publish, self.directory, self._unpublished)
             self._unpublished = {}
         except OSError as error:
             self._silent_until = _later(error)
@@ -224,9 +228,9 @@ class Store:
             return False
         try:
             if not self._dropped:
-                self._attach_dropped()
+                _persisting(self._attach_dropped)
             for prefix in {value.prefix for value in group}:
-                self._attach_to(prefix, [value for value in group if value.prefix == prefix])
+                _persisting(self._attach_to, prefix, [value for value in group if value.prefix == prefix])
         except OSError as error:
             self._refused_until = _later(error)
             self.say(f"no room for new series in {self.directory}: {error}; existing series go on")
@@ -311,6 +315,20 @@ class Store:
             counter.inc(1.0)
         else:
             self._dropped_in_memory[reason] += 1.0
+
+
+def _persisting(do: Callable[_Arguments, _Result], *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+    """Do it again where a descriptor was closed under it.
+
+    Code that closes all descriptors may close one that a thread of ours is about to close too: by then the number is another file's.
+    """
+    for _ in range(_TIMES):
+        try:
+            return do(*arguments, **named)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+    return do(*arguments, **named)
 
 
 def _later(error: OSError) -> float:

@@ -13,6 +13,7 @@ from monitoring.multiprocess import MergedCollector
 from tests.conftest import built_environment
 from tests.faults.test_full_disk import fill
 
+from .test_install import execute
 from .workers import Run, Worker, count, samples
 
 if TYPE_CHECKING:
@@ -184,3 +185,29 @@ def test_a_gauge_that_went_up_while_there_was_no_room_does_not_go_below_nothing(
     assert under_way.get() == 1
     worker.kill()
     master.end()
+
+
+@pytest.mark.parametrize("function", ["posix_fallocate", "fstat", "open"])
+def test_a_descriptor_that_is_closed_under_a_writer_costs_nothing(
+    function: str, metrics_directory: Path, environment: dict[str, str]
+) -> None:
+    """As where a program closes all of them just when a thread of ours was about to close one: its number is another file's by then."""
+    program = f"""
+import errno, os
+multiprocess.install()
+from prometheus_client import Counter
+counter = Counter("a", "a", ["n"])
+counter.labels("before").inc()
+real = os.{function}
+def closed(*arguments, **named):
+    os.{function} = real
+    raise OSError(errno.EBADF, "Bad file descriptor")
+os.{function} = closed
+for number in range(2000):
+    counter.labels(str(number)).inc()
+assert os.{function} is real, "no file was touched: the test proves nothing"
+"""
+    execute(program, metrics_directory, environment)
+    found = samples(MergedCollector(None, str(metrics_directory)))
+    assert sum(value for (name, _), value in found.items() if name == "a_total") == 2001
+    assert not any(value for (name, _), value in found.items() if name == "multiproc_dropped_observations_total")
