@@ -140,19 +140,10 @@ class Exchange:
         cells = self._cells
         if cells is not None and kind == "http.response.body" and not fields.get("more_body") and not self._trailers:
             # The last message, by far the most common way to end.
-            self.counted = True
-            method = self._method
-            try:
-                method.doubles[method.at] -= 1.0
-            except _NO_PLACE:
-                method.add(-1.0)
             body = fields.get("body")
-            sent = self._sent
             if body:
-                sent += len(body) if isinstance(body, bytes) else _size(body)
-            if self.disconnected:
-                cells = self._answers.find(cells.endpoint, self._method, DISCONNECTED)
-            cells.finish(self._first, _now() - self._began, self._received, sent)
+                self._sent += len(body) if isinstance(body, bytes) else _size(body)
+            self._complete(cells)
             return self._send(message)
         if cells is None and kind == "http.response.start":
             return self._start(message, fields)
