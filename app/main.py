@@ -30,7 +30,7 @@ from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
 from app.integrations.agents import Collective
 from app.integrations.dictionaries import Dictionaries
-from app.integrations.ryot import Backend, RyotError, builtin, remote
+from app.integrations.ryot import Backend, RyotError, remote, stand_in
 from app.integrations.vault.upkeep import kept_up
 from app.store import database
 from app.store.database import Database
@@ -61,14 +61,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_models(settings: Settings) -> Backend:
-    """Choose where language models live: RYOT_BASE_URL, or the stand-in."""
+    """Return the backend of models: the server at RYOT_BASE_URL, or the stand-in."""
+    waits = settings.ryot_timeout, settings.ryot_stream_timeout
     if settings.ryot_base_url:
-        waits = settings.ryot_timeout, settings.ryot_stream_timeout
         return remote.Remote(settings.ryot_base_url, settings.ryot_api_key, *waits, settings.ryot_breaker)
-    model = builtin.Builtin(settings.ryot_timeout, settings.ryot_stream_timeout)
-    if settings.preload:
-        model.load()  # once, for all workers
-    return model
+    pace, loading = settings.ryot_standin_tokens_per_second, settings.ryot_standin_loading_seconds
+    return stand_in.StandIn(*waits, tokens_per_second=pace, loading_seconds=loading)
 
 
 def create_app(settings: Settings) -> FastAPI:

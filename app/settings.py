@@ -190,6 +190,10 @@ class Settings(BaseSettings):
     ryot_stream_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=600, description="seconds, more than 0 and at most 86400"
     )
+    ryot_standin_tokens_per_second: Annotated[float, Field(ge=0.01, le=1_000_000)] | None = Field(
+        default=None, description="tokens per second from 0.01 to 1000000; without it, the stand-in makes no pauses"
+    )
+    ryot_standin_loading_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(default=0, description="seconds from 0 to 3600")
 
     ryot_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)
     vault_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.integrations.ryot.builtin import MODEL
+from app.integrations.ryot.stand_in import MODEL
 from tests.app.conftest import serve_app
 from tests.app.test_keys import ADMIN, JSON, Service, bearer, refused
 from tests.app.test_ryot_kills import Caller

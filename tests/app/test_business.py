@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from app import business
 from app.business import Business
-from app.integrations.ryot.builtin import MODEL
+from app.integrations.ryot.stand_in import MODEL
 from app.store import migrating
 from app.store.database import Database
 from app.store.models import Activity

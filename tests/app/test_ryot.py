@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from app.api.ryot import MAX_BODY_BYTES
 from app.api.ryot_bodies import ChatBody, CompletionBody
-from app.integrations.ryot.builtin import MODEL, MOST_TOKENS
+from app.integrations.ryot.stand_in import MODEL, MOST_TOKENS
+from tests.app.conftest import serve_app
 from tests.app.test_compression import samples
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ def test_the_models_are_listed(client: openai.OpenAI) -> None:
 
 def test_loading_is_timed(served: Served) -> None:
     assert 0 < samples(served)[f'neurectomy_ryot_model_loading_duration_seconds{{model="{MODEL}"}}'] < 60
+
+
+def test_pace_and_loading_time_are_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = {"RYOT_STANDIN_LOADING_SECONDS": "0.5", "RYOT_STANDIN_TOKENS_PER_SECOND": "50"}
+    with serve_app(tmp_path_factory, **settings) as slow:
+        assert samples(slow)[f'neurectomy_ryot_model_loading_duration_seconds{{model="{MODEL}"}}'] > 0.9 * 0.5
+        body = json.dumps({"model": MODEL, "prompt": "x", "max_tokens": 10, "stream": True}).encode()
+        assert slow.ask("POST", "/v1/completions", body, JSON).body.endswith(b"data: [DONE]\n\n")
+        assert samples(slow)[f'neurectomy_ryot_request_duration_seconds_sum{{model="{MODEL}"}}'] > 0.9 * 10 / 50
+        assert samples(slow)[f'neurectomy_ryot_time_to_first_token_seconds_sum{{model="{MODEL}"}}'] > 0.9 * 1 / 50
 
 
 def test_a_completion_and_what_it_counts(client: openai.OpenAI, served: Served) -> None:

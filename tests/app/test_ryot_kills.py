@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from app.integrations.ryot.builtin import MODEL
+from app.integrations.ryot.stand_in import MODEL
 from tests.app.test_ryot import JSON
 from tests.faults.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
 

@@ -1,17 +1,17 @@
-"""The parts of Ryot alone: stop words, the model of n-grams, what is loaded when, and a list of models that outlives its server."""
+"""The parts of Ryot alone: stop sequences, the stand-in, lazy imports, and a list of models that outlives its server."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.integrations.ryot import BadBackendError, remote
-from app.integrations.ryot.ngram import Model
+from app.integrations.ryot import BadBackendError, Call, remote
+from app.integrations.ryot.stand_in import MODEL, StandIn
 from app.integrations.ryot.stops import StopText
 from tests.app.openai_server import OpenAIServer, openai_server
 from tests.conftest import ROOT
@@ -49,23 +49,43 @@ def test_stop_words_are_found_however_they_come(text: str, stops: list[str], sai
     assert heard.stopped == (said != text)
 
 
-def test_the_model_says_what_it_has_read() -> None:
-    model = Model(["the cat sat on the mat", "a dog ran"])
-
-    def say(prompt: str, temperature: float = 0.0, seed: int = 1) -> str:
-        tokens = model.generate(model.encode(prompt), seed=seed, temperature=temperature)
-        return "".join(model.words[token] for token in itertools.islice(tokens, 20))
-
-    assert say("the cat") == " sat on the mat"
-    assert say("a dog") == " ran"
-    assert say("a dog ran") != "", "a text that is at its end goes on with another"
-    assert len({say("the", 1.5, seed) for seed in range(20)}) > 1
-    assert say("the", 1.5, 7) == say("the", 1.5, 7)
+def complete(prompt: str | list[str], backend: StandIn | None = None, **more: Any) -> Any:
+    given = {"model": MODEL, "prompt": prompt, **more}
+    return asyncio.run((backend or StandIn(60)).complete(Call("completion", MODEL, given), lambda _: None))
 
 
-def test_what_no_text_had_is_read_by_character() -> None:
-    model = Model(["the cat"])
-    assert [model.words[token] for token in model.encode("the zoo \N{SNOWMAN}")] == ["the", " ", "z", "o", "o", " ", " "]
+def test_prompt_and_seed_decide_the_text() -> None:
+    def text(prompt: str, **more: Any) -> str:
+        said: str = complete(prompt, max_tokens=20, **more)["choices"][0]["text"]
+        return said
+
+    # The same in every process and version, so that it can be asserted on.
+    assert (
+        text("the cat", seed=1)
+        == " this this then. slot exporter then. sample reads exporter keeps the and exporter reads exporter a a each and the"
+    )
+    assert len({text(prompt, seed=seed) for prompt in ("the cat", "a dog") for seed in range(10)}) == 20
+    assert text("the cat", temperature=0) == text("the cat", temperature=0, seed=7) != text("a dog", temperature=0)
+    assert len({text("the cat") for _ in range(20)}) > 1
+
+
+def test_a_text_ends_by_itself() -> None:
+    done = complete("the cat", max_tokens=4096, seed=1, n=4)
+    assert {choice["finish_reason"] for choice in done["choices"]} == {"stop"}
+    assert len({choice["text"].count(" ") for choice in done["choices"]}) > 1
+    assert done["usage"]["completion_tokens"] == sum(choice["text"].count(" ") for choice in done["choices"])
+
+
+@pytest.mark.parametrize(("prompt", "tokens"), [("", 0), ("the cat", 2), ("the zoo \N{SNOWMAN}", 3), ("\r\n" * 8, 4)])
+def test_any_text_is_a_prompt(prompt: str, tokens: int) -> None:
+    assert complete(prompt, seed=1)["usage"] == {"prompt_tokens": tokens, "completion_tokens": 16, "total_tokens": tokens + 16}
+
+
+def test_the_pace_is_that_of_each_choice() -> None:
+    started = time.monotonic()
+    complete(["x"] * 128, StandIn(60, tokens_per_second=50), max_tokens=20)
+    # One choice after the other would take 51 seconds.
+    assert 0.9 * 20 / 50 < time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("base_url", ["", "http://127.0.0.1:9/v1"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from app.integrations.ryot.builtin import MODEL
+from app.integrations.ryot.stand_in import MODEL
 from tests import asgi
 from tests.app.test_compression import samples
 from tests.app.test_ryot import JSON, call, client, counts, gained
@@ -181,7 +181,7 @@ def test_everything_is_counted_and_billed_before_it_is_sent(stream: bool, tmp_pa
     from fastapi import FastAPI
 
     from app.api import auth, ryot
-    from app.integrations.ryot.builtin import Builtin
+    from app.integrations.ryot.stand_in import StandIn
     from app.store.database import Database
     from app.store.place import Place
     from monitoring import metrics
@@ -190,7 +190,7 @@ def test_everything_is_counted_and_billed_before_it_is_sent(stream: bool, tmp_pa
     database = app.state.database = Database(Place.of_file(Path(data_directory(tmp_path / "data")) / "neurectomy.db"))
     app.state.guard = auth.Guard(database, required=False, admin_key=None)
     auth.include(app, ryot.router, "user", openai=True)
-    app.state.ryot = Builtin(60)
+    app.state.ryot = StandIn(60)
     body = json.dumps({"model": MODEL, "prompt": "The", "max_tokens": 9, "seed": 1, "stream": stream}).encode()
     exchange = Noting(asgi.scope("POST", "/v1/completions"), [{"type": "http.request", "body": body, "more_body": False}])
 
