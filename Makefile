@@ -77,6 +77,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.prose
+	$(BIN)/codespell
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Development tools. The wheel does not contain them."""
