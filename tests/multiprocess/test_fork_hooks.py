@@ -1,6 +1,6 @@
-"""What happens around `os.fork()`, in which order: the hooks that a real fork calls, and the locks that it holds.
+"""The hooks that a fork calls, their order, and the locks that it holds.
 
-The order comes from the order of imports and of `install()`, so every order of imports that an application may use is checked.
+The order follows from the order of imports and of `install()`. These tests use four orders that an application may have.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ found = {s.labels["who"]: s.value for m in view.collect() for s in m.samples if 
 assert found == {"parent": 1.0, "child": 1.0}, found
 assert [t.name for t in threading.enumerate()].count("metrics-sampler") == 1, threading.enumerate()
 """
-#: Each lock of a module is held by another thread while a fork begins, which has to wait: else the child has it for ever.
+#: Another thread holds each lock of a module in turn while the process forks: the fork waits, or the child would never get the lock.
 WAIT = """
 for name, lock in locks():
     held, half_done = threading.Event(), False

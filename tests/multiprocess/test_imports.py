@@ -1,6 +1,6 @@
-"""What each kind of process imports: nothing heavy, and nothing of the other kinds.
+"""The imports of each kind of process: nothing heavy, and no part of the library that the process does not need.
 
-Parts of the library are named by a class that is defined in them, wherever its module is.
+Parts of the library are recognised by their classes, so that modules may move.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def process(tmp_path: Path, environment: dict[str, str], metrics_directory: Path
 
 
 def test_the_classes_are_those_of_the_library(process: Process) -> None:
-    """Else a renamed class would be absent everywhere."""
+    """Without this, a renamed class would be absent from every process, and the tests below would check nothing."""
     process.execute(INSTALL + WRITE + MERGE)
     assert process.classes == PARTS
 
