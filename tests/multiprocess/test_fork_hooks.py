@@ -31,7 +31,7 @@ ROLES = {
     "Table.forget": "forget the table of users",
 }
 #: Modules with hooks of their own that `USE` does not import.
-OTHERS = ("monitoring.supervision",)
+OTHERS = ("monitoring.exporter.supervisor",)
 PAUSE, RESUME, SLOT = "pause the sampler", "resume the sampler", "forget the slot"
 
 ORDERS = {
