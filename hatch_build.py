@@ -16,8 +16,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "monitoring/http"
-MODULES = ("cells", "exchange", "templates")
-"""Not `middleware` and `waiting`, which have the coroutines."""
+MODULES = ("exchange", "request_metrics", "route_template")
+"""Not `middleware` and `awaitables`, which have the coroutines."""
 
 _LIBRARY = "compiled"
 _OPTIONS = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent")

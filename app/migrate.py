@@ -4,9 +4,10 @@ import asyncio
 import os
 import sys
 
-from app import command  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 from app.store.errors import StoreError
+
+from . import command_environment  # noqa: F401 - first: see there
 
 
 def main() -> None:
@@ -16,10 +17,10 @@ def main() -> None:
     except SettingsError as refused:
         sys.exit(str(refused))
     os.umask(0o077)  # the file is nobody else's
-    from app.store import migrating
+    from app.store import migrator
 
     try:
-        revision = asyncio.run(migrating.upgrade(place))
+        revision = asyncio.run(migrator.upgrade(place))
     except StoreError as error:
         sys.exit(f"app.migrate: {error}")
     except OSError as error:

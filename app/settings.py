@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.store import place
+from app.store import database_url as place
 from monitoring.breaker import Policy
-from monitoring.listening import parse
+from monitoring.exporter.listening_socket import parse
 
 #: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
 _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")

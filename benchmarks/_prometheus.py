@@ -15,10 +15,10 @@ import yaml
 from _fleet import environment
 from _service import get
 
+from monitoring.observe.programs import find
+from monitoring.observe.stack import Child, free_address, running
 from monitoring.prometheus import Configuration, Times
 from monitoring.prometheus.files import texts
-from monitoring.prometheus.observing import Child, free_address, running
-from monitoring.prometheus.programs import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,7 +21,7 @@ from _prometheus import observers
 from _simulated import Pod, serving
 from series import scrape
 
-from monitoring.prometheus.programs import find
+from monitoring.observe.programs import find
 
 if TYPE_CHECKING:
     from _prometheus import Observer

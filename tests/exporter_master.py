@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 
-from monitoring.listening import bind_socket
-from monitoring.supervision import Exporter
+from monitoring.exporter.listening_socket import bind_socket
+from monitoring.exporter.supervisor import Exporter
 
 address, directory = sys.argv[1:3]
 # A pipe, as gunicorn has one: of a signal that comes just before a wait begins, a queue would say nothing until the next one.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from monitoring.wrapping import decorated, outcome
+from monitoring.tracking.wrapping import decorated, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator

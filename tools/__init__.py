@@ -1,1 +1,1 @@
-"""Development tools. The wheel does not contain them."""
+"""Developers' tools: not in the wheel."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .policy import Policy
-from .words import CLOSED, HALF_OPEN, OPEN, STATES
+from .state_layout import CLOSED, HALF_OPEN, OPEN, STATES
 
 if TYPE_CHECKING:
     from .circuit import Breaker, CircuitOpenError

@@ -13,13 +13,13 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from monitoring import metrics
-from monitoring.children import child
-from monitoring.wrapping import SUCCESS, decorated
+from monitoring.tracking.children import child
+from monitoring.tracking.wrapping import SUCCESS, decorated
 
-from . import words as layout
+from . import state_layout as layout
 from .policy import Policy
-from .shared import Shared
-from .telling import tell
+from .state_file import Shared
+from .transition_counter import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from .agents import agents
-from .business import business
-from .frame import framed
-from .overview import overview
+from .boards.agents import agents
+from .boards.business import business
+from .boards.overview import overview
+from .boards.service_health import services
+from .boards.workers import workers
+from .dashboard import framed
 from .queries import Queries
-from .services import services
-from .workers import workers
 
 if TYPE_CHECKING:
     from pathlib import Path

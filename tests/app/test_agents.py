@@ -146,8 +146,8 @@ HIDING = """
 import asyncio, contextlib, os
 from monitoring.multiprocess import MergedCollector, install, locks
 install()
-from monitoring.multiprocess.election import Election
-from monitoring.multiprocess.store import store
+from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess.worker.slot_store import store
 from app.integrations import agents
 from app.store.agents import State
 from app.store.errors import StoreError

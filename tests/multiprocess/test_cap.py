@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess.series import LOG_FILE, OTHER, SeriesLog, identity, label_set
+from monitoring.multiprocess.storage.series_log import LOG_FILE, OTHER, SeriesLog, identity, label_set
 
 from .removing import execute
 

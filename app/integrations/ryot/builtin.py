@@ -12,16 +12,16 @@ from importlib import resources
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from app.integrations.ryot.calls import STREAM_SECONDS
+from app.integrations.ryot.backend import STREAM_SECONDS
 from app.integrations.ryot.errors import RefusedError
 from app.integrations.ryot.ngram import Model
-from app.integrations.ryot.stops import StopText
+from app.integrations.ryot.stop_sequences import StopText
 from monitoring import metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
-    from app.integrations.ryot.calls import Call, Json
+    from app.integrations.ryot.backend import Call, Json
 
 MODEL = "neurectomy-stand-in"
 MOST_TOKENS = 4096
