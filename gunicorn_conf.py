@@ -32,7 +32,7 @@ keepalive = settings.keep_alive
 forwarded_allow_ips = settings.forwarded_allow_ips
 loglevel = settings.log_level
 # A heartbeat file on a disk that is busy gets living workers killed.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108 - gunicorn makes the file its own
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 # The control socket breaks read-only containers: it is there only where --control-socket names a path.
 control_socket_disable = "control_socket" not in kit.overrides()
 

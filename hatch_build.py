@@ -59,7 +59,7 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]
             build_data["force_include"].update({str(file): f"{PACKAGE}/{file.name}" for file in made})
             build_data["pure_python"], build_data["infer_tag"] = False, True
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was made on the way."""
         self._folder.cleanup()
 

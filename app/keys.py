@@ -123,7 +123,7 @@ def main() -> None:
 
 def _days(text: str) -> float:
     days = float(text)
-    if not 0 < days <= 36_500:  # noqa: PLR2004 - a century
+    if not 0 < days <= 36_500:
         raise ValueError
     return days
 

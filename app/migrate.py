@@ -25,7 +25,7 @@ def main() -> None:
         sys.exit(f"app.migrate: {error}")
     except OSError as error:
         sys.exit(f"app.migrate: the database {place} cannot be made: {error.strerror}")
-    print(f"app.migrate: {place} has schema {revision}")  # noqa: T201 - a command
+    print(f"app.migrate: {place} has schema {revision}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Observer:
         fields = dict(line.split(":") for line in Path(f"/proc/{self.child.process.pid}/status").read_text().splitlines())
         return int(fields["RssAnon"].split()[0]) * 1024
 
-    def ask(self, path: str, **query: str) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, path: str, **query: str) -> Any:
         """Ask its API."""
         return json.loads(get(int(self.address.rpartition(":")[2]), f"/api/v1/{path}?{urllib.parse.urlencode(query)}"))["data"]
 

@@ -170,7 +170,7 @@ _BUILT_ON_IT = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class or a function
+def __getattr__(name: str) -> Any:
     """Give what is built on the families from here too; these modules import this one."""
     if name in _BUILT_ON_IT:
         return getattr(import_module(_BUILT_ON_IT[name]), name)

@@ -37,7 +37,7 @@ while (number := os.read(came, 1)[0]) != signal.SIGTERM:
     elif number == signal.SIGUSR2 and os.fork() == 0:
         environment = dict(os.environ)
         exporter.hand_over(environment)
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606 - as gunicorn does
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 exporter.stop()
 print("stopped", os.getpid(), flush=True)

@@ -36,7 +36,7 @@ class OwnError(Exception):
     """An error of the function's own."""
 
 
-class ReadTimeout(Exception):  # noqa: N818 - as httpx names it
+class ReadTimeout(Exception):
     """A timeout that is no TimeoutError."""
 
 

@@ -41,7 +41,7 @@ class Tally:
         self.generated += number
         metrics.ryot_tokens_generated.labels(self.label).inc(number)
 
-    def usage(self, usage: Any) -> None:  # noqa: ANN401 - whatever a backend says
+    def usage(self, usage: Any) -> None:
         """Count what the backend's usage tells beyond what is counted already."""
         if not isinstance(usage, dict):
             return

@@ -87,7 +87,7 @@ def _backend(request: Request) -> Backend:
     return backend
 
 
-async def _serve(request: Request, kind: Any) -> Response:  # noqa: ANN401 - the kind of a Call
+async def _serve(request: Request, kind: Any) -> Response:
     """Answer one call; whatever comes of it is counted."""
     tally = Tally()
     bill = Bill(request, tally)
@@ -252,7 +252,7 @@ def _refusal(error: RyotError) -> Response:
 
 async def refuse(_: Request, error: Exception) -> Response:
     """Answer what was raised before a route began."""
-    assert isinstance(error, RyotError)  # noqa: S101 - registered for nothing else
+    assert isinstance(error, RyotError)
     return _refusal(error)
 
 

@@ -180,7 +180,7 @@ class Dictionaries:
 
     def _names(self) -> list[str]:
         try:
-            return [name for name in os.listdir(self.folder) if _ID.fullmatch(name)]  # noqa: PTH208 - names are all we need
+            return [name for name in os.listdir(self.folder) if _ID.fullmatch(name)]
         except FileNotFoundError:
             return []
 

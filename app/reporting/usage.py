@@ -102,7 +102,7 @@ class Business:
             await asyncio.to_thread(self._election.release)
 
     async def _run(self) -> None:
-        assert self._election is not None  # noqa: S101 - made before
+        assert self._election is not None
         while True:
             await asyncio.sleep(_EVERY_SECONDS)
             try:
@@ -136,7 +136,7 @@ class Business:
             await activity.take(session, taken, self._table.window_seconds)
 
     async def _show(self) -> None:
-        bounds = metrics.requests_per_user._kwargs["buckets"]  # noqa: SLF001 - as it was declared
+        bounds = metrics.requests_per_user._kwargs["buckets"]
         async with self._database.writing() as session:
             from app.store import activity
 
@@ -182,18 +182,18 @@ def _catch_up(figures: Figures) -> None:
         return
     histogram = metrics.requests_per_user
     shown = _shown_by_all(store.directory)
-    for bucket, cell in enumerate(histogram._buckets):  # noqa: SLF001 - what observe() writes
+    for bucket, cell in enumerate(histogram._buckets):
         missing = figures.users.get(bucket, 0) - shown.get(str(bucket), 0.0)
         if missing > 0:
             cell.inc(missing)
     missing = figures.requests - shown.get("sum", 0.0)
     if missing > 0:
-        histogram._sum.inc(missing)  # noqa: SLF001 - as above
+        histogram._sum.inc(missing)
 
 
 def _shown_by_all(directory: Path) -> dict[str, float]:
     """Add up the histogram's cells in all files, by the number of the bucket, and their sum; of a damaged one what precedes the damage."""
-    bounds = (*metrics.requests_per_user._kwargs["buckets"], math.inf)  # noqa: SLF001 - as it was declared
+    bounds = (*metrics.requests_per_user._kwargs["buckets"], math.inf)
     numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
     begin = f'["{_HISTOGRAM}", '.encode()
     found: dict[str, float] = {}

@@ -158,7 +158,7 @@ def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> As
     )
 
     @event.listens_for(engine.sync_engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter
+    def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so, below
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -166,7 +166,7 @@ def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> As
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Any) -> None:  # noqa: ANN401 - as above
+    def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine

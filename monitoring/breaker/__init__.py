@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOSED", "HALF_OPEN", "OPEN", "STATES", "Breaker", "CircuitOpenError", "Policy"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of two classes
+def __getattr__(name: str) -> Any:
     if name in {"Breaker", "CircuitOpenError"}:
         from . import circuit
 

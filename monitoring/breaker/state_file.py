@@ -120,7 +120,7 @@ class Shared:
                 self._probing = False
 
     def _path(self) -> str:
-        assert store.directory is not None  # noqa: S101 - it was opened
+        assert store.directory is not None
         return str(store.directory / self._name)
 
     def _open(self) -> int | None:

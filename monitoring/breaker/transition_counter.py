@@ -55,6 +55,6 @@ def _shown(slot: int, key: str) -> Iterator[float]:
         yield from (record.value for record in scan(content[0]).records if record.key.decode() == key)
 
 
-def _cell(service: str, kind: int) -> Any:  # noqa: ANN401 - one of two libraries' values
+def _cell(service: str, kind: int) -> Any:
     old, new = layout.CHANGES[kind]
-    return child(metrics.circuit_breaker_transitions, service, layout.STATES[old], layout.STATES[new])._value  # noqa: SLF001 - the cell
+    return child(metrics.circuit_breaker_transitions, service, layout.STATES[old], layout.STATES[new])._value

@@ -122,7 +122,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
         locate = _directory(environ)
         locate()
     except (OSError, ValueError) as error:
-        print(f"monitoring.exporter: {getattr(error, 'strerror', None) or error}", file=sys.stderr)  # noqa: T201 - for whoever started us
+        print(f"monitoring.exporter: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     gpus = None

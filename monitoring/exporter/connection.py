@@ -79,7 +79,7 @@ class Connection:
         first, *lines = head.split(b"\r\n")
         words = first.split(b" ")
         headers: dict[bytes, bytes] = {}
-        sound = len(words) == 3 and words[0].isalpha() and words[2] in {b"HTTP/1.1", b"HTTP/1.0"}  # noqa: PLR2004 - method, target, version
+        sound = len(words) == 3 and words[0].isalpha() and words[2] in {b"HTTP/1.1", b"HTTP/1.0"}
         for line in lines:
             name, colon, value = line.partition(b":")
             sound = sound and bool(name and colon) and name == name.strip()

@@ -69,10 +69,10 @@ def parse(address: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
     if address.startswith("unix:"):
         return socket.AF_UNIX, address.removeprefix("unix:")
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the last port
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         line = f"METRICS_BIND={address}: not an address: use host:port, [ipv6]:port or unix:/path"
         raise ValueError(line)
-    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104 - ":port" asks for all of them
+    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:

@@ -272,7 +272,7 @@ class Server:
         writing = [(connection, connection.answer.body) for connection in self._connections if connection.answer is not None]
         held = {id(body): len(body) for _, body in writing}
         for oldest in list(held):
-            if len(held) <= 4 or sum(held.values()) <= self._limits.held_bytes:  # noqa: PLR2004 - large ones may be few
+            if len(held) <= 4 or sum(held.values()) <= self._limits.held_bytes:
                 return
             for connection, body in writing:
                 if id(body) == oldest:

@@ -23,7 +23,7 @@ _FIRST_NAMESPACE = 0xEFFFFFFC
 def pids_match() -> bool:
     """Whether this process has the id by which the driver knows it."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE  # noqa: PTH116 - a namespace is no path
+        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
     except OSError:
         return False
 

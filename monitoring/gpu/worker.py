@@ -128,6 +128,6 @@ class _Share:
         """What is shown ends with the worker."""
 
 
-def _remove(family: Any, labels: tuple[str, ...]) -> None:  # noqa: ANN401 - a gauge
+def _remove(family: Any, labels: tuple[str, ...]) -> None:
     with contextlib.suppress(KeyError):
         family.remove(*labels)

@@ -47,7 +47,7 @@ def write(configuration: Configuration, folder: Path) -> None:
 
 def _plain(board: dashboard.Dashboard) -> dashboard.Dashboard:
     """Take away what the SDK writes into every variable and Grafana's schema knows of intervals only."""
-    assert board.templating is not None  # noqa: S101 - every dashboard has variables
+    assert board.templating is not None
     for variable in board.templating.list_val or []:
         variable.auto = variable.auto_min = variable.auto_count = None
     return board

@@ -14,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 
 _LISTEN = "0A"
-_ANY, _ANY_6 = "0.0.0.0", "::"  # noqa: S104 - compared, not bound; the second takes the first as well
+_ANY, _ANY_6 = "0.0.0.0", "::"
 _PAUSE_SECONDS = 0.05
 
 
@@ -131,13 +131,13 @@ def _unix_inodes(address: str) -> Iterator[str]:
     with suppress(OSError):
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
             words = line.split(maxsplit=7)
-            if len(words) == 8 and words[7] == path:  # noqa: PLR2004 - the eighth column is the path
+            if len(words) == 8 and words[7] == path:
                 yield words[6]
 
 
 def _pids() -> list[int]:
     with suppress(OSError):
-        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - numbers, no paths
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     return []
 
 
@@ -145,6 +145,6 @@ def _links(pid: int) -> Iterator[str]:
     folder = f"/proc/{pid}/fd"
     # A process may end, or be another user's, at any moment.
     with suppress(OSError):
-        for name in os.listdir(folder):  # noqa: PTH208 - numbers, no paths
+        for name in os.listdir(folder):
             with suppress(OSError):
-                yield os.readlink(f"{folder}/{name}")  # noqa: PTH115 - a socket's link is no path
+                yield os.readlink(f"{folder}/{name}")

@@ -33,7 +33,7 @@ class Worker(UvicornWorker):
 
     limit_concurrency: ClassVar[int | None] = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever gunicorn passes
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.config.timeout_graceful_shutdown = self.cfg.graceful_timeout
         self.config.limit_concurrency = self.limit_concurrency
@@ -103,7 +103,7 @@ def overrides() -> dict[str, Any]:
     return found
 
 
-def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+def on_starting(server: Any) -> None:
     """Hold the run again where gunicorn has become a daemon: locks stay with the process that took them."""
     here = (os.geteuid(), os.getegid())
     if _Master.prepared and (server.cfg.uid, server.cfg.gid) != (_Master.account or here):
@@ -135,7 +135,7 @@ def post_worker_init() -> None:
     multiprocess.acquire()
 
 
-def pre_exec(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+def pre_exec(server: Any) -> None:
     """Give the master that USR2 executes the same metrics directory and the exporter's socket."""
     environ = server.cfg.env_orig
     environ[location.VARIABLE] = _Master.path
@@ -178,5 +178,5 @@ def _use_nothing_real() -> None:
 
 
 def _refuse(line: str) -> NoReturn:
-    print(f"gunicorn_conf.py: {' '.join(line.split())}", file=sys.stderr, flush=True)  # noqa: T201 - for whoever started us
+    print(f"gunicorn_conf.py: {' '.join(line.split())}", file=sys.stderr, flush=True)
     sys.exit(1)

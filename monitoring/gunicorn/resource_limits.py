@@ -83,7 +83,7 @@ def _mounts(root: Path, controller: str) -> Iterator[tuple[int, Path, str]]:
         fields, _, rest = line.partition(" - ")
         kind, _, tail = rest.partition(" ")
         words = fields.split()
-        if len(words) < 5:  # noqa: PLR2004 - id, parent, device, root, mount point
+        if len(words) < 5:
             continue
         mounted, top = words[3], root / words[4].lstrip("/")
         if kind == "cgroup2":

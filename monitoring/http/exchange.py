@@ -282,10 +282,10 @@ def _size(body: object) -> int:
         return 0
 
 
-def _file_size(file: Any) -> int:  # noqa: ANN401 - whatever the application sent
+def _file_size(file: Any) -> int:
     """Give the bytes of a file that the server sends by itself; 0 where nobody can tell."""
     try:
-        return os.stat(file).st_size  # noqa: PTH116 - a path or a descriptor
+        return os.stat(file).st_size
     except (OSError, TypeError, ValueError):
         return 0
 

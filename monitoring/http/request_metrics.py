@@ -26,8 +26,8 @@ OTHER = "_other"
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _STATUSES: Final = range(100, 1000)
-_SECONDS: Final[tuple[float, ...]] = tuple(metrics.http_request_duration_seconds._upper_bounds)  # noqa: SLF001 - with the infinite one
-_BYTES: Final[tuple[float, ...]] = tuple(metrics.http_request_size_bytes._upper_bounds)  # noqa: SLF001 - see above
+_SECONDS: Final[tuple[float, ...]] = tuple(metrics.http_request_duration_seconds._upper_bounds)
+_BYTES: Final[tuple[float, ...]] = tuple(metrics.http_request_size_bytes._upper_bounds)
 _BOUNDS: Final = (_SECONDS, _SECONDS, _BYTES, _BYTES)
 _LEAST_SECONDS: Final[float] = _SECONDS[0]
 _LEAST_BYTES: Final[float] = _BYTES[0]
@@ -53,7 +53,7 @@ class Method:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self._progress = metrics.http_requests_in_progress.labels(label)._value  # noqa: SLF001 - the cell
+        self._progress = metrics.http_requests_in_progress.labels(label)._value
         #: Per endpoint, the cells of the status that it answered with last, which is most often the next one's.
         self.endpoints: dict[str, Cells] = {}
         self._open()
@@ -100,10 +100,10 @@ class Cells:
     def __init__(self, endpoint: str, method: str, status: int) -> None:
         self.endpoint = endpoint
         self.status = status
-        self.bodiless = method == "HEAD" or 100 <= status < 200 or status in {204, 304}  # noqa: PLR2004 - 1xx
+        self.bodiless = method == "HEAD" or 100 <= status < 200 or status in {204, 304}
         labels = (method, endpoint, str(status) if status else OTHER)
         counter = metrics.http_requests.labels(*labels)
-        self._count = counter._value  # noqa: SLF001 - the cell
+        self._count = counter._value
         #: Time to first byte, duration, size of the request, size of the response: in the order in which they are observed.
         self._histograms: list[Histogram] = [
             metrics.http_time_to_first_byte_seconds.labels(method, endpoint),
@@ -113,7 +113,7 @@ class Cells:
         ]
         #: When to look them up again, since a family that was full, or could not be asked, gave those of its overflow; 0 is never.
         self.again_at = 0.0
-        if counter._labelvalues != labels or any(child._labelvalues != labels[:2] for child in self._histograms):  # noqa: SLF001 - what it is
+        if counter._labelvalues != labels or any(child._labelvalues != labels[:2] for child in self._histograms):
             self.again_at = monotonic() + _AGAIN_SECONDS
         self._open()
 
@@ -170,15 +170,15 @@ class Cells:
     def _additions(self, first: float, seconds: float, received: int, sent: int) -> Iterator[tuple[Inc, float]]:
         """Give what `finish` adds, in its order."""
         for histogram, amount, bounds in zip(self._histograms, (first, seconds, received, sent), _BOUNDS, strict=True):
-            yield histogram._sum.inc, max(amount, 0.0)  # noqa: SLF001 - the cells
-            yield histogram._buckets[bisect_left(bounds, amount)].inc, 1.0 if amount >= 0.0 else 0.0  # noqa: SLF001 - the cells
+            yield histogram._sum.inc, max(amount, 0.0)
+            yield histogram._buckets[bisect_left(bounds, amount)].inc, 1.0 if amount >= 0.0 else 0.0
         yield self._count.inc, 1.0
 
     def _open(self) -> None:
         """Find where `finish` may write directly; nowhere where the values are not those of this package."""
         self._doubles: memoryview[float] | None = None
         count = direct([self._count])
-        found = direct([value for child in self._histograms for value in (child._sum, *child._buckets)])  # noqa: SLF001 - the cells
+        found = direct([value for child in self._histograms for value in (child._sum, *child._buckets)])
         if count is None or found is None:
             return
         self._counts, (self._count_at,) = count

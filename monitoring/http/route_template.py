@@ -47,7 +47,7 @@ class Templates:
             _log.exception("cannot tell the route of a request; it is counted as endpoint %s", UNMATCHED)
             return UNMATCHED
         if template is None:
-            return REDIRECT if 300 <= status < 400 and status != 304 else UNMATCHED  # noqa: PLR2004 - the class of redirects
+            return REDIRECT if 300 <= status < 400 and status != 304 else UNMATCHED
         return template
 
     def _find(self, scope: MutableMapping[str, Any]) -> str | None:
@@ -67,7 +67,7 @@ class Templates:
         return leaf if prefix is None else prefix + leaf
 
 
-def _keep(kept: dict[_Key, str | None], key: _Key, search: Any) -> str | None:  # noqa: ANN401 - a plain function
+def _keep(kept: dict[_Key, str | None], key: _Key, search: Any) -> str | None:
     found: Any = kept.get(key, _MISSING)
     if found is _MISSING:
         found = search()
@@ -81,7 +81,7 @@ def _keep(kept: dict[_Key, str | None], key: _Key, search: Any) -> str | None:  
     return found  # type: ignore[no-any-return]
 
 
-def _included(scope: MutableMapping[str, Any], route: Any) -> Any:  # noqa: ANN401 - a route, or None where that takes a closer look
+def _included(scope: MutableMapping[str, Any], route: Any) -> Any:
     """Give what has the template of a route that FastAPI may have included with a prefix."""
     fastapi = scope["fastapi"]
     context = fastapi.get("effective_route_context") if fastapi else None
@@ -161,7 +161,7 @@ def _walk(routes: Iterable[Any], probe: dict[str, Any]) -> str | None:
     return partial
 
 
-def _inside(route: Any, probe: dict[str, Any]) -> str | None:  # noqa: ANN401 - any kind of route
+def _inside(route: Any, probe: dict[str, Any]) -> str | None:
     if not hasattr(route, "routes"):
         return _path(route)
     inner = route.routes
@@ -189,5 +189,5 @@ def _prefix(routes: Iterable[Any], probe: dict[str, Any], root: str) -> str | No
     return found
 
 
-def _path(route: Any) -> str:  # noqa: ANN401 - any kind of route; a Host has no path
+def _path(route: Any) -> str:
     return getattr(route, "path", "")

@@ -35,7 +35,7 @@ def install(
     Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where the directory cannot be used. Elsewhere than
     on Linux it only warns: upstream's behaviour stays.
     """
-    global _installed  # noqa: PLW0603 - one per process, by design
+    global _installed
     if _installed is not None:
         return
     if sys.platform != "linux":

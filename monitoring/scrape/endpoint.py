@@ -157,7 +157,7 @@ def listening_addresses() -> list[str]:
     """Name the addresses that this process listens on, whoever configured them; a Unix socket's ends in no port."""
     found = set()
     with suppress(OSError):
-        for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, no paths
+        for entry in os.listdir("/proc/self/fd"):
             # A descriptor may be closed by another thread, or be no socket.
             with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as candidate:
                 if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

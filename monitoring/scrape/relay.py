@@ -54,7 +54,7 @@ class Relay:
                     writer.write(_request(scope, headers))
                     status, head = await _head(reader)
                 async with asyncio.timeout(_MERGE_SECONDS):
-                    while status < 200:  # noqa: PLR2004 - it has taken the request in
+                    while status < 200:
                         status, head = await _head(reader)
                 length = 0 if scope["method"] == "HEAD" else int(dict(head)[b"content-length"])
                 pieces = _pieces(reader, length)

@@ -30,7 +30,7 @@ def connect(directory: str) -> socket.socket:
             client.connect(_path(fd, NAME))
         _, user, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         if user not in {0, os.geteuid()}:
-            raise PermissionError(0, f"{NAME} belongs to user {user}")  # noqa: TRY301 - closed like all that fails here
+            raise PermissionError(0, f"{NAME} belongs to user {user}")
     except BaseException:
         client.close()
         raise

@@ -21,7 +21,7 @@ SUCCESS = "success"
 _LABELS = (SUCCESS,)
 _REQUESTS = metrics.sigmalang_compression_requests
 _SECONDS, _SIZES, _RATIOS = (
-    tuple(family._upper_bounds)  # noqa: SLF001 - with the infinite one
+    tuple(family._upper_bounds)
     for family in (
         metrics.sigmalang_compression_duration_seconds,
         metrics.sigmalang_original_size_bytes,
@@ -48,7 +48,7 @@ class Compressions:
     def count(self, seconds: float, before: int, after: int) -> None:
         """Observe a compression of `before` to `after` bytes, at least 1, and count it last."""
         # Another cell since `install()`; another child since `clear()`, which the cap has to be asked for.
-        if self._histograms[0]._sum is not self._seen or _REQUESTS._metrics.get(_LABELS) is not self._counter:  # noqa: SLF001 - see above
+        if self._histograms[0]._sum is not self._seen or _REQUESTS._metrics.get(_LABELS) is not self._counter:
             self._open()
         doubles = self._doubles
         if doubles is None:
@@ -88,23 +88,23 @@ class Compressions:
 
     def _additions(self, seconds: float, before: int, after: int) -> Iterator[tuple[Callable[[float], None], float]]:
         for histogram, amount in zip(self._histograms, (seconds, before, after, before / after), strict=True):
-            yield histogram._sum.inc, amount  # noqa: SLF001 - the cells
-            yield histogram._buckets[bisect_left(histogram._upper_bounds, amount)].inc, 1.0  # noqa: SLF001 - the cells
+            yield histogram._sum.inc, amount
+            yield histogram._buckets[bisect_left(histogram._upper_bounds, amount)].inc, 1.0
 
     def _open(self) -> None:
         """Find where `count` may write directly; nowhere where the values are not those of this package."""
-        self._seen = self._histograms[0]._sum  # noqa: SLF001 - the cell
+        self._seen = self._histograms[0]._sum
         self._doubles = None
-        found = direct([value for each in self._histograms for value in (each._sum, *each._buckets)])  # noqa: SLF001 - the cells
+        found = direct([value for each in self._histograms for value in (each._sum, *each._buckets)])
         counter = self._counter = _REQUESTS.labels(SUCCESS)
-        if counter._labelvalues != _LABELS:  # noqa: SLF001 - what it is
+        if counter._labelvalues != _LABELS:
             # The overflow's, since the family is full or cannot be asked: that may have changed by the next time.
             return
-        counted = direct([counter._value])  # noqa: SLF001 - the cell
+        counted = direct([counter._value])
         if found is None or counted is None:
             return
         places = iter(found[1])
-        times, befores, afters, ratios = (tuple(islice(places, 1 + len(each._upper_bounds))) for each in self._histograms)  # noqa: SLF001 - see above
+        times, befores, afters, ratios = (tuple(islice(places, 1 + len(each._upper_bounds))) for each in self._histograms)
         self._places = (times[0], times[1:], befores[0], befores[1:], afters[0], afters[1:], ratios[0], ratios[1:])
         self._counts, (self._count_at,) = counted
         self._doubles = found[0]

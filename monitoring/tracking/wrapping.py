@@ -49,7 +49,7 @@ def decorated(function: _F | None, track: Track) -> _F | Callable[[_F], _F]:
     return decorate if function is None else decorate(function)
 
 
-def _wrap(function: Any, track: Track) -> Any:  # noqa: ANN401 - the same kind of function
+def _wrap(function: Any, track: Track) -> Any:
     if isinstance(function, staticmethod | classmethod):
         return type(function)(_wrap(function.__func__, track))
     if not callable(function):
@@ -61,8 +61,8 @@ def _wrap(function: Any, track: Track) -> Any:  # noqa: ANN401 - the same kind o
     return functools.wraps(function)(_plain(function, track(function)))
 
 
-def _plain(function: Any, begin: Begin) -> Any:  # noqa: ANN401 - see _wrap
-    def tracked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
+def _plain(function: Any, begin: Begin) -> Any:
+    def tracked(*args: Any, **kwargs: Any) -> Any:
         finish = begin(args, kwargs)
         try:
             result = function(*args, **kwargs)
@@ -75,8 +75,8 @@ def _plain(function: Any, begin: Begin) -> Any:  # noqa: ANN401 - see _wrap
     return tracked
 
 
-def _coroutine(function: Any, begin: Begin) -> Any:  # noqa: ANN401 - see _wrap
-    async def tracked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
+def _coroutine(function: Any, begin: Begin) -> Any:
+    async def tracked(*args: Any, **kwargs: Any) -> Any:
         finish = begin(args, kwargs)
         try:
             result = await function(*args, **kwargs)
@@ -89,8 +89,8 @@ def _coroutine(function: Any, begin: Begin) -> Any:  # noqa: ANN401 - see _wrap
     return tracked
 
 
-def _generator(function: Any, begin: Begin) -> Any:  # noqa: ANN401 - see _wrap
-    def tracked(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401 - the function's own
+def _generator(function: Any, begin: Begin) -> Any:
+    def tracked(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         finish = begin(args, kwargs)
         try:
             result = yield from function(*args, **kwargs)
@@ -103,8 +103,8 @@ def _generator(function: Any, begin: Begin) -> Any:  # noqa: ANN401 - see _wrap
     return tracked
 
 
-def _async_generator(function: Any, begin: Begin) -> Any:  # noqa: ANN401 - see _wrap
-    async def tracked(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401 - the function's own
+def _async_generator(function: Any, begin: Begin) -> Any:
+    async def tracked(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         finish = begin(args, kwargs)
         inner = function(*args, **kwargs)
         try:

@@ -349,7 +349,7 @@ def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) 
 
 def test_a_refusal_can_be_carried_to_another_process() -> None:
     """One that cannot be read again ends a whole ProcessPoolExecutor."""
-    carried = pickle.loads(pickle.dumps(CircuitOpenError("search", 2.5)))  # noqa: S301 - our own
+    carried = pickle.loads(pickle.dumps(CircuitOpenError("search", 2.5)))
     assert (carried.service, carried.retry_after) == ("search", 2.5)
     assert str(carried) == "search has failed too often; it is not asked again for 2.5 s"
 

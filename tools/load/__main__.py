@@ -153,7 +153,7 @@ def _bound(bind: str) -> str:
     if first.startswith(("unix:", "fd:")):
         raise ValueError(f"BIND={bind!r} is no address to call: give --url")
     host, _, port = first.rpartition(":")
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "*": "127.0.0.1"}.get(host, host)  # noqa: S104 - called, not bound
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "*": "127.0.0.1"}.get(host, host)
     return f"http://{host}:{port}"
 
 

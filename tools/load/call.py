@@ -62,7 +62,7 @@ class Outcome:
     body: bytes = b""
     whole: bool = False
 
-    def json(self) -> Any:  # noqa: ANN401 - JSON
+    def json(self) -> Any:
         """Give the body; None where it is no JSON."""
         try:
             return json.loads(self.body)

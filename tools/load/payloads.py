@@ -39,7 +39,7 @@ def record(choice: random.Random) -> bytes:
 
 def document(choice: random.Random, size: int) -> bytes:
     """Give a document of so many bytes: text, and now and then what cannot be compressed."""
-    if choice.random() < 0.1:  # noqa: PLR2004 - as in a store of files
+    if choice.random() < 0.1:
         return choice.randbytes(size)
     some = text(choice, min(size, 16 * 1024)).encode()
     return (some * (size // max(1, len(some)) + 1))[:size]

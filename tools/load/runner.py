@@ -77,7 +77,7 @@ class Run:
             answer = await self._client.send(Call("GET", "/v1/models", role="admin", expects=frozenset({200, 401, 502, 503, 504})))
         except NoAnswerError:
             return True
-        if answer.status != 401:  # noqa: PLR2004 - unauthorized
+        if answer.status != 401:
             return True
         given = "the key in ADMIN_KEY is refused" if self._client.admin_key else "the service asks for a key: set ADMIN_KEY"
         self._note(f"{given}; only what needs no key is called ({answer.why})")

@@ -77,7 +77,7 @@ def _serve(overlay: Path, folder: Path, *, local_base: bool) -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """Stop the pod; a second time, leave it to the end that removes it, which nothing may interrupt."""
-    global _interrupted  # noqa: PLW0603 - signals are the process's
+    global _interrupted
     if _interrupted:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -38,7 +38,7 @@ class Pod:
             path.mkdir()
             if volume.memory_bytes is not None:
                 options = f"size={volume.memory_bytes}"
-                subprocess.run(["mount", "-t", "tmpfs", "-o", options, self.plan.name, str(path)], check=True)  # noqa: S607 - on PATH
+                subprocess.run(["mount", "-t", "tmpfs", "-o", options, self.plan.name, str(path)], check=True)
             if volume.group is not None:
                 os.chown(path, -1, volume.group)
             path.chmod(0o777 if volume.group is None else 0o2777)
@@ -74,7 +74,7 @@ class Pod:
         connection = http.client.HTTPConnection("127.0.0.1", self.plan.published[probe.port], timeout=probe.timeout_seconds)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", probe.path)
-            return 200 <= connection.getresponse().status < 400  # noqa: PLR2004 - Kubernetes' own range
+            return 200 <= connection.getresponse().status < 400
         return False
 
     def stop(self) -> None:
@@ -110,7 +110,7 @@ class Pod:
         for volume in self.plan.volumes:
             path = self.folder / volume.name
             if path.is_mount():
-                subprocess.run(["umount", "--lazy", str(path)], check=True)  # noqa: S607 - on PATH
+                subprocess.run(["umount", "--lazy", str(path)], check=True)
 
     def called(self, container: str) -> str:
         """Give podman's name of a container."""

@@ -67,7 +67,7 @@ class Model:
 
     def generate(self, prompt: Sequence[int], *, seed: int | None = None, temperature: float = 1.0, top_p: float = 1.0) -> Iterator[int]:
         """Give token after token until END, which is not given; the most frequent follower each time at temperature 0."""
-        chance = random.Random(seed)  # noqa: S311 - a model's dice, no secret
+        chance = random.Random(seed)
         dice = _Dice(temperature, top_p, chance)
         context = [END, *prompt][-_LONGEST_CONTEXT:]
         begun = False

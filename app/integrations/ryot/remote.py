@@ -147,7 +147,7 @@ class Remote:
             self._client = openai.AsyncOpenAI(base_url=self._base_url, api_key=self._api_key or "none", timeout=self.timeout_seconds)
         return self._client
 
-    def _options(self) -> Any:  # noqa: ANN401 - the library's RequestOptions, which it keeps to itself
+    def _options(self) -> Any:
         """Without a key none is sent, and none that lies in the environment for another purpose."""
         import openai
 

@@ -88,7 +88,7 @@ class Place:
     async def create(self, path: str, content: bytes) -> bool:
         """Keep something small unless something is there; whether it was kept."""
 
-        def create(obstore: Any, store: Any) -> bool:  # noqa: ANN401 - see `_store`
+        def create(obstore: Any, store: Any) -> bool:
             from obstore.exceptions import AlreadyExistsError
 
             try:
@@ -102,7 +102,7 @@ class Place:
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> None:
         """Keep what `pieces` give: all of it, or nothing where they raise."""
 
-        def begin(obstore: Any, store: Any) -> Any:  # noqa: ANN401 - see `_store`
+        def begin(obstore: Any, store: Any) -> Any:
             return obstore.open_writer(store, path, buffer_size=_PART_BYTES, max_concurrency=2)
 
         writer = await self._run(begin, asks=False)
@@ -178,7 +178,7 @@ class Place:
         with _errors():
             import obstore
 
-            assert self._opened is not None  # noqa: S101 - `_pool` made it
+            assert self._opened is not None
             pid, store, pool = self._opened
             if store is None:
                 store = _store(self._url)
@@ -191,7 +191,7 @@ class Place:
         return self._opened[2]
 
 
-def _store(url: str) -> Any:  # noqa: ANN401 - obstore's stores have no common type that is public
+def _store(url: str) -> Any:
     from obstore.store import LocalStore, S3Store
 
     parts = urlsplit(url)
@@ -207,7 +207,7 @@ def _store(url: str) -> Any:  # noqa: ANN401 - obstore's stores have no common t
     return LocalStore(prefix=folder)
 
 
-def _seconds(seconds: int) -> Any:  # noqa: ANN401 - a timedelta
+def _seconds(seconds: int) -> Any:
     from datetime import timedelta
 
     return timedelta(seconds=seconds)

@@ -22,7 +22,7 @@ _owner: tuple[int, int] | None = None
 
 def assign(user: int, group: int) -> None:
     """Have everything that this process and its children make belong to this user and group. Only root may say so."""
-    global _owner  # noqa: PLW0603 - one per process, by design
+    global _owner
     _owner = (user, group)
 
 

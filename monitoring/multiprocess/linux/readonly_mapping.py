@@ -113,7 +113,7 @@ def _on_bus_error(_number: int, info: Any, _context: Any) -> None:
 
 def _guard() -> None:
     """Install the handler, once per process; children that fork inherit it."""
-    global _handler, _address  # noqa: PLW0603 - it must live as long as the process
+    global _handler, _address
     if _handler is not None or sys.maxsize < 1 << 32:
         return
     with _installing:

@@ -292,8 +292,8 @@ class Source:
 def source(path: str, vectors: PlainVectors, patterns: Patterns) -> Source | None:
     """The source of a file named as upstream names them, or None for any other name."""
     parts = os.path.basename(path).removesuffix(".db").split("_")
-    if parts[0] == "gauge" and len(parts) == 3 and parts[1] in _GAUGE_MODES:  # noqa: PLR2004 - type, mode, identifier
+    if parts[0] == "gauge" and len(parts) == 3 and parts[1] in _GAUGE_MODES:
         return Source(path, "gauge", parts[1], parts[2], vectors, patterns)
-    if parts[0] in _CUMULATIVE and len(parts) >= 2:  # noqa: PLR2004 - type, identifier
+    if parts[0] in _CUMULATIVE and len(parts) >= 2:
         return Source(path, parts[0], "", "_".join(parts[1:]), vectors, patterns)
     return None

@@ -129,7 +129,7 @@ def _wrap_declaration() -> None:
     original = metrics.MetricWrapperBase.__init__
 
     @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         _share_lock(self)
         if not self._labelvalues:
@@ -142,7 +142,7 @@ def _wrap_cap(capped: Cap, existing: list[Any]) -> None:
     original = metrics.MetricWrapperBase.__init__
 
     @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         capped.adopt(self)
 
@@ -184,7 +184,7 @@ def _wrap_enum() -> None:
     original_new, original_init, original_state = metrics.Enum.__init__, metrics.Enum._metric_init, metrics.Enum.state
 
     @functools.wraps(original_new)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it stands in for one
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original_new(self, *args, **kwargs)
         # Only now does it know its states. The first one is the default of a process that never sets one: older than anything set.
         if self._is_observable():

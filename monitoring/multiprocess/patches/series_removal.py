@@ -217,10 +217,10 @@ def _key_around(data: bytes, found: int, used: int) -> tuple[int, int]:
     Within a key, `["` comes after at least four bytes of text, which no length of a key looks like.
     """
     start = data.rfind(b'["', 0, found + 2)
-    while start >= 12:  # noqa: PLR2004 - the file's header and the key's length
+    while start >= 12:
         length = int.from_bytes(data[start - 4 : start], "little", signed=True)
         end = start + length
-        if start % 8 == 4 and found < end and end + 24 - (length + 4) % 8 <= used and data[end - 1] == ord("]"):  # noqa: PLR2004 - aligned
+        if start % 8 == 4 and found < end and end + 24 - (length + 4) % 8 <= used and data[end - 1] == ord("]"):
             return start, length
         start = data.rfind(b'["', 0, start + 1)
     return 0, 0

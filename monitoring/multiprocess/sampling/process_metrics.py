@@ -31,7 +31,7 @@ class _Counter(Value):
     eager = False
     __slots__ = ()
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> _Counter:  # noqa: PYI034 - the base dispatches, this does not
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> _Counter:
         return object.__new__(cls)
 
 

@@ -56,7 +56,7 @@ def read(directory: Path) -> Mapping[str, Family]:
 
 def parse(content: bytes) -> Mapping[str, Family] | None:
     """The declarations that a file's bytes say, or None where they are damaged."""
-    global _parsed  # noqa: PLW0603 - what was parsed last
+    global _parsed
     if _parsed[0] == content:
         return _parsed[1]
     try:
@@ -86,7 +86,7 @@ def publish(directory: Path, declared: dict[str, Family]) -> None:
 
 
 def _replace(directory: Path, merged: dict[str, Family]) -> None:
-    global _parsed  # noqa: PLW0603 - a process that declares families one by one reads its own words each time
+    global _parsed
     entries = ",\n".join(f"{json.dumps(name)}: {_entry(family)}" for name, family in sorted(merged.items()))
     content = f"{{{entries}}}\n".encode()
     file_owner.replace(directory / FAMILIES_FILE, directory / "families.tmp", content)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _RUNTIME = "RUNTIME_DIRECTORY"
 _NAME = "multiproc-metrics"
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a 0700 directory of our own in it is used
+_SHARED_MEMORY = Path("/dev/shm")
 _LOCK_FILE = "lease.lock"
 _FLOCK = struct.Struct("hhqqi4x")
 #: Bytes that no lease uses: the probe must never meet one.

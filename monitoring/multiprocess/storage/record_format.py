@@ -87,7 +87,7 @@ class Scan:
     damage: str
 
 
-def scan(data: bytes) -> Scan:  # noqa: PLR0911 - one return per kind of damage
+def scan(data: bytes) -> Scan:
     """Read the records of a file; any byte string is answered, none raises."""
     size = len(data)
     if size == 0:

@@ -302,7 +302,7 @@ class Store:
 
     def say(self, message: str) -> None:
         """Log a warning, the same one once."""
-        if message not in self._logged and len(self._logged) < 100:  # noqa: PLR2004 - enough to see what is wrong
+        if message not in self._logged and len(self._logged) < 100:
             self._logged.add(message)
             _log.warning("%s", message)
 

@@ -40,7 +40,7 @@ class Value:
     eager: ClassVar[bool] = True
     __slots__ = ("__weakref__", "_group", "_i", "_view", "key", "prefix")
 
-    def __new__(cls, typ: str, *_args: Any, multiprocess_mode: str = "", **_kwargs: Any) -> Value:  # noqa: PYI034 - it dispatches
+    def __new__(cls, typ: str, *_args: Any, multiprocess_mode: str = "", **_kwargs: Any) -> Value:
         kind = _BY_MODE.get(multiprocess_mode, Value) if typ == "gauge" else Value
         return object.__new__(_locked(kind) if _FREE_THREADED else kind)
 
@@ -223,7 +223,7 @@ class ExtremeGauge(_OwnGauge):
         super()._forget()
         self._view[self._i + 1] = math.nan
 
-    def _put(self, amount: float, at: float, *, add: bool) -> None:  # noqa: ARG002 - for the most recent
+    def _put(self, amount: float, at: float, *, add: bool) -> None:
         view, i = self._view, self._i
         base = view[i + 1]  # not a number where nobody left anything, and every comparison with that is false
         own = self.own + amount if add else amount

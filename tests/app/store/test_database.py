@@ -276,7 +276,7 @@ def test_an_old_schema_is_told_from_a_mistake(place: Place) -> None:
 
 def test_places(tmp_path: Path) -> None:
     assert Place.parse("sqlite+aiosqlite:////a/b.db").path == (tmp_path / "/a/b.db")
-    assert str(Place.parse("sqlite+aiosqlite:///b.db").path) == f"{os.getcwd()}/b.db"  # noqa: PTH109 - as SQLite sees it
+    assert str(Place.parse("sqlite+aiosqlite:///b.db").path) == f"{os.getcwd()}/b.db"
     assert str(Place.parse("postgresql+asyncpg://me:secret@db.local:5433/x?ssl=require")) == "db.local:5433/x"
     assert str(Place.parse("postgresql+asyncpg:///x?host=/run/postgresql")) == "the local PostgreSQL/x"
     shutil.rmtree(tmp_path)

@@ -105,7 +105,7 @@ def test_a_second_migration_waits_for_the_lock_of_postgresql(server: PostgreSQL,
         async with engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({migrator._LOCK})"))
             second = await asyncio.to_thread(command, place, environment)
-            waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"  # noqa: S608 - a name of ours
+            waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
             await asyncio.to_thread(wait_until, lambda: server.query("postgres", waiting), "the second migration waits")
             tables = "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"
             assert not await asyncio.to_thread(server.query, name, tables)

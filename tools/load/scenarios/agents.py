@@ -80,7 +80,7 @@ class Agents(Part):
         """Give the number of a task of ours that the agent has now; None where there is none."""
         call = Call("POST", f"/v1/agents/{agent}/tasks", f"{_ONE}/tasks", role="admin", expects=among(200, 204))
         answer = await self.client.send(call)
-        if answer.status != 200:  # noqa: PLR2004 - a task
+        if answer.status != 200:
             return None
         task = answer.json()
         if isinstance(task["input"], dict) and task["input"].keys() == {"load"}:  # also what a run has left that was killed

@@ -46,7 +46,7 @@ class Dictionaries(Part):
         await self.client.send(Call("GET", "/v1/dictionaries"))
         await self.client.send(Call("GET", f"/v1/dictionaries/{self._id}", _ONE))
         answer = await self.client.send(self._training())
-        if answer.status == 201:  # noqa: PLR2004 - made
+        if answer.status == 201:
             made = answer.json()["id"]
             self._made.add(made)
             await self._delete(made)
@@ -72,5 +72,5 @@ class Dictionaries(Part):
 
     async def _delete(self, made: str) -> None:
         answer = await self.client.send(Call("DELETE", f"/v1/dictionaries/{made}", _ONE, role="admin", expects=among(204)))
-        if answer.status == 204:  # noqa: PLR2004 - deleted
+        if answer.status == 204:
             self._made.discard(made)

@@ -35,7 +35,7 @@ class Keys(Part):
         """Make a key, find it, revoke it, and revoke it once more."""
         wanted = {"user": f"load-user-{self.choice.randrange(_USERS)}", "expires_in": 600}
         answer = await self.client.send(with_json("POST", "/v1/keys", wanted, expects=among(201)))
-        if answer.status != 201:  # noqa: PLR2004 - made
+        if answer.status != 201:
             return
         number = answer.json()["id"]
         self._made.add(number)
@@ -68,5 +68,5 @@ class Keys(Part):
         answer = await self.client.send(
             Call("DELETE", f"/v1/keys/{number}", "/v1/keys/{number}", role="admin", expects=among(204)),
         )
-        if answer.status == 204:  # noqa: PLR2004 - revoked
+        if answer.status == 204:
             self._made.discard(number)

@@ -13,7 +13,7 @@ _TOKENS = 48
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 
 
-def called(setting: Setting, path: str, tokens: int, pace: Pace | None = None, **more: Any) -> Call:  # noqa: ANN401 - JSON
+def called(setting: Setting, path: str, tokens: int, pace: Pace | None = None, **more: Any) -> Call:
     """Make a call that the model can answer; a stream tells its usage at its end."""
     model = setting.model or ""
     said = payloads.text(setting.choice, setting.choice.randrange(20, 400))

@@ -27,7 +27,7 @@ class Prices(Part):
         model = f"{self.setting.run}-{self.choice.randrange(10**6)}"
         wanted = {"endpoint": "/v1/load", "model": model, "prompt": "0.25", "generated": "1.5"}
         answer = await self.client.send(with_json("PUT", "/v1/prices", wanted))
-        if answer.status != 200:  # noqa: PLR2004 - set
+        if answer.status != 200:
             return
         number = answer.json()["id"]
         self._made.add(number)
@@ -51,5 +51,5 @@ class Prices(Part):
 
     async def _remove(self, number: int) -> None:
         call = Call("DELETE", f"/v1/prices/{number}", "/v1/prices/{number}", role="admin", expects=among(204))
-        if (await self.client.send(call)).status == 204:  # noqa: PLR2004 - removed
+        if (await self.client.send(call)).status == 204:
             self._made.discard(number)

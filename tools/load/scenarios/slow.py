@@ -70,7 +70,7 @@ class Slow(Part):
 
     async def large_object(self) -> None:
         """Store a large object slowly, and retrieve it as it is verified."""
-        assert self._vault is not None  # noqa: S101 - else this story is not told
+        assert self._vault is not None
         name = await self._vault.store(
             payloads.document(self.choice, 2 * _LARGE_BYTES), "?stream=1", Pace(self.setting.slow, self.setting.slow)
         )

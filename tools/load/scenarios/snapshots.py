@@ -58,7 +58,7 @@ class Snapshots(Part):
 
     async def _take(self) -> str | None:
         answer = await self.client.send(Call("POST", _ALL, role="admin", expects=among(201), moves=expected_metrics.backup))
-        if answer.status != 201:  # noqa: PLR2004 - taken
+        if answer.status != 201:
             return None
         made: str = answer.json()["id"]
         self._made.add(made)
@@ -66,5 +66,5 @@ class Snapshots(Part):
 
     async def _delete(self, made: str) -> None:
         answer = await self.client.send(Call("DELETE", f"{_ALL}/{made}", _ONE, role="admin", expects=among(204)))
-        if answer.status == 204:  # noqa: PLR2004 - deleted
+        if answer.status == 204:
             self._made.discard(made)

@@ -48,7 +48,7 @@ class Vault(Part):
         name = f"{self._prefix}{self._count} ß.bin"
         pace = pace or Pace()
         call = Call("PUT", _path(name), ONE, document, expects=among(201), moves=expected_metrics.vault("store"), pace=Pace(pace.sending))
-        if (await self.client.send(call)).status != 201:  # noqa: PLR2004 - stored
+        if (await self.client.send(call)).status != 201:
             return None
         call = Call("GET", _path(name) + query, ONE, moves=expected_metrics.vault("retrieve"), pace=Pace(reading=pace.reading))
         found = await self.client.send(call)
