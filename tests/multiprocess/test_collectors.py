@@ -137,8 +137,8 @@ def test_collectors_that_raise_hang_or_talk_nonsense(metrics_directory: Path, en
     program = (
         INSTALL
         + """
-from monitoring.multiprocess import jobs
-jobs.OVERDUE_SECONDS = 1.0
+from monitoring.multiprocess.sampling import job_runner
+job_runner.OVERDUE_SECONDS = 1.0
 from prometheus_client.core import Metric
 bad = threading.Event(); stopped = threading.Event()
 def collector(name, worse):

@@ -221,9 +221,9 @@ def test_what_another_user_left_is_named(metrics_directory: Path, environment: d
     os.close(locks.open_lock_file(metrics_directory))
     metrics_directory.chmod(0o777)
     program = (
-        f"import fcntl, os; from monitoring.multiprocess import directory; from pathlib import Path; os.setuid({NOBODY})\n"
-        f"try: directory.probe_locks(Path({str(metrics_directory)!r}))\n"
-        "except directory.DirectoryError as error: print(error)"
+        f"import fcntl, os; from monitoring.multiprocess.storage import location; from pathlib import Path; os.setuid({NOBODY})\n"
+        f"try: location.probe_locks(Path({str(metrics_directory)!r}))\n"
+        "except location.DirectoryError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
     assert f"{metrics_directory / 'lease.lock'} is another user's; remove what that one left" in said

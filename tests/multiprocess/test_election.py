@@ -107,10 +107,10 @@ def test_a_role_keeps_no_run_alive(metrics_directory: Path, environment: dict[st
     """The byte of a role lies above everything that a cold start looks at: held alone, it keeps nobody's counters."""
     program = """
 multiprocess.install()
-from monitoring.multiprocess import locks, run
+from monitoring.multiprocess.storage import lock_file, run
 from monitoring.multiprocess.worker.election import Election
 election = Election("any")
-assert election._byte >= locks.ROLES > locks.START
+assert election._byte >= lock_file.ROLES > lock_file.START
 assert Election("any")._byte == election._byte != Election("another")._byte
 print("done")
 """

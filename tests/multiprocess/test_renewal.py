@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WORKER = """
 multiprocess.install(sample_seconds={seconds})
 from prometheus_client import Counter, Enum, Gauge, Histogram
-from monitoring.multiprocess import renewal
+from monitoring.multiprocess.worker import lease_recovery
 from monitoring.multiprocess.worker.election import Election
 from monitoring.multiprocess.worker.slot_store import store
 c, h = Counter("c", "help", ["l"]), Histogram("h", "help")
@@ -96,8 +96,8 @@ def test_a_slot_that_was_taken_meanwhile_is_left_to_the_other(directory: Path, e
             do(program, "child.inc(5); gauges['livesum'].set(3)", slot)
         (directory / lock_file.LOCK_FILE).unlink()
         do(third, "multiprocess.acquire()", 0)  # nobody holds anything in the new lock file
-        do(first, "renewal.check()", 2)
-        do(second, "renewal.check()", 1)
+        do(first, "lease_recovery.check()", 2)
+        do(second, "lease_recovery.check()", 1)
         for program, slot in ((first, 2), (second, 1), (third, 0)):
             do(program, "[child.inc() for _ in range(1000)]", slot)
         found = shown(directory)

@@ -43,7 +43,7 @@ other.kill()
 
 def test_threads_lose_nothing_while_files_are_rewritten(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
-from monitoring.multiprocess import store as stores
+from monitoring.multiprocess.worker.slot_store import store
 c, g, low = Counter("c", "help"), Gauge("g", "help", multiprocess_mode="sum"), Gauge("low", "help", multiprocess_mode="min")
 s = Counter("sig", "help")
 churn = Counter("churn", "help", ["l"])
@@ -58,10 +58,10 @@ def work():
     counts.append(n)
 threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads: thread.start()
-files = stores.store._files
+files = store._files
 signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 for n in range(300):
-    with stores.store.undisturbed():
+    with store.undisturbed():
         for file in list(files.values()): assert file._rewrite(0)
 signal.setitimer(signal.ITIMER_REAL, 0)
 done.set()

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 USER, GROUP = 54321, 54322
 VIEW = """
 import logging, os, sys, numpy, orjson, prometheus_client.openmetrics.exposition
-from monitoring.multiprocess import MergedCollector, view
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.merge import collector
 user, group, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 os.setgroups([]); os.setgid(group); os.setuid(user)
 logging.basicConfig()

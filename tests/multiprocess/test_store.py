@@ -111,14 +111,15 @@ def test_a_file_is_not_begun_anew_because_descriptors_lacked_for_a_moment(metric
     master.end()
 
 
-@pytest.mark.parametrize("where", ["lease._clean", "families._replace", "ValueFile._publish"])
+@pytest.mark.parametrize("where", ["slot_lease._clean", "declarations._replace", "ValueFile._publish"])
 def test_a_signal_in_the_midst_of_the_slow_path(metrics_directory: Path, environment: dict[str, str], where: str) -> None:
     program = f"""
 multiprocess.install()
 from prometheus_client import Counter
-from monitoring.multiprocess import families, lease, locks, store
+from monitoring.multiprocess.storage import declarations, lock_file, slot_lease
+from monitoring.multiprocess.worker.slot_store import store
 from monitoring.multiprocess.storage.value_file import ValueFile
-locks.WRITER_PATIENCE = 600.0  # a handler that waits for its own thread never ends
+lock_file.WRITER_PATIENCE = 600.0  # a handler that waits for its own thread never ends
 handled = Counter("handled", "help", ["l"])
 calls = 0
 def handler(signum, frame):
@@ -141,7 +142,7 @@ multiprocess.acquire()
 c = Counter("c", "help", ["l"])
 setattr(holder, name, original)
 assert calls, "nothing was interrupted"
-slots = lease.living_slots(store.store.directory)[0]
+slots = slot_lease.living_slots(store.directory)[0]
 assert slots == {{0}}, slots
 print(calls)
 """
