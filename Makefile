@@ -7,7 +7,7 @@ WANTED := $(shell $(PYTHON) -c 'import sys; print(sys.version.replace("\n", " ")
 STAMP := $(VENV)/.built
 LOCKED := $(VENV)/.locked
 # What is compiled where there is a compiler, and how.
-COMPILED := hatch_build.py $(addprefix monitoring/,http/cells.py http/exchange.py http/templates.py asgi.py multiprocess/values.py metrics/http.py metrics/declaring.py)
+COMPILED := hatch_build.py $(addprefix monitoring/,http/exchange.py http/request_metrics.py http/route_template.py asgi_types.py multiprocess/worker/value.py catalogue/http.py catalogue/declaration.py)
 COMPILER := $(shell $(PYTHON) -c 'import pathlib, shutil, sysconfig; print(shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]), pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 2>/dev/null) $(NEURECTOMY_COMPILE)
 PYTEST_ARGS ?=
 LOAD_ARGS ?=
@@ -55,15 +55,15 @@ observe: export REQUIRE_API_KEY ?= 0
 observe: export VAULT_KEY_FILE ?= $(CURDIR)/vault.key
 observe: $(STAMP)
 	@$(BIN)/python -m app.vault create --if-missing
-	@exec $(BIN)/python -m monitoring.prometheus.observe $(OBSERVE_ARGS) -- $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
+	@exec $(BIN)/python -m monitoring.observe $(OBSERVE_ARGS) -- $(BIN)/gunicorn -c gunicorn_conf.py app.main:app
 
 # The image, and a pod of k8s/overlays/local without a cluster, until Ctrl-C: docs/image.md. Needs root and podman.
 pod: $(STAMP)
-	@exec $(BIN)/python -m k8s.podman $(POD_ARGS)
+	@exec $(BIN)/python -m tools.podman $(POD_ARGS)
 
 # Calls every endpoint of a running service: docs/load.md. LOAD_ARGS='--metrics http://127.0.0.1:9464/metrics' compares with its metrics.
 load: $(STAMP)
-	@$(BIN)/python -m app.load $(LOAD_ARGS)
+	@$(BIN)/python -m tools.load $(LOAD_ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
@@ -77,6 +77,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.prose
+	$(BIN)/codespell
 
 format: $(STAMP)
 	$(BIN)/ruff format .

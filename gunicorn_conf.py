@@ -7,9 +7,9 @@ import logging
 import os
 
 from app.settings import Settings
-from app.store import startup
-from monitoring import gunicorn as kit
-from monitoring.resources import default_workers
+from app.store import sqlite_migration
+from monitoring.gunicorn import hooks as kit
+from monitoring.gunicorn.resource_limits import default_workers
 
 with kit.refusing():
     settings = Settings.load()
@@ -32,7 +32,7 @@ keepalive = settings.keep_alive
 forwarded_allow_ips = settings.forwarded_allow_ips
 loglevel = settings.log_level
 # A heartbeat file on a disk that is busy gets living workers killed.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108 - gunicorn makes the file its own
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 # The control socket breaks read-only containers: it is there only where --control-socket names a path.
 control_socket_disable = "control_socket" not in kit.overrides()
 
@@ -40,7 +40,7 @@ control_socket_disable = "control_socket" not in kit.overrides()
 def on_starting(server: object) -> None:
     """Hold the run, also as a daemon; then make the database ready, which no worker uses yet."""
     kit.on_starting(server)
-    if failed := startup.by_master(settings.database, kit.account()):
+    if failed := sqlite_migration.by_master(settings.database, kit.account()):
         logging.getLogger("gunicorn.error").error("%s; /health/ready is 503 until it is ready", failed)
 
 

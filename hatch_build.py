@@ -16,8 +16,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "monitoring/http"
-MODULES = ("cells", "exchange", "templates")
-"""Not `middleware` and `waiting`, which have the coroutines."""
+MODULES = ("exchange", "request_metrics", "route_template")
+"""Not `middleware` and `awaitables`, which have the coroutines."""
 
 _LIBRARY = "compiled"
 _OPTIONS = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent")
@@ -59,7 +59,7 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]
             build_data["force_include"].update({str(file): f"{PACKAGE}/{file.name}" for file in made})
             build_data["pure_python"], build_data["infer_tag"] = False, True
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove what was made on the way."""
         self._folder.cleanup()
 

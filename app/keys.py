@@ -13,10 +13,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-from app import command  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 from app.store.database import Database
 from app.store.errors import StoreError
+
+from . import command_environment  # noqa: F401 - first: see there
 
 if TYPE_CHECKING:
     from app.store.models import ApiKey
@@ -84,10 +85,10 @@ def _say(line: str, stream: TextIO | None = None) -> None:
 
 async def _run(chosen: argparse.Namespace, settings: Settings) -> str | None:
     if settings.database.path is not None:
-        from app.store import migrating
+        from app.store import migrator
 
         os.umask(0o077)
-        await migrating.upgrade(settings.database)
+        await migrator.upgrade(settings.database)
     database = Database(settings.database)
     try:
         failed: str | None = await chosen.work(database, chosen)
@@ -122,7 +123,7 @@ def main() -> None:
 
 def _days(text: str) -> float:
     days = float(text)
-    if not 0 < days <= 36_500:  # noqa: PLR2004 - a century
+    if not 0 < days <= 36_500:
         raise ValueError
     return days
 

@@ -22,22 +22,23 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 import app as package
-from app import environment
 from app.api import agents, auth, compression, dictionaries, health, keys, prices, problems, ryot, snapshots, vault
-from app.api.long_bodies import LongBodies
-from app.business import Business
+from app.api.body_slots import LongBodies
 from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
-from app.integrations.agents import Collective
 from app.integrations.dictionaries import Dictionaries
 from app.integrations.ryot import Backend, RyotError, remote, stand_in
-from app.integrations.vault.upkeep import kept_up
+from app.integrations.vault.maintenance import kept_up
+from app.reporting.agents import Collective
+from app.reporting.usage import Business
 from app.store import database
 from app.store.database import Database
 from monitoring import metrics
-from monitoring.endpoint import MetricsEndpoint
-from monitoring.gpu.watch import watching
+from monitoring.gpu.worker import watching
 from monitoring.http.middleware import MetricsMiddleware
+from monitoring.scrape.endpoint import MetricsEndpoint
+
+from . import deployment_info
 
 
 @asynccontextmanager
@@ -104,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         bare = settings.metrics_path.rstrip("/")
         endpoint = MetricsEndpoint(bind=settings.bind, token=settings.metrics_token, missing=lambda: HTTPException(404))
         app.router.routes += [Route(path, endpoint) for path in sorted({bare or "/", f"{bare}/"})]
-    metrics.system_info.info(environment.describe(os.environ))
+    metrics.system_info.info(deployment_info.describe(os.environ))
     return app
 
 

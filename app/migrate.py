@@ -4,9 +4,10 @@ import asyncio
 import os
 import sys
 
-from app import command  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 from app.store.errors import StoreError
+
+from . import command_environment  # noqa: F401 - first: see there
 
 
 def main() -> None:
@@ -16,15 +17,15 @@ def main() -> None:
     except SettingsError as refused:
         sys.exit(str(refused))
     os.umask(0o077)  # the file is nobody else's
-    from app.store import migrating
+    from app.store import migrator
 
     try:
-        revision = asyncio.run(migrating.upgrade(place))
+        revision = asyncio.run(migrator.upgrade(place))
     except StoreError as error:
         sys.exit(f"app.migrate: {error}")
     except OSError as error:
         sys.exit(f"app.migrate: the database {place} cannot be made: {error.strerror}")
-    print(f"app.migrate: {place} has schema {revision}")  # noqa: T201 - a command
+    print(f"app.migrate: {place} has schema {revision}")
 
 
 if __name__ == "__main__":

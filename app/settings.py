@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.store import place
+from app.store import database_url as place
 from monitoring.breaker import Policy
-from monitoring.listening import parse
+from monitoring.exporter.listening_socket import parse
 
 #: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
 _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
@@ -55,7 +55,7 @@ def _one_address(text: str) -> str:
         return text
     host, colon, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
-    if not (colon and port.isascii() and port.isdecimal() and int(port) <= 65535) or (":" in bare and bare == host):  # noqa: PLR2004
+    if not (colon and port.isascii() and port.isdecimal() and int(port) <= 65535) or (":" in bare and bare == host):
         raise ValueError
     if not bare or any(character.isspace() or character in "[]/," for character in bare):
         raise ValueError
@@ -71,7 +71,7 @@ def _metrics_address(text: str) -> str:
     if text and not text.startswith("unix:"):
         host, _, port = text.rpartition(":")
         parse(f"127.0.0.1:{port}")
-        _one_address(text if host else f"0.0.0.0{text}")  # noqa: S104 - checked, not bound
+        _one_address(text if host else f"0.0.0.0{text}")
     elif text == "unix:":
         raise ValueError
     return text

@@ -9,9 +9,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from app import command  # noqa: F401 - first: see there
-from app.integrations.vault import VaultError, create, keyring, upkeep
+from app.integrations.vault import VaultError, create, keyring, maintenance
 from app.settings import Settings, SettingsError
+
+from . import command_environment  # noqa: F401 - first: see there
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ async def _rotate(settings: Settings, path: Path, *, new: bool) -> None:
     if new:
         print(f"{path} has a new key: {keyring.rotate(path).hex()}")
     vault = create(settings.vault_url, settings.data_dir, settings.vault_key_file)
-    print(f"{await upkeep.rewrap(vault)} data keys were wrapped with the newest key")
+    print(f"{await maintenance.rewrap(vault)} data keys were wrapped with the newest key")
     if not new:
         print(f"{keyring.forget(path)} older keys were dropped")
 

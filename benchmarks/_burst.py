@@ -93,8 +93,8 @@ def _mebibytes(pid: int, field: str) -> float:
 
 def main(descriptor: str) -> int:
     """Be the exporter, on a socket that is bound already; write one byte per merge."""
-    from monitoring import exporter
-    from monitoring.listening import FD_VARIABLE
+    from monitoring.exporter import __main__
+    from monitoring.exporter.listening_socket import FD_VARIABLE
     from monitoring.multiprocess import MergedCollector
 
     render = MergedCollector.render
@@ -104,7 +104,7 @@ def main(descriptor: str) -> int:
         return render(self, *arguments, **named)
 
     MergedCollector.render = counted  # type: ignore[method-assign]
-    return exporter.main({**os.environ, FD_VARIABLE: descriptor})
+    return __main__.main({**os.environ, FD_VARIABLE: descriptor})
 
 
 if __name__ == "__main__":

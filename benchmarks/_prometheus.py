@@ -15,10 +15,10 @@ import yaml
 from _fleet import environment
 from _service import get
 
+from monitoring.observe.programs import find
+from monitoring.observe.stack import Child, free_address, running
 from monitoring.prometheus import Configuration, Times
 from monitoring.prometheus.files import texts
-from monitoring.prometheus.observing import Child, free_address, running
-from monitoring.prometheus.programs import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class Observer:
         fields = dict(line.split(":") for line in Path(f"/proc/{self.child.process.pid}/status").read_text().splitlines())
         return int(fields["RssAnon"].split()[0]) * 1024
 
-    def ask(self, path: str, **query: str) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, path: str, **query: str) -> Any:
         """Ask its API."""
         return json.loads(get(int(self.address.rpartition(":")[2]), f"/api/v1/{path}?{urllib.parse.urlencode(query)}"))["data"]
 

@@ -63,13 +63,13 @@ class Series:
     def change(self, percent: float, seed: str) -> int:
         """Write another value to this share of the samples; the same ones in each process that is given the same seed."""
         count = round(len(self._values) * percent / 100)
-        chosen = self._values if percent >= 100 else random.Random(seed).sample(self._values, count)  # noqa: S311 - repeatable
+        chosen = self._values if percent >= 100 else random.Random(seed).sample(self._values, count)
         for value in chosen:
             _write(value, 1.0)
         return count
 
 
-def _write(value: Any, amount: float) -> None:  # noqa: ANN401 - one of our cells
+def _write(value: Any, amount: float) -> None:
     if value.prefix == "gauge_mostrecent":
         value.set(value.get() + amount, time.time())
     else:

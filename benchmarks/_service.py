@@ -54,7 +54,7 @@ def service(path: Path, workers: int, **settings: str) -> Iterator[Service]:
 
 @contextmanager
 def _service(path: Path, workers: int, **settings: str) -> Iterator[Service]:
-    from monitoring.listening import FD_VARIABLE
+    from monitoring.exporter.listening_socket import FD_VARIABLE
 
     with socket.create_server(("127.0.0.1", 0), backlog=512) as app, socket.create_server(("127.0.0.1", 0), backlog=128) as metrics:
         port, metrics_port = app.getsockname()[1], metrics.getsockname()[1]

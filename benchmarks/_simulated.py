@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess import lease as leases
+from monitoring.multiprocess.storage import slot_lease as leases
 
 if TYPE_CHECKING:
     import random

@@ -102,7 +102,7 @@ def long_body(report: Report, running: Service, kind: str, make: Callable[[], Ca
 
 
 def _random() -> Callable[[], bytes]:
-    source = Random(1)  # noqa: S311 - the same in every run
+    source = Random(1)
     return lambda: source.randbytes(MIB)
 
 

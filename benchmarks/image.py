@@ -22,10 +22,10 @@ from _fleet import ROOT
 sys.path.insert(0, str(ROOT))
 
 from app import __version__
-from k8s.podman import image, manifests
-from k8s.podman.engine import EngineError, podman, require_root
-from k8s.podman.pod import running
-from monitoring.prometheus.observing import free_address
+from monitoring.observe.stack import free_address
+from tools.podman import image, manifests
+from tools.podman.engine import EngineError, podman, require_root
+from tools.podman.pod import running
 
 _MB = 1_000_000
 _PATIENCE_SECONDS = 60

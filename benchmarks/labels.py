@@ -77,7 +77,7 @@ class Side:
     """A process that holds one side's metrics, idle until it is told what to call and how often."""
 
     def __init__(self, name: str) -> None:
-        memory = Path("/dev/shm")  # noqa: S108 - where metrics directories live
+        memory = Path("/dev/shm")
         self._directory = tempfile.mkdtemp(prefix="bench-", dir=memory if os.access(memory, os.W_OK) else None)
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--serve", name],

@@ -148,7 +148,7 @@ class Server:
     """A process that holds one variant, idle until it is told how many requests to run."""
 
     def __init__(self, variant: str, routes: int, called: int) -> None:
-        memory = Path("/dev/shm")  # noqa: S108 - where metrics directories live
+        memory = Path("/dev/shm")
         self._directory = tempfile.mkdtemp(prefix="bench-", dir=memory if os.access(memory, os.W_OK) else None)
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--serve", variant, str(routes), str(called)],

@@ -21,7 +21,7 @@ from _prometheus import observers
 from _simulated import Pod, serving
 from series import scrape
 
-from monitoring.prometheus.programs import find
+from monitoring.observe.programs import find
 
 if TYPE_CHECKING:
     from _prometheus import Observer
@@ -58,7 +58,7 @@ def main() -> None:
 
 def simulate(server: Pods, both: list[Observer], seconds: float, interval: float) -> None:
     """Let time pass, in which values grow; print what it cost in the second half."""
-    chance = random.Random(1)  # noqa: S311 - nothing secret
+    chance = random.Random(1)
     grow(server, chance, seconds / 2, interval)
     since, cpu, merges, merging = time.monotonic(), [each.cpu() for each in both], server.merges, server.seconds
     grow(server, chance, seconds / 2, interval)

@@ -57,7 +57,16 @@ def scrape(workers: int, requests: int, *, keep: Path | None = None) -> bytes:
         for command in (("app.vault", "create"), ("app.migrate",)):
             subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment(**settings), check=True, stdout=subprocess.DEVNULL)
         with service(folder / "metrics", workers, **settings) as served:
-            load = [sys.executable, "-m", "app.load", "--url", f"http://127.0.0.1:{served.port}", "--requests", str(requests), "--restore"]
+            load = [
+                sys.executable,
+                "-m",
+                "tools.load",
+                "--url",
+                f"http://127.0.0.1:{served.port}",
+                "--requests",
+                str(requests),
+                "--restore",
+            ]
             done = subprocess.run(load, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
             body = get(served.metrics_port, "/metrics")

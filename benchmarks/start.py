@@ -53,7 +53,7 @@ def main() -> None:
 
 def start(variant: dict[str, str], workers: int) -> tuple[float, float, float, float]:
     """Give seconds until the first answer, CPU seconds of all processes over the workers, and RSS and PSS of the median worker in MiB."""
-    memory = Path("/dev/shm")  # noqa: S108 - where metrics directories live
+    memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=memory if os.access(memory, os.W_OK) else None))
     metrics = folder / "metrics"
     metrics.mkdir(mode=0o700)

@@ -28,7 +28,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=100)
     options.add_argument("--bar", type=float, help="exit with 1 where a decorator adds more microseconds than this")
     chosen = options.parse_args()
-    memory = Path("/dev/shm")  # noqa: S108 - where metrics directories live
+    memory = Path("/dev/shm")
     directory = tempfile.mkdtemp(prefix="bench-", dir=memory if os.access(memory, os.W_OK) else None)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     sys.path.insert(0, str(ROOT))

@@ -21,9 +21,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
-from monitoring.multiprocess import locks, mapped
-from monitoring.multiprocess.mapping import Mapping
-from monitoring.multiprocess.store import store
+from monitoring.multiprocess.linux import readonly_mapping
+from monitoring.multiprocess.linux.writable_mapping import Mapping
+from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.worker.slot_store import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ class Table:
         """Let go of the table, for the next process."""
         if self._mapping is not None:
             self._words.release()
-            mapped.unguard(self._mapping.address)
+            readonly_mapping.unguard(self._mapping.address)
             self._mapping.unmap()
         self.forget()
 
@@ -185,14 +186,14 @@ class Table:
     def _map(self, directory: Path) -> None:
         """Map the first table that nobody has."""
         store.acquire()
-        with locks.mutex:
+        with lock_file.mutex:
             for number in range(TABLES):
                 with _locked(directory / f"{number}{SUFFIX}", make=True) as fd:
                     if fd is None:
                         continue
                     _require_table(fd)
                     mapping = Mapping(fd, _SIZE, f"{number}{SUFFIX}")
-                    mapped.guard(mapping.address, _SIZE)
+                    readonly_mapping.guard(mapping.address, _SIZE)
                     self._mapping, self._words = mapping, mapping.bytes.cast("q")
                     return
 
@@ -293,7 +294,7 @@ def _locked(path: Path, *, make: bool) -> Iterator[int | None]:
         return
     try:
         # One that was removed between both is nobody's.
-        free = locks.try_lock(fd, _LOCKED) and os.fstat(fd).st_nlink > 0
+        free = lock_file.try_lock(fd, _LOCKED) and os.fstat(fd).st_nlink > 0
         yield fd if free else None
     finally:
         os.close(fd)

@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 
-from monitoring.listening import bind_socket
-from monitoring.supervision import Exporter
+from monitoring.exporter.listening_socket import bind_socket
+from monitoring.exporter.supervisor import Exporter
 
 address, directory = sys.argv[1:3]
 # A pipe, as gunicorn has one: of a signal that comes just before a wait begins, a queue would say nothing until the next one.
@@ -37,7 +37,7 @@ while (number := os.read(came, 1)[0]) != signal.SIGTERM:
     elif number == signal.SIGUSR2 and os.fork() == 0:
         environment = dict(os.environ)
         exporter.hand_over(environment)
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606 - as gunicorn does
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 exporter.stop()
 print("stopped", os.getpid(), flush=True)

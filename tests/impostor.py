@@ -8,8 +8,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from monitoring import rendezvous
-from monitoring.rendezvous import NAME
+from monitoring.scrape import worker_socket
+from monitoring.scrape.worker_socket import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ _TEMPORARY = "impostor.tmp"
 @contextlib.contextmanager
 def impostor(directory: Path, says: bytes) -> Iterator[None]:
     """Take the exporter's place, say something to everybody, and close."""
-    with socket.socket(socket.AF_UNIX) as listening, rendezvous._opened(directory) as fd:
-        listening.bind(rendezvous._path(fd, _TEMPORARY))
+    with socket.socket(socket.AF_UNIX) as listening, worker_socket._opened(directory) as fd:
+        listening.bind(worker_socket._path(fd, _TEMPORARY))
         listening.listen(16)
         os.replace(_TEMPORARY, NAME, src_dir_fd=fd, dst_dir_fd=fd)
 

@@ -109,8 +109,9 @@ def test_workers_of_another_user_write_every_file(
 
 
 PRELOADS = f"""
-from monitoring.multiprocess import install, ownership
-ownership.assign({USER}, {GROUP})  # as a master does for --user
+from monitoring.multiprocess import install
+from monitoring.multiprocess.linux import file_owner
+file_owner.assign({USER}, {GROUP})  # as a master does for --user
 install()
 from monitoring.breaker import Breaker
 assert Breaker("loaded-with-it").state == 0

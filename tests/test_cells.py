@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BEGIN = """
 multiprocess.install()
 from monitoring import metrics
-from monitoring.http.cells import Cells
+from monitoring.http.request_metrics import Cells
 cells = Cells("/x", "GET", 200)
 def finish(): cells.finish(0.02, 0.7, 5, 2000)
 finish()
@@ -109,7 +109,7 @@ def test_values_on_both_sides_of_a_growth_are_written_directly(metrics_directory
 many = [Cells(f"/{n}", "GET", 200) for n in range(80)]
 views = [{id(value._view) for child in made._histograms for value in (child._sum, *child._buckets)} for made in many]
 assert max(map(len, views)) > 1, "no cells' values lie in two mappings: the test proves nothing"
-from monitoring.multiprocess.values import Value
+from monitoring.multiprocess.worker.value import Value
 def refuse(*_): raise AssertionError("not written directly")
 Value.inc = refuse
 for made in many: made.finish(0.02, 0.7, 5, 2000)
@@ -121,7 +121,7 @@ def test_requests_in_progress_across_a_fork(metrics_directory: Path, environment
     """A request that is under way while its process forks ends as it began, and the child counts its own."""
     program = """
 from monitoring.metrics import MetricsMiddleware
-from monitoring.multiprocess.values import Value
+from monitoring.multiprocess.worker.value import Value
 
 refused = []
 inc = Value.inc

@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
     copy = tmp_path / "tree"
     copy.mkdir()
     unwanted = shutil.ignore_patterns("*.so", "__pycache__")
-    for folder in ("app", "monitoring", "tests"):
+    for folder in ("app", "monitoring", "tests", "tools"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=unwanted)
     for file in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / file, copy / file)
@@ -124,7 +124,7 @@ def test_servers_recognise_the_application() -> None:
 
 
 def test_what_is_no_longer_what_was_compiled_is_not_tested(tree: Path) -> None:
-    old = tree / "monitoring" / "http" / f"cells{sysconfig.get_config_var('EXT_SUFFIX')}"
+    old = tree / "monitoring" / "http" / f"request_metrics{sysconfig.get_config_var('EXT_SUFFIX')}"
     old.write_bytes(b"")
     os.utime(old, (0, 0))
     done = execute(tree, "-m", "pytest", "-q", "-n", "0", "tests/test_metrics.py")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BEGIN = """
 multiprocess.install()
 from monitoring import metrics
-from monitoring.compressions import Compressions
+from monitoring.tracking.compression_metrics import Compressions
 done = Compressions()
 def count(): done.count(0.02, 3000, 1000)
 count(); count()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from monitoring.endpoint import MetricsEndpoint, is_loopback, listening_addresses
+from monitoring.scrape.endpoint import MetricsEndpoint, is_loopback, listening_addresses
 from tests.serving import Answer, serving
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.exposition import Answer, Merges, Unavailable, Wanted, expected, refusal, wanted
+from monitoring.scrape.response import Answer, Merges, Unavailable, Wanted, expected, refusal, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import locks
-from monitoring.multiprocess.directory import choose
+from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.storage.location import choose
 from tests.conftest import ROOT
 from tests.faults.processes import marked, parent, wait_dead, wait_until
 from tests.kit import COMMAND
@@ -33,7 +33,7 @@ def test_check_config_passes_beside_a_running_service_and_touches_nothing(kit: K
         environment = kit.environment | {"WORKER_CLASS": worker_class}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert os.listdir(kit.environment["PROMETHEUS_MULTIPROC_DIR"]) == []  # noqa: PTH208 - names
+    assert os.listdir(kit.environment["PROMETHEUS_MULTIPROC_DIR"]) == []
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ def test_a_daemon_holds_its_run(kit: Kit) -> None:
     master = int(kit.pidfile.read_text())
     for pid in kit.workers(master):
         os.kill(pid, signal.SIGSTOP)
-    descriptor = locks.open_lock_file(Path(kit.environment["PROMETHEUS_MULTIPROC_DIR"]), write=False)
+    descriptor = lock_file.open_lock_file(Path(kit.environment["PROMETHEUS_MULTIPROC_DIR"]), write=False)
     try:
-        assert locks.held_bytes(descriptor, locks.RUN, locks.RUN + 1) == {locks.RUN}
+        assert lock_file.held_bytes(descriptor, lock_file.RUN, lock_file.RUN + 1) == {lock_file.RUN}
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.holders import AddressInUseError, holders, require_free
+from monitoring.gunicorn.address_conflicts import AddressInUseError, holders, require_free
 from tests.conftest import built_environment
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info
 
 from monitoring import metrics
-from monitoring.metrics.table import table
+from monitoring.catalogue.reference_page import table
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -131,12 +131,12 @@ def test_the_documentations_table_is_the_declarations() -> None:
 
 
 def test_what_others_import_is_there_and_nothing_else_is_made_up() -> None:
-    from monitoring import tracking
     from monitoring.http import middleware
+    from monitoring.tracking import decorators
 
     assert metrics.MetricsMiddleware is middleware.MetricsMiddleware
     for name in ("track_ryot_request", "track_compression", "track_decompression", "track_storage_operation", "increment_tokens_generated"):
-        assert getattr(metrics, name) is getattr(tracking, name)
+        assert getattr(metrics, name) is getattr(decorators, name)
     for name in metrics.__all__:
         assert getattr(metrics, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'track_nonsense'"):

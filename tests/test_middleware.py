@@ -11,7 +11,7 @@ import pytest
 
 from monitoring import metrics
 from monitoring.http.middleware import MetricsMiddleware
-from monitoring.http.templates import REDIRECT, UNMATCHED
+from monitoring.http.route_template import REDIRECT, UNMATCHED
 from tests.asgi import Exchange, body, counted, drive, forget, in_progress, length, observed, scope, sending, start, summed
 
 if TYPE_CHECKING:

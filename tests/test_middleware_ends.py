@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from monitoring.http.exchange import MOST_CELLS
 from monitoring.http.middleware import MetricsMiddleware
-from monitoring.http.templates import UNMATCHED
+from monitoring.http.route_template import UNMATCHED
 from tests.asgi import Exchange, body, counted, drive, forget, in_progress, length, observed, scope, sending, start, summed
 from tests.conftest import ROOT
 

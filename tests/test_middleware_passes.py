@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from monitoring.http.middleware import MetricsMiddleware
-from monitoring.http.templates import UNMATCHED
+from monitoring.http.route_template import UNMATCHED
 from tests.asgi import Exchange, body, counted, drive, forget, in_progress, length, observed, scope, sending, start
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.negotiation import gzip_accepted, openmetrics_preferred, select
+from monitoring.scrape.negotiation import gzip_accepted, openmetrics_preferred, select
 
 PROMETHEUS_3 = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"

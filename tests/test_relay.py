@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from monitoring import relay as module
-from monitoring import rendezvous
-from monitoring.endpoint import Scrapes
-from monitoring.exposition import Answer, plain
-from monitoring.relay import ROOM_BYTES, CutError, Relay
-from monitoring.rendezvous import NAME, Rendezvous
-from monitoring.server import Limits, Server
+from monitoring.exporter.server import Limits, Server
+from monitoring.scrape import relay as module
+from monitoring.scrape import worker_socket
+from monitoring.scrape.endpoint import Scrapes
+from monitoring.scrape.relay import ROOM_BYTES, CutError, Relay
+from monitoring.scrape.response import Answer, plain
+from monitoring.scrape.worker_socket import NAME, Rendezvous
 from tests.faults.processes import wait_until
 from tests.impostor import impostor
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from monitoring.connection import Request
+    from monitoring.exporter.connection import Request
 
 LARGE = bytes(range(256)) * 40_000
 
@@ -201,8 +201,8 @@ def test_one_that_is_not_there_is_not_waited_for(directory: Path) -> None:
     (directory / NAME).write_bytes(b"")
     assert passed(directory) is None
     (directory / NAME).unlink()
-    with socket.socket(socket.AF_UNIX) as dead, rendezvous._opened(directory) as fd:
-        dead.bind(rendezvous._path(fd, NAME))
+    with socket.socket(socket.AF_UNIX) as dead, worker_socket._opened(directory) as fd:
+        dead.bind(worker_socket._path(fd, NAME))
     assert passed(directory) is None
 
 
@@ -231,8 +231,8 @@ def test_an_answer_that_ends_half_way_is_cut_and_not_taken_for_whole(directory: 
 
 def test_one_that_hangs_is_given_up(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_REACH_SECONDS", 0.2)
-    with socket.socket(socket.AF_UNIX) as hung, rendezvous._opened(directory) as fd:
-        hung.bind(rendezvous._path(fd, NAME))
+    with socket.socket(socket.AF_UNIX) as hung, worker_socket._opened(directory) as fd:
+        hung.bind(worker_socket._path(fd, NAME))
         hung.listen(0)
         for _ in range(3):  # the third finds a full queue
             assert passed(directory) is None
@@ -240,7 +240,7 @@ def test_one_that_hangs_is_given_up(directory: Path, monkeypatch: pytest.MonkeyP
 
 def test_another_users_socket_is_not_believed(exporter: Exporter, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert passed(directory) is not None
-    monkeypatch.setattr(rendezvous, "_CREDENTIALS", Strangers())
+    monkeypatch.setattr(worker_socket, "_CREDENTIALS", Strangers())
     assert passed(directory) is None
     assert len(exporter.requests) == 1
 

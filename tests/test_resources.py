@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.resources import cpu_limit, default_workers, memory_limit
+from monitoring.gunicorn.resource_limits import cpu_limit, default_workers, memory_limit
 from tests.conftest import built_environment
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ def test_damaged_files_limit_nothing(tmp_path: Path) -> None:
 
 
 def test_a_narrower_affinity_counts() -> None:
-    program = (
-        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from monitoring.resources import cpu_limit; print(cpu_limit())"
-    )
+    narrow = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    program = narrow + "from monitoring.gunicorn.resource_limits import cpu_limit; print(cpu_limit())"
     done = subprocess.run([sys.executable, "-c", program], env=built_environment(), capture_output=True, text=True, check=True)
     assert float(done.stdout) <= 1

@@ -126,7 +126,7 @@ def test_the_decorated_clients() -> None:
         ]
 
     names: dict[str, Any] = dict.fromkeys(("ryot_client", "sigmalang_client", "sigmavault_client"), Backend())
-    exec(compile(ours(STEP_3), "the seed's step 3", "exec"), names)  # noqa: S102 - the document's own code
+    exec(compile(ours(STEP_3), "the seed's step 3", "exec"), names)
     before = now()
     asyncio.run(names["call_ryot"]("abc", model="seed"))
     assert asyncio.run(names["compress_data"](b"abcdef")) == b"ab"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.connection import HEAD_BYTES, PROCESSING, Request
-from monitoring.exposition import Answer, plain
-from monitoring.server import Limits, Server
+from monitoring.exporter.connection import HEAD_BYTES, PROCESSING, Request
+from monitoring.exporter.server import Limits, Server
+from monitoring.scrape.response import Answer, plain
 from tests.faults.processes import wait_until
 
 if TYPE_CHECKING:

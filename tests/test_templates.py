@@ -18,7 +18,7 @@ from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from monitoring.http.middleware import MetricsMiddleware
-from monitoring.http.templates import REDIRECT, UNMATCHED, Templates
+from monitoring.http.route_template import REDIRECT, UNMATCHED, Templates
 from tests.asgi import body, counted, drive, forget, scope, start
 
 if TYPE_CHECKING:

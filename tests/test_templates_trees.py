@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, Router
 
 from monitoring.http.middleware import MetricsMiddleware
-from monitoring.http.templates import REDIRECT, UNMATCHED
+from monitoring.http.route_template import REDIRECT, UNMATCHED
 from tests.asgi import counted, drive, forget, scope
 
 METHODS = ["GET", "POST", "DELETE"]

@@ -27,7 +27,7 @@ def calls(model: str, status: str = "success") -> float:
 
 
 @track_ryot_request
-def bare(prompt: str, model: str = "of the default") -> str:  # noqa: ARG001 - the decorator reads it
+def bare(prompt: str, model: str = "of the default") -> str:
     return prompt
 
 

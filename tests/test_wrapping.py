@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from monitoring.wrapping import decorated, outcome
+from monitoring.tracking.wrapping import decorated, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -36,7 +36,7 @@ class OwnError(Exception):
     """An error of the function's own."""
 
 
-class ReadTimeout(Exception):  # noqa: N818 - as httpx names it
+class ReadTimeout(Exception):
     """A timeout that is no TimeoutError."""
 
 

@@ -1,3 +1,3 @@
 """One router per integration."""
 
-from app.api import paths  # noqa: F401 - before the first route
+from . import path_convertor  # noqa: F401 - before the first route

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import json_bodies
 from app.api.problems import ProblemError, responses
-from app.integrations.agents import count_task
+from app.reporting.agents import count_task
 
 if TYPE_CHECKING:
     from app.store import models

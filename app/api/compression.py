@@ -19,11 +19,11 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.api.bodies import announced_length, pieces
-from app.api.long_bodies import LongBodies, Place
-from app.api.operations import Operation
+from app.api.body_slots import LongBodies, Place
+from app.api.compression_metrics import Operation
 from app.api.problems import ProblemError, responses
-from app.api.streams import PIECE_BYTES, Streamed, in_thread
+from app.api.raw_bodies import announced_length, pieces
+from app.api.streaming import PIECE_BYTES, Streamed, in_thread
 from app.integrations import sigmalang
 from app.integrations.dictionaries import Dictionaries
 from monitoring import metrics

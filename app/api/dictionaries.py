@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
-from app.api.bodies import read_bounded
 from app.api.compression import BINARY, RAW, RawResponse, Sigmalang
 from app.api.problems import ProblemError, responses
-from app.api.streams import in_thread
+from app.api.raw_bodies import read_bounded
+from app.api.streaming import in_thread
 from app.integrations import dictionaries
 from app.integrations.dictionaries import Dictionaries, Entry
 

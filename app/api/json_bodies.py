@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
-from app.api.bodies import read_bounded
 from app.api.problems import ProblemError
+from app.api.raw_bodies import read_bounded
 
 if TYPE_CHECKING:
     from fastapi import Request

@@ -79,17 +79,17 @@ def answer(status: int, reason: str, detail: str, headers: dict[str, str] | None
 
 
 async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)  # noqa: S101 - registered for nothing else
+    assert isinstance(error, ProblemError)
     return answer(error.status, error.reason, error.detail, error.headers)
 
 
 async def _store(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreError)  # noqa: S101 - registered for nothing else
+    assert isinstance(error, StoreError)
     return await _problem(request, of_store(error))
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    assert isinstance(error, HTTPException)
     if error.status_code in {204, 304}:
         return Response(status_code=error.status_code, headers=dict(error.headers or {}))
     reason = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
@@ -109,7 +109,7 @@ def _allowed(request: Request) -> str:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    assert isinstance(error, RequestValidationError)
     detail = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
     return answer(422, "invalid", detail)
 

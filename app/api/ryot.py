@@ -16,21 +16,21 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.api import ryot_openapi as openapi
-from app.api.billed import Bill
-from app.api.bodies import read_bounded
-from app.api.events import Client, EventStream
+from app.api.bill import Bill
+from app.api.call_metrics import Tally
+from app.api.disconnects import Client, EventStream
 from app.api.problems import UNEXPECTED, ProblemError
 from app.api.problems import unexpected as unexpected_elsewhere
+from app.api.raw_bodies import read_bounded
 from app.api.ryot_bodies import ChatBody, CompletionBody, parse
-from app.api.tally import Tally
 from app.integrations.ryot import Backend, BackendTimeoutError, BadBackendError, Call, RefusedError, RyotError, UnknownModelError
-from app.integrations.ryot.calls import DEADLINE
+from app.integrations.ryot.backend import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from typing import TypeVar
 
-    from app.integrations.ryot.calls import Json
+    from app.integrations.ryot.backend import Json
 
     _T = TypeVar("_T")
 
@@ -87,7 +87,7 @@ def _backend(request: Request) -> Backend:
     return backend
 
 
-async def _serve(request: Request, kind: Any) -> Response:  # noqa: ANN401 - the kind of a Call
+async def _serve(request: Request, kind: Any) -> Response:
     """Answer one call; whatever comes of it is counted."""
     tally = Tally()
     bill = Bill(request, tally)
@@ -252,7 +252,7 @@ def _refusal(error: RyotError) -> Response:
 
 async def refuse(_: Request, error: Exception) -> Response:
     """Answer what was raised before a route began."""
-    assert isinstance(error, RyotError)  # noqa: S101 - registered for nothing else
+    assert isinstance(error, RyotError)
     return _refusal(error)
 
 

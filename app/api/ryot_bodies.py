@@ -94,7 +94,7 @@ def schema(shape: type[BaseModel]) -> dict[str, Any]:
     whole = shape.model_json_schema()
     parts = whole.pop("$defs", {})
 
-    def inline(node: Any) -> Any:  # noqa: ANN401 - JSON
+    def inline(node: Any) -> Any:
         if isinstance(node, dict):
             if "$ref" in node:
                 return inline(parts[node["$ref"].rpartition("/")[2]])

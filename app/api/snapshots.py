@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from app.api.problems import responses
 from app.api.vault import AWAY, State, answers
 from app.integrations import vault
-from app.integrations.vault import upkeep
+from app.integrations.vault import maintenance
 
 router = APIRouter(prefix="/v1/vault/snapshots", tags=["ΣVAULT"])
 
@@ -51,7 +51,7 @@ async def backup(request: Request) -> Snapshot:
         status = "cancelled"
         raise
     finally:
-        upkeep.count_snapshot("backup", status, began)
+        maintenance.count_snapshot("backup", status, began)
 
 
 @router.get("", responses=responses(_503=AWAY))

@@ -19,11 +19,11 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.api.bodies import pieces
 from app.api.compression import BINARY, RAW, RawResponse
 from app.api.problems import ProblemError, responses
+from app.api.raw_bodies import pieces
 from app.integrations import vault
-from app.integrations.vault import names
+from app.integrations.vault import object_names
 from monitoring import metrics
 
 router = APIRouter(prefix="/v1/vault/objects", tags=["ΣVAULT"])
@@ -113,8 +113,9 @@ def answers() -> Iterator[None]:
 _Name = Annotated[
     str,
     Path(
-        max_length=names.MOST_BYTES,
-        description=f"1 to {names.MOST_BYTES} bytes of UTF-8, and at most 900 where all but letters, digits, _, - and . count three times",
+        max_length=object_names.MOST_BYTES,
+        description=f"1 to {object_names.MOST_BYTES} bytes of UTF-8, and at most 900 where all but letters, digits, _, - and . "
+        "count three times",
     ),
 ]
 AWAY = "The store cannot be reached, or VAULT_KEY_FILE names no usable key"
@@ -142,7 +143,7 @@ async def store(request: Request, response: Response, name: _Name) -> Stored:
     operation = _Operation("store")
     with operation.refusals():
         state = _of(request)
-        names.to_path(name)
+        object_names.to_path(name)
         async with aclosing(pieces(request, state.most)) as body:
             size = await state.objects.store(name, body)
         operation.finish("success")
@@ -200,8 +201,8 @@ async def delete(request: Request, name: _Name) -> Response:
 @router.get("", responses=responses(_422="A parameter is not as described", _503=AWAY))
 async def listing(
     request: Request,
-    prefix: Annotated[str, Query(description="Names that begin so", max_length=names.MOST_BYTES)] = "",
-    after: Annotated[str, Query(description="Names after this one: the last of the page before", max_length=names.MOST_BYTES)] = "",
+    prefix: Annotated[str, Query(description="Names that begin so", max_length=object_names.MOST_BYTES)] = "",
+    after: Annotated[str, Query(description="Names after this one: the last of the page before", max_length=object_names.MOST_BYTES)] = "",
     limit: Annotated[int, Query(ge=1, le=10_000, description="The most names")] = 1000,
 ) -> Listing:
     """List names of objects."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from app.integrations import training
+from . import dictionary_training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,15 +72,15 @@ def train(size: int, samples: list[bytes]) -> bytes:
         raise UselessSamplesError(f"{len(full)} samples that are not empty; a dictionary needs at least {LEAST_SAMPLES}, better hundreds")
     try:
         done = subprocess.run(
-            [sys.executable, "-I", training.__file__],
-            input=training.pack(size, full),
+            [sys.executable, "-I", dictionary_training.__file__],
+            input=dictionary_training.pack(size, full),
             capture_output=True,
             timeout=_TRAINING_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise UselessSamplesError("the training took too long; send fewer samples") from None
-    if done.returncode == training.USELESS:
+    if done.returncode == dictionary_training.USELESS:
         raise UselessSamplesError(done.stderr.decode(errors="replace"))
     if done.returncode or not done.stdout:
         _log.warning("training a dictionary ended with %d: %s", done.returncode, done.stderr.decode(errors="replace")[-500:])
@@ -180,7 +180,7 @@ class Dictionaries:
 
     def _names(self) -> list[str]:
         try:
-            return [name for name in os.listdir(self.folder) if _ID.fullmatch(name)]  # noqa: PTH208 - names are all we need
+            return [name for name in os.listdir(self.folder) if _ID.fullmatch(name)]
         except FileNotFoundError:
             return []
 

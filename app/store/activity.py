@@ -175,5 +175,5 @@ def _closed_before(now: float, window_seconds: int) -> int:
     return int((now - GRACE_SECONDS) // window_seconds)
 
 
-def _insert(session: AsyncSession, model: type[Any]) -> Any:  # noqa: ANN401 - of one of both dialects
+def _insert(session: AsyncSession, model: type[Any]) -> Any:
     return (postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert)(model)

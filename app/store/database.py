@@ -11,16 +11,17 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from app.store import schema, startup
+from app.store.driver_errors import told
 from app.store.errors import NotMigratedError, StoreError
-from app.store.telling import told
+
+from . import schema_version, sqlite_migration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-    from app.store.place import Place
+    from app.store.database_url import Place
 
 _PATIENCE_SECONDS = 10
 """How long a statement waits for another's lock, or for PostgreSQL's answer."""
@@ -66,10 +67,10 @@ class Database:
         if self._good:
             return
         if self.place.path is not None:
-            revision = await asyncio.to_thread(schema.of_file, self.place.path)
+            revision = await asyncio.to_thread(schema_version.of_file, self.place.path)
         else:
             revision = await self._revision()
-        if not schema.enough(revision):
+        if not schema_version.enough(revision):
             raise NotMigratedError
         self._good = True
 
@@ -79,7 +80,7 @@ class Database:
         The StoreError says why the database cannot be used yet.
         """
         try:
-            await asyncio.to_thread(startup.by_worker, self.place)
+            await asyncio.to_thread(sqlite_migration.by_worker, self.place)
             if needed:
                 await self._opened()
             await self.require_schema()
@@ -104,7 +105,7 @@ class Database:
 
         try:
             async with self.reading() as session:
-                found: str | None = await session.scalar(text(schema.QUERY))
+                found: str | None = await session.scalar(text(schema_version.QUERY))
                 return found
         except NotMigratedError:
             return None
@@ -157,7 +158,7 @@ def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> As
     )
 
     @event.listens_for(engine.sync_engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter
+    def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so, below
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -165,7 +166,7 @@ def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> As
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Any) -> None:  # noqa: ANN401 - as above
+    def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine

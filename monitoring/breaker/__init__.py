@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .policy import Policy
-from .words import CLOSED, HALF_OPEN, OPEN, STATES
+from .state_layout import CLOSED, HALF_OPEN, OPEN, STATES
 
 if TYPE_CHECKING:
     from .circuit import Breaker, CircuitOpenError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOSED", "HALF_OPEN", "OPEN", "STATES", "Breaker", "CircuitOpenError", "Policy"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of two classes
+def __getattr__(name: str) -> Any:
     if name in {"Breaker", "CircuitOpenError"}:
         from . import circuit
 

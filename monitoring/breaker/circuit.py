@@ -13,13 +13,13 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from monitoring import metrics
-from monitoring.children import child
-from monitoring.wrapping import SUCCESS, decorated
+from monitoring.tracking.children import child
+from monitoring.tracking.wrapping import SUCCESS, decorated
 
-from . import words as layout
+from . import state_layout as layout
 from .policy import Policy
-from .shared import Shared
-from .telling import tell
+from .state_file import Shared
+from .transition_counter import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -143,7 +143,7 @@ class Breaker:
             self._shared.record(layout.key_of(generation, self._clock(), self._width), 0)
         except TimeoutError as error:
             self._stopped(error)
-        self._succeeded._value.inc(1.0)  # noqa: SLF001 - the cell
+        self._succeeded._value.inc(1.0)
 
     def failed(self, generation: int) -> None:
         """Count a failure, and open where it was one too many."""
@@ -256,7 +256,7 @@ class Breaker:
         if current != self._seen:
             self._seen = current
             self._closed = current if layout.state_of(current) == layout.CLOSED else -1
-            self._state._value.set(float(layout.state_of(current)), timestamp=time.time())  # noqa: SLF001 - what its function will say too
+            self._state._value.set(float(layout.state_of(current)), timestamp=time.time())
         if before in (0, current):
             return []
         return [(layout.STATES[layout.state_of(before)], layout.STATES[layout.state_of(current)])]

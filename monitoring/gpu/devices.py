@@ -77,7 +77,7 @@ class Nvml:
             self._read_device(nvml, index, reading)
         return reading
 
-    def _load(self, reading: Reading) -> Any:  # noqa: ANN401 - an untyped module
+    def _load(self, reading: Reading) -> Any:
         try:
             ctypes.CDLL(LIBRARY)
         except OSError as error:
@@ -96,7 +96,7 @@ class Nvml:
         self._nvml = nvml
         return nvml
 
-    def _unload(self, nvml: Any) -> None:  # noqa: ANN401 - see _load
+    def _unload(self, nvml: Any) -> None:
         """Begin anew at the next reading: a driver that was reloaded needs that."""
         self._nvml = None
         try:
@@ -104,7 +104,7 @@ class Nvml:
         except nvml.NVMLError:
             return
 
-    def _read_device(self, nvml: Any, index: int, reading: Reading) -> None:  # noqa: ANN401 - see _load
+    def _read_device(self, nvml: Any, index: int, reading: Reading) -> None:
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             device = Device(str(index), nvml.nvmlDeviceGetUUID(handle))
@@ -112,7 +112,7 @@ class Nvml:
             reading.problems.append((_reason(nvml, error), f"device {index}: {error}"))
             return
 
-        def ask(what: str, question: Callable[[], Any]) -> Any:  # noqa: ANN401 - of many kinds
+        def ask(what: str, question: Callable[[], Any]) -> Any:
             try:
                 return question()
             except nvml.NVMLError as error:
@@ -133,7 +133,7 @@ class Nvml:
         reading.devices.append(device)
 
 
-def _memory(nvml: Any, handle: Any) -> dict[str, float]:  # noqa: ANN401 - see _load
+def _memory(nvml: Any, handle: Any) -> dict[str, float]:
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     return {"ryot_gpu_memory_usage_bytes": float(memory.used), "gpu_memory_total_bytes": float(memory.total)}
 
@@ -148,7 +148,7 @@ _QUESTIONS: dict[str, Callable[[Any, Any], dict[str, float]]] = {
 }
 
 
-def _reason(nvml: Any, error: Any) -> str:  # noqa: ANN401 - see _load
+def _reason(nvml: Any, error: Any) -> str:
     if error.value in {nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_NOT_FOUND, nvml.NVML_ERROR_RESET_REQUIRED}:
         return LOST
     if error.value in {nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NO_PERMISSION}:

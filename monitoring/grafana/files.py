@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from .agents import agents
-from .business import business
-from .frame import framed
-from .overview import overview
+from .boards.agents import agents
+from .boards.business import business
+from .boards.overview import overview
+from .boards.service_health import services
+from .boards.workers import workers
+from .dashboard import framed
 from .queries import Queries
-from .services import services
-from .workers import workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def write(configuration: Configuration, folder: Path) -> None:
 
 def _plain(board: dashboard.Dashboard) -> dashboard.Dashboard:
     """Take away what the SDK writes into every variable and Grafana's schema knows of intervals only."""
-    assert board.templating is not None  # noqa: S101 - every dashboard has variables
+    assert board.templating is not None
     for variable in board.templating.list_val or []:
         variable.auto = variable.auto_min = variable.auto_count = None
     return board

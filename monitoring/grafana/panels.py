@@ -85,22 +85,22 @@ class Panel:
         return [dashboard.ValueMap(said)]
 
 
-def figure(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:  # noqa: ANN401 - the fields of Panel
+def figure(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:
     """Make a panel of one number, with its course behind it."""
     return _panel("stat", title, description, unit, queries, more)
 
 
-def graph(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:  # noqa: ANN401 - as above
+def graph(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:
     """Make a panel of lines over time."""
     return _panel("graph", title, description, unit, queries, more)
 
 
-def timeline(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:  # noqa: ANN401 - as above
+def timeline(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:
     """Make a panel of states over time."""
     return _panel("timeline", title, description, unit, queries, more)
 
 
-def latency(title: str, description: str, queries: dict[str, str], **more: Any) -> Panel:  # noqa: ANN401 - as above
+def latency(title: str, description: str, queries: dict[str, str], **more: Any) -> Panel:
     """Make a panel of times by their legends, with exemplars where the service sends some."""
     asked = (Query(expression, legend, exemplar=True) for legend, expression in queries.items())
     return graph(title, description, "s", *asked, **more)

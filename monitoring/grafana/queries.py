@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring.prometheus import expressions
+from monitoring.prometheus import promql
 
 if TYPE_CHECKING:
     from monitoring.prometheus import Configuration
@@ -22,13 +22,13 @@ class Queries:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         #: The endpoints that are users': neither health checks nor scrapes.
-        self.users = expressions.users(configuration)
+        self.users = promql.users(configuration)
         #: Those of them that the latency objective is about.
-        self.quick = expressions.quick(configuration)
+        self.quick = promql.quick(configuration)
 
     def of(self, family: str, *chosen: str) -> str:
         """Choose the series of a family."""
-        return family + expressions.matchers('cluster=~"$cluster"', 'instance=~"$instance"', self.configuration.selector, *chosen)
+        return family + promql.matchers('cluster=~"$cluster"', 'instance=~"$instance"', self.configuration.selector, *chosen)
 
     def rate(self, family: str, *chosen: str, by: str = "", over: str = WINDOW) -> str:
         """Give what a counter gains per second, summed."""

@@ -1,7 +1,7 @@
 """The six HTTP families of the catalogue, moved by a pure ASGI middleware.
 
-`cells`, `exchange` and `templates` run for every request: they are compiled where there is a C compiler (hatch_build.py), and are the
-same interpreted.
+`exchange`, `request_metrics` and `route_template` run for every request: they are compiled where there
+is a C compiler (hatch_build.py), and are the same interpreted.
 """
 
 from importlib.util import find_spec

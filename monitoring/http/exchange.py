@@ -12,14 +12,14 @@ from operator import index
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from .cells import NO_TIME, OTHER, Cells, Method, Methods, known_status
-from .templates import Templates
-from .waiting import forwarded, received
+from .awaitables import forwarded, received
+from .request_metrics import NO_TIME, OTHER, Cells, Method, Methods, known_status
+from .route_template import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from monitoring.asgi import Message, Receive, Scope, Send
+    from monitoring.asgi_types import Message, Receive, Scope, Send
 
 
 DISCONNECTED: Final = 499
@@ -282,10 +282,10 @@ def _size(body: object) -> int:
         return 0
 
 
-def _file_size(file: Any) -> int:  # noqa: ANN401 - whatever the application sent
+def _file_size(file: Any) -> int:
     """Give the bytes of a file that the server sends by itself; 0 where nobody can tell."""
     try:
-        return os.stat(file).st_size  # noqa: PTH116 - a path or a descriptor
+        return os.stat(file).st_size
     except (OSError, TypeError, ValueError):
         return 0
 

@@ -13,7 +13,7 @@ from .exchange import DISCONNECTED, FAILED, Answers
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from monitoring.asgi import Receive, Scope, Send
+    from monitoring.asgi_types import Receive, Scope, Send
 
 
 class MetricsMiddleware:

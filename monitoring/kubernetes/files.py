@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from monitoring.prometheus.alerts import alerts
+from monitoring.prometheus.alerts.groups import alerts
 from monitoring.prometheus.rules import rules
 
-from .operator import pod_monitor, prometheus_rule
-from .scraping import scraping
+from .prometheus_operator import pod_monitor, prometheus_rule
+from .scrape_config import scraping
 
 if TYPE_CHECKING:
     from pathlib import Path

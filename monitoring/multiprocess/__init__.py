@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from .bootstrap import acquire, install, limit_series, per_worker
 
 if TYPE_CHECKING:
-    from .view import MergedCollector
+    from .merge.collector import MergedCollector
 
 __all__ = ["MergedCollector", "acquire", "install", "limit_series", "per_worker"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "MergedCollector":
-        from .view import MergedCollector
+        from .merge.collector import MergedCollector
 
         return MergedCollector
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, TypeVar
 
-from . import directory as directories
+from .storage import location as directories
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def install(
     Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where the directory cannot be used. Elsewhere than
     on Linux it only warns: upstream's behaviour stays.
     """
-    global _installed  # noqa: PLW0603 - one per process, by design
+    global _installed
     if _installed is not None:
         return
     if sys.platform != "linux":
@@ -48,8 +48,9 @@ def install(
     chosen = directories.choose(environ={**os.environ, _DIRECTORY: os.fspath(path)}) if path is not None else directories.choose()
     os.environ[_DIRECTORY] = str(chosen)
     # Only now: prometheus_client reads the variable when it is first imported.
-    from . import run, stock
-    from .store import store
+    from .patches import metrics
+    from .storage import run
+    from .worker.slot_store import store
 
     try:
         run.join(chosen)
@@ -57,7 +58,7 @@ def install(
         message = f"metrics directory {chosen} cannot be used: {error}"
         raise directories.DirectoryError(message) from error
     store.directory = chosen
-    stock.patch(chosen, sample_seconds, max_series)
+    metrics.patch(chosen, sample_seconds, max_series)
     _installed = chosen
 
 
@@ -68,7 +69,7 @@ def acquire() -> None:
     """
     if _installed is None:
         return
-    from .store import store
+    from .worker.slot_store import store
 
     store.acquire()
 

@@ -65,7 +65,7 @@ class Times:
     def faster(self, factor: float) -> Times:
         """Divide every time, to a fifth of a second at least."""
 
-        def divided(value: Any) -> Any:  # noqa: ANN401 - a number or several
+        def divided(value: Any) -> Any:
             if isinstance(value, tuple):
                 return tuple(max(_SHORTEST_SECONDS, each / factor) for each in value)
             return max(_SHORTEST_SECONDS, value / factor)
@@ -164,7 +164,7 @@ def _addresses(variable: str, text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(","))
     for each in found:
         host, colon, port = each.rpartition(":")
-        if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) < 65536) or not each.isprintable() or "/" in each:  # noqa: PLR2004
+        if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) < 65536) or not each.isprintable() or "/" in each:
             raise ConfigurationError(f"{variable}={text!r} is not allowed: it must be host:port, or several with commas between")
     return found
 

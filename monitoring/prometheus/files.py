@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from .alerts import alerts
-from .notifying import notifying
+from .alertmanager_config import notifying
+from .alerts.groups import alerts
 from .rules import rules
-from .scraping import scraping
+from .scrape_config import scraping
 
 if TYPE_CHECKING:
     from pathlib import Path

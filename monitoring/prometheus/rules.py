@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .configuration import duration
-from .expressions import quantile, quick, rate, users
+from .promql import quantile, quick, rate, users
 
 if TYPE_CHECKING:
     from .configuration import Configuration

@@ -144,11 +144,12 @@ def test_a_collective_at_work(client: Client) -> None:
 
 HIDING = """
 import asyncio, contextlib, os
-from monitoring.multiprocess import MergedCollector, install, locks
+from monitoring.multiprocess import MergedCollector, install
 install()
-from monitoring.multiprocess.election import Election
-from monitoring.multiprocess.store import store
-from app.integrations import agents
+from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess.worker.slot_store import store
+from app.reporting import agents
 from app.store.agents import State
 from app.store.errors import StoreError
 
@@ -163,8 +164,8 @@ async def main():
         agents.show(State(f"agent-{number}", 0.0, 0.0, healthy=True, utilization=0.5))
         collective._shown.add(f"agent-{number}")
     agents._EVERY_SECONDS = 0.0
-    stopped = locks.open_lock_file(store.directory)  # a process that is stopped while it removes series
-    assert locks.try_lock(stopped, locks.EDIT)
+    stopped = lock_file.open_lock_file(store.directory)  # a process that is stopped while it removes series
+    assert lock_file.try_lock(stopped, lock_file.EDIT)
     task = asyncio.create_task(collective._run(Election("agents")))
     while not collective._told:
         await asyncio.sleep(0)

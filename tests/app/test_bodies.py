@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from app.api.bodies import read_bounded
 from app.api.problems import ProblemError
+from app.api.raw_bodies import read_bounded
 
 
 class Client:

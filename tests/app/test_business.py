@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import func, select
 
-from app import business
-from app.business import Business
 from app.integrations.ryot.stand_in import MODEL
-from app.store import migrating
+from app.reporting import usage
+from app.reporting.usage import Business
+from app.store import migrator
 from app.store.database import Database
+from app.store.database_url import Place
 from app.store.models import Activity
-from app.store.place import Place
 from monitoring import metrics
 from monitoring.users import CAPACITY, Taken
 from tests.app.test_keys import ADMIN, JSON, bearer
@@ -148,7 +148,7 @@ def test_requests_that_do_not_stop_keep_nobody_from_showing_what_there_is(tmp_pa
     place = Place.of_file(tmp_path / "neurectomy.db")
 
     async def work() -> None:
-        await migrating.upgrade(place)
+        await migrator.upgrade(place)
         database = Database(place)
         worker, moved = Business(database, 300), 0
         keep = worker._keep
@@ -183,9 +183,9 @@ def test_who_stops_while_it_adds_to_the_histogram_ends_that_first(tmp_path: Path
         assert go_on.wait(600)
 
     async def work() -> None:
-        await migrating.upgrade(place)
+        await migrator.upgrade(place)
         database = Database(place)
-        monkeypatch.setattr(business, "_catch_up", catch_up)
+        monkeypatch.setattr(usage, "_catch_up", catch_up)
         showing = asyncio.create_task(Business(database, 300)._show())
         assert await asyncio.to_thread(begun.wait, 600)
         showing.cancel()

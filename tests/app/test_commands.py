@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 from tests.conftest import ROOT
 
-COMMANDS = ("app.settings", "app.vault create", "app.migrate", "app.keys create --user me", "app.vault rotate", "app.load --requests 1")
+COMMANDS = ("app.settings", "app.vault create", "app.migrate", "app.keys create --user me", "app.vault rotate", "tools.load --requests 1")
 
 
 @pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
@@ -26,12 +26,12 @@ def test_a_command_leaves_no_metrics(environment: dict[str, str], tmp_path: Path
         variable: "" if empty else str(directory),
         "VAULT_KEY_FILE": str(tmp_path / "vault.key"),
         "PYTHONPATH": str(ROOT),
-        "BIND": "127.0.0.1:1",  # nobody is there: `app.load` says so
+        "BIND": "127.0.0.1:1",  # nobody is there: `tools.load` says so
     }
     for command in COMMANDS:
         done = subprocess.run(
             [sys.executable, "-m", *command.split()], cwd=here, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
-        assert done.returncode == (command.startswith("app.load")), done.stderr
+        assert done.returncode == (command.startswith("tools.load")), done.stderr
     assert list(here.iterdir()) == []
     assert list(directory.iterdir()) == []

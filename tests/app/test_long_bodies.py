@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from app.api.long_bodies import LongBodies, Place
+from app.api.body_slots import LongBodies, Place
 from app.api.problems import ProblemError
 from tests.app.conftest import serve_app
 from tests.app.test_compression import RAW, refuse, samples

@@ -12,7 +12,7 @@ import pytest
 
 from app.integrations.ryot import BadBackendError, Call, remote
 from app.integrations.ryot.stand_in import MODEL, StandIn
-from app.integrations.ryot.stops import StopText
+from app.integrations.ryot.stop_sequences import StopText
 from tests.app.openai_server import OpenAIServer, openai_server
 from tests.conftest import ROOT
 

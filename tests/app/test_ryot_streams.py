@@ -183,7 +183,7 @@ def test_everything_is_counted_and_billed_before_it_is_sent(stream: bool, tmp_pa
     from app.api import auth, ryot
     from app.integrations.ryot.stand_in import StandIn
     from app.store.database import Database
-    from app.store.place import Place
+    from app.store.database_url import Place
     from monitoring import metrics
 
     app = FastAPI()
@@ -216,8 +216,8 @@ def test_everything_is_counted_and_billed_before_it_is_sent(stream: bool, tmp_pa
 
 
 def test_a_client_that_is_gone_before_the_start_is_counted() -> None:
-    from app.api.events import Client, EventStream
-    from app.api.tally import Tally
+    from app.api.call_metrics import Tally
+    from app.api.disconnects import Client, EventStream
     from monitoring import metrics
 
     tally = Tally()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.api.streams import Streamed, in_thread
+from app.api.streaming import Streamed, in_thread
 from tests.asgi import scope
 
 

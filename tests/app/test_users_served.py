@@ -22,8 +22,8 @@ from sqlalchemy import func, select, update
 
 from app.store import keys
 from app.store.database import Database
+from app.store.database_url import Place
 from app.store.models import Activity
-from app.store.place import Place
 from tests.app.test_keys import bearer
 from tests.conftest import ROOT, built_environment
 from tests.faults.processes import send, wait_dead, wait_until

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from monitoring import metrics
-from monitoring.breaker import STATES, Breaker, CircuitOpenError, Policy, shared
+from monitoring.breaker import STATES, Breaker, CircuitOpenError, Policy, state_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ def refused(breaker: Breaker) -> float:
 
 @pytest.fixture
 def directory(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(shared, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
+    monkeypatch.setattr(state_file, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
     return metrics_directory
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from monitoring import metrics
-from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, CircuitOpenError, Policy, shared, words
-from monitoring.multiprocess.store import store
+from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, CircuitOpenError, Policy, state_file, state_layout
+from monitoring.multiprocess.worker.slot_store import store
 
 from .conftest import SECOND, DownError, fail, refused, succeed
 
@@ -185,7 +185,7 @@ def test_of_many_threads_one_probes_and_every_call_counts(make: Make) -> None:
         thread.join()
     assert service.calls() == {"success": 3000, "failure": 300}
     with other._shared.editing() as held:
-        assert words.recorded(held, words.key_of(1, service.now, other._width)) == (3300, 300)
+        assert state_layout.recorded(held, state_layout.key_of(1, service.now, other._width)) == (3300, 300)
 
 
 @pytest.mark.parametrize("generator", [False, True])
@@ -340,7 +340,7 @@ def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) 
     one, other = service.worker(), service.worker()
     succeed(one)
     for renewed in store.on_renewal:
-        if renewed.__module__ == shared.__name__:
+        if renewed.__module__ == state_file.__name__:
             renewed()
     assert one._shared._mapping is None
     fail(other)
@@ -349,13 +349,13 @@ def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) 
 
 def test_a_refusal_can_be_carried_to_another_process() -> None:
     """One that cannot be read again ends a whole ProcessPoolExecutor."""
-    carried = pickle.loads(pickle.dumps(CircuitOpenError("search", 2.5)))  # noqa: S301 - our own
+    carried = pickle.loads(pickle.dumps(CircuitOpenError("search", 2.5)))
     assert (carried.service, carried.retry_after) == ("search", 2.5)
     assert str(carried) == "search has failed too often; it is not asked again for 2.5 s"
 
 
 def test_without_a_directory_the_state_is_the_processs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "store", types.SimpleNamespace(directory=None))
+    monkeypatch.setattr(state_file, "store", types.SimpleNamespace(directory=None))
     breaker = Breaker("alone", Policy(failures=1, open_seconds=0.001))
     fail(breaker)
     while breaker.state == OPEN:
@@ -400,7 +400,7 @@ def test_the_longest_times_are_kept(make: Make) -> None:
 
 def test_more_processes_than_regions(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     service = make(failures=6)
-    monkeypatch.setattr(words, "REGIONS", 3)
+    monkeypatch.setattr(state_layout, "REGIONS", 3)
     workers = [service.worker() for _ in range(5)]
     for worker in workers:
         succeed(worker)
@@ -412,7 +412,7 @@ def test_more_processes_than_regions(make: Make, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_new_run_begins_closed(make: Make, directory: Path) -> None:
-    from monitoring.multiprocess import run
+    from monitoring.multiprocess.storage import run
 
     service = make(failures=1)
     fail(service.worker())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from monitoring import metrics
-from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, CircuitOpenError, words
+from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, CircuitOpenError, state_layout
 
 from .conftest import SECOND, DownError, fail, refused, succeed
 
@@ -47,17 +47,17 @@ def replace(content: bytes) -> Callable[[Path], None]:
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut to nothing": lambda path: os.truncate(path, 0),
     "cut to a page": lambda path: os.truncate(path, 4096),
-    "longer": lambda path: os.truncate(path, words.SIZE + 1),
-    "zeros": lambda path: path.write_bytes(bytes(words.SIZE)),
-    "garbage": lambda path: path.write_bytes(os.urandom(words.SIZE)),
-    "no breaker's": write(words.MAGIC_AT, 7),
-    "a state that is none": write(words.CURRENT, 7),
-    "no generation": write(words.CURRENT, 1),
-    "a kind that is none": write(words.KIND, 4),
-    "more regions than there are": write(words.REGIONS_USED, 1 << 40),
-    "told by a slot that is none": write(words.TELLER, 1 << 40),
-    "more counted than there were": write(words.COUNTED, 1000),
-    "replaced by garbage": replace(os.urandom(words.SIZE)),
+    "longer": lambda path: os.truncate(path, state_layout.SIZE + 1),
+    "zeros": lambda path: path.write_bytes(bytes(state_layout.SIZE)),
+    "garbage": lambda path: path.write_bytes(os.urandom(state_layout.SIZE)),
+    "no breaker's": write(state_layout.MAGIC_AT, 7),
+    "a state that is none": write(state_layout.CURRENT, 7),
+    "no generation": write(state_layout.CURRENT, 1),
+    "a kind that is none": write(state_layout.KIND, 4),
+    "more regions than there are": write(state_layout.REGIONS_USED, 1 << 40),
+    "told by a slot that is none": write(state_layout.TELLER, 1 << 40),
+    "more counted than there were": write(state_layout.COUNTED, 1000),
+    "replaced by garbage": replace(os.urandom(state_layout.SIZE)),
     "replaced by less": replace(b"x"),
 }
 
@@ -100,7 +100,7 @@ def test_calls_from_before_the_damage_do_not_open_what_was_rebuilt(make: Make) -
     late = [other.call(), other.call()]
     for call in late:
         call.__enter__()
-    replace(os.urandom(words.SIZE))(service.file)
+    replace(os.urandom(state_layout.SIZE))(service.file)
     assert one.state == CLOSED
     for call in late:
         call.end(DownError())
@@ -113,7 +113,7 @@ def test_a_time_that_nobody_can_have_meant_is_over(make: Make) -> None:
     service = make(failures=1, open_seconds=30)
     one = service.worker()
     fail(one)
-    write(words.RETRY_AT, service.now + 10**6 * SECOND)(service.file)
+    write(state_layout.RETRY_AT, service.now + 10**6 * SECOND)(service.file)
     succeed(one)
     assert one.state == CLOSED
 
@@ -182,24 +182,24 @@ class Mortal:
 
 def test_a_death_between_any_two_writes_of_a_change_leaves_it_made_and_counted_or_not_made() -> None:
     for writes in range(20):
-        content = memoryview(bytearray(words.SIZE)).cast("q")
-        content[: words.HEADER_WORDS] = memoryview(words.fresh(5)).cast("q")
-        words.change(content, OPEN, 100)
+        content = memoryview(bytearray(state_layout.SIZE)).cast("q")
+        content[: state_layout.HEADER_WORDS] = memoryview(state_layout.fresh(5)).cast("q")
+        state_layout.change(content, OPEN, 100)
         try:
-            words.change(Mortal(content, writes), HALF_OPEN, 0)  # type: ignore[arg-type]
+            state_layout.change(Mortal(content, writes), HALF_OPEN, 0)  # type: ignore[arg-type]
             done = True
         except Death:
             done = False
-        assert words.valid(content)
-        words.settle(content)
-        made = words.state_of(content[words.CURRENT]) == HALF_OPEN
+        assert state_layout.valid(content)
+        state_layout.settle(content)
+        made = state_layout.state_of(content[state_layout.CURRENT]) == HALF_OPEN
         assert made or not done
-        assert content[words.COUNTS + 1] == made
+        assert content[state_layout.COUNTS + 1] == made
         if not made:
-            words.change(content, HALF_OPEN, 0)
-        words.change(content, CLOSED, 0)
-        words.settle(content)
-        assert content[words.COUNTS : words.COUNTS + 4].tolist() == [1, 1, 0, 1]
+            state_layout.change(content, HALF_OPEN, 0)
+        state_layout.change(content, CLOSED, 0)
+        state_layout.settle(content)
+        assert content[state_layout.COUNTS : state_layout.COUNTS + 4].tolist() == [1, 1, 0, 1]
     assert done
 
 
@@ -259,11 +259,11 @@ def test_who_lacks_descriptors_keeps_what_it_knows(make: Make) -> None:
 def test_what_somebody_left_who_had_told_all_is_cleared_up(make: Make) -> None:
     service = make(failures=1)
     fail(service.worker())
-    write(words.TELLER, words.teller(3, 0))(service.file)
-    write(words.TELL_TO, 1)(service.file)
+    write(state_layout.TELLER, state_layout.teller(3, 0))(service.file)
+    write(state_layout.TELL_TO, 1)(service.file)
     other = service.worker()
     assert other.state == OPEN
-    assert other._shared.words[words.TELLER] == 0
+    assert other._shared.words[state_layout.TELLER] == 0
     assert service.transitions() == {"closed-open": 1}
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, STATES, CircuitOpenError, Policy, shared
+from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, STATES, CircuitOpenError, Policy, state_file
 
 from .conftest import SECOND, DownError, Service
 
@@ -40,7 +40,7 @@ class Machine(RuleBasedStateMachine):
     def begin_service(self, failures: int, rate: float, minimum: int) -> None:
         self.patch = pytest.MonkeyPatch()
         self.directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
-        self.patch.setattr(shared, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(state_file, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
         self.policy = Policy(failures=failures, rate=rate, minimum_calls=minimum, window_seconds=60, open_seconds=10)
         self.service = Service(self.directory, self.policy)
         self.workers = [self.service.worker() for _ in range(4)]

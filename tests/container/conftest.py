@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import app
-from k8s.podman import image as building
-from k8s.podman import manifests
-from k8s.podman.engine import EngineError, find, require_root
-from k8s.podman.pod import running
 from tests.conftest import ROOT, unused_port
 from tests.container.served import Served
+from tools.podman import image as building
+from tools.podman import manifests
+from tools.podman.engine import EngineError, find, require_root
+from tools.podman.pod import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from k8s.podman.plan import Document
+    from tools.podman.plan import Document
 
     Serving = Callable[..., AbstractContextManager[Served]]
 

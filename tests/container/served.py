@@ -20,8 +20,8 @@ from tests.faults.verdict import HISTOGRAMS, REQUESTS, assert_between
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from k8s.podman.pod import Pod
     from tests.faults.client import Address, Tally
+    from tools.podman.pod import Pod
 
 COMPRESS = Request("POST", "/v1/compress", body=b"abc" * 100)
 

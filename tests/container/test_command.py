@@ -1,4 +1,4 @@
-"""`python -m k8s.podman`: a pod for whoever wants to look at one, and nothing left of it."""
+"""`python -m tools.podman`: a pod for whoever wants to look at one, and nothing left of it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from k8s.podman.engine import podman
 from tests.conftest import ROOT, built_environment
 from tests.serving import ask
+from tools.podman.engine import podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMAND = [sys.executable, "-m", "k8s.podman", "--local-base"]
+COMMAND = [sys.executable, "-m", "tools.podman", "--local-base"]
 
 
 @pytest.fixture
@@ -65,6 +65,6 @@ def test_what_cannot_be_run_is_said_in_one_line(image: str, arguments: list[str]
     del image
     done = subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=built_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("k8s.podman: ")
+    assert done.stderr.startswith("tools.podman: ")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

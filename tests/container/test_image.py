@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import app
-from k8s.podman.engine import attempt, podman
-from k8s.podman.image import LOCK, distributed_base
 from tests.test_benchmarks import run as run_benchmark
+from tools.podman.engine import attempt, podman
+from tools.podman.image import LOCK, distributed_base
 
 INSTALLED = """
 import importlib.metadata, json

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from k8s.podman.manifests import ManifestError, plan, size
-from k8s.podman.plan import Probe
+from tools.podman.manifests import ManifestError, plan, size
+from tools.podman.plan import Probe
 
 CONTAINER: dict[str, Any] = {
     "name": "api",

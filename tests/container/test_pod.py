@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from k8s.podman.engine import EngineError, podman
 from tests.faults.client import fetch
 from tests.faults.processes import wait_dead, wait_until
 from tests.faults.scraper import Samples, Scraper, total
 from tests.faults.test_full_disk import fill
 from tests.faults.verdict import REQUESTS
+from tools.podman.engine import EngineError, podman
 
 from .conftest import NAMES, container_of
 from .served import COMPRESS, Upload, assert_counted, in_progress
@@ -27,7 +27,7 @@ from .test_image import health_check
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from k8s.podman.plan import Document
+    from tools.podman.plan import Document
 
     from .conftest import Serving
     from .served import Served

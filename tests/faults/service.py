@@ -21,8 +21,8 @@ from prometheus_client import Counter, Gauge, Histogram, Summary
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from monitoring.endpoint import MetricsEndpoint
 from monitoring.metrics import MetricsMiddleware
+from monitoring.scrape.endpoint import MetricsEndpoint
 
 from .child import count_in_child
 from .children import CHILDREN

@@ -130,7 +130,7 @@ def test_unreadable_file(writers: Writers, good: Bare) -> None:
         "from prometheus_client import CollectorRegistry\n"
         f"print(MergedCollector(CollectorRegistry(), {str(writers.directory)!r}).render().decode())"
     )
-    preload = "import numpy, orjson, prometheus_client, prometheus_client.openmetrics.exposition, monitoring.multiprocess.view\n"
+    preload = "import numpy, orjson, prometheus_client, prometheus_client.openmetrics.exposition, monitoring.multiprocess.merge.collector\n"
     result = subprocess.run(
         [sys.executable, "-c", preload + code],
         env=writers.environment,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from monitoring.server import Limits
+from monitoring.exporter.server import Limits
 from tests.impostor import impostor
 
 from .client import Client, IncompleteError, fetch

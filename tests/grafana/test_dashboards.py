@@ -13,8 +13,8 @@ import pytest
 
 from monitoring import metrics
 from monitoring.grafana.__main__ import main
+from monitoring.grafana.dashboard import Dashboard, Section, framed
 from monitoring.grafana.files import texts
-from monitoring.grafana.frame import Dashboard, Section, framed
 from monitoring.grafana.panels import figure, graph
 from monitoring.metrics import Rule
 from monitoring.prometheus import Configuration

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from monitoring.breaker import words
+from monitoring.breaker import state_layout
 from tests.app.load.conftest import ADMIN_KEY
 from tests.conftest import ROOT, built_environment
 from tests.faults.processes import PATIENCE_SECONDS, wait_until
@@ -77,7 +77,7 @@ def test_every_query_of_every_panel_returns_data(whole: Kit, broken: Kit, promet
         for file in (tmp_path / "run").glob("breaker-*"):
             if not (tmp_path / "damaged").exists():
                 with file.open("r+b") as state:
-                    state.seek(8 * words.MAGIC_AT)
+                    state.seek(8 * state_layout.MAGIC_AT)
                     state.write(bytes(8))
                 (tmp_path / "damaged").touch()
 

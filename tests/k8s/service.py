@@ -9,12 +9,12 @@ from unittest import mock
 
 from app.api.health import _PATIENCE_SECONDS
 from app.settings import Settings, SettingsError
-from monitoring.exporter import LEAVE_SECONDS
-from monitoring.kubernetes.operator import ADDED
-from monitoring.kubernetes.pods import TOKEN
-from monitoring.kubernetes.scraping import TOKEN_FILE
+from monitoring.exporter.__main__ import LEAVE_SECONDS
+from monitoring.kubernetes.pod_labels import TOKEN
+from monitoring.kubernetes.prometheus_operator import ADDED
+from monitoring.kubernetes.scrape_config import TOKEN_FILE
 from monitoring.metrics import FAMILIES
-from monitoring.multiprocess.directory import VARIABLE
+from monitoring.multiprocess.storage.location import VARIABLE
 from monitoring.prometheus import Configuration
 from tests.k8s.manifests import Manifests, containers, environment, named, pod, quantity, title
 

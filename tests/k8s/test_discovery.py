@@ -18,9 +18,9 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from monitoring.kubernetes.operator import pod_monitor
+from monitoring.kubernetes.prometheus_operator import pod_monitor
+from monitoring.observe.stack import Child, free_address, running
 from monitoring.prometheus import Configuration
-from monitoring.prometheus.observing import Child, free_address, running
 from tests.conftest import ROOT, built_environment
 from tests.faults.processes import MARKER, end_marked, wait_until
 from tests.k8s.manifests import Manifests, containers, environment, labels, named

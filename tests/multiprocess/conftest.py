@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import MergedCollector, vectors, view
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.merge import collector, vectors
 
 from .workers import Run
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], MergedCollector]:
     """Make views that add up with numpy, or without."""
     if request.param == "plain":
-        monkeypatch.setattr(view, "vectors", vectors.PlainVectors)
+        monkeypatch.setattr(collector, "vectors", vectors.PlainVectors)
     else:
         assert isinstance(vectors.vectors(), vectors.NumpyVectors), "the test environment has numpy"
     return lambda directory: MergedCollector(None, str(directory))

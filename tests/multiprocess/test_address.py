@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess.address import bound_address
+from monitoring.multiprocess.storage.bind_address import bound_address
 from tests.conftest import built_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ASK = "import os; from monitoring.multiprocess.address import bound_address; print(bound_address(os.environ))"
+ASK = "import os; from monitoring.multiprocess.storage.bind_address import bound_address; print(bound_address(os.environ))"
 
 
 def ask(*arguments: str, pass_fds: tuple[int, ...] = (), **environ: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess.series import LOG_FILE, OTHER, SeriesLog, identity, label_set
+from monitoring.multiprocess.storage.series_log import LOG_FILE, OTHER, SeriesLog, identity, label_set
 
 from .removing import execute
 
@@ -84,12 +84,12 @@ while seen[15] < 4:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done: pids.remove(pid); assert status == 0; seen[15] += 1
 found = sets()
-from monitoring.multiprocess import series
-log = series.SeriesLog(__import__('pathlib').Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])); log.follow()
-counted = log.known[series.identity("c")]
+from monitoring.multiprocess.storage import series_log
+log = series_log.SeriesLog(__import__('pathlib').Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])); log.follow()
+counted = log.known[series_log.identity("c")]
 assert len(counted) <= 50
 # A child in a worker's hands while another removes its series shows again without being counted anew.
-uncounted = [label for label in found if label != "_other" and series.label_set({{"l": label}}) not in counted]
+uncounted = [label for label in found if label != "_other" and series_log.label_set({{"l": label}}) not in counted]
 assert len(uncounted) <= (8 if {removing} else 0), uncounted
 assert refused() == sum(seen[:4]) > 0, (refused(), list(seen))
 assert found["_other"] == sum(seen[:4])

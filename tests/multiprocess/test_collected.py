@@ -26,7 +26,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.samples import Exemplar
 
-from monitoring.multiprocess import MergedCollector, collected, render
+from monitoring.multiprocess import MergedCollector, text_format
+from monitoring.multiprocess.storage import collector_snapshot
 
 from .workers import Worker
 
@@ -53,8 +54,8 @@ def everything() -> list[Metric]:
 
 
 def test_every_type_is_kept() -> None:
-    before = [collected.checked(metric) for metric in everything()]
-    after = collected.decode(collected.encode(before))
+    before = [collector_snapshot.checked(metric) for metric in everything()]
+    after = collector_snapshot.decode(collector_snapshot.encode(before))
     assert repr(after) == repr(before)
     assert [(m.name, m.type, m.unit, m.documentation) for m in after] == [(m.name, m.type, m.unit, m.documentation) for m in everything()]
     for kept, said in zip(after, everything(), strict=True):
@@ -67,7 +68,9 @@ def test_every_type_is_kept() -> None:
 def test_both_expositions_show_them_as_upstream_would(metrics_directory: Path) -> None:
     worker = Worker(metrics_directory)
     worker.value("counter", "stock", "stock_total").inc(1.0)
-    (metrics_directory / collected.SHARED).write_bytes(collected.encode([*everything(), GaugeMetricFamily("stock", "clashes", value=3)]))
+    (metrics_directory / collector_snapshot.SHARED).write_bytes(
+        collector_snapshot.encode([*everything(), GaugeMetricFamily("stock", "clashes", value=3)])
+    )
     view = MergedCollector(None, str(metrics_directory))
     kept = [metric for metric in view.collect() if not metric.name.startswith("multiproc")]
     assert [metric.name for metric in kept] == ["stock", "c", "e", "g_seconds", "h", "i", "s"]
@@ -88,7 +91,7 @@ def test_what_a_view_is_given_stands_for_what_the_directory_says(metrics_directo
     worker = Worker(metrics_directory)
     for name in ("a", "b", "z"):
         worker.value("gauge", name, name, "livesum", label="there").set(1.0)
-    (metrics_directory / collected.SHARED).write_bytes(collected.encode([GaugeMetricFamily("c", "clashes", value=3)]))
+    (metrics_directory / collector_snapshot.SHARED).write_bytes(collector_snapshot.encode([GaugeMetricFamily("c", "clashes", value=3)]))
     said = [GaugeMetricFamily("c", "given", labels=["l"]), GaugeMetricFamily("b", 'given "too"', labels=["l"])]
     view = MergedCollector(None, str(metrics_directory), given=lambda: said)
 
@@ -96,7 +99,7 @@ def test_what_a_view_is_given_stands_for_what_the_directory_says(metrics_directo
         text, at = view.render(openmetrics_wanted).decode(), 0
         families = [metric for metric in view.collect() if not metric.name.startswith("multiproc")]
         for metric in families:
-            one = render.family(metric, openmetrics=openmetrics_wanted)
+            one = text_format.family(metric, openmetrics=openmetrics_wanted)
             assert text.count(one) == 1
             assert text.index(one) >= at, "in the order of collect()"
             at = text.index(one)
@@ -124,19 +127,19 @@ JSON = st.recursive(
 @given(
     st.binary(max_size=60)
     | JSON.map(lambda value: json.dumps(value).encode())
-    | st.integers(0, 700).map(lambda n: collected.encode(everything())[:n])
+    | st.integers(0, 700).map(lambda n: collector_snapshot.encode(everything())[:n])
 )
 def test_no_bytes_harm_a_view(data: bytes) -> None:
     with contextlib.suppress(ValueError):
-        collected.encode(collected.decode(data))
+        collector_snapshot.encode(collector_snapshot.decode(data))
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "empty", "directory", "fifo", "link", "deep"])
 def test_a_bad_snapshot_keeps_the_last_good_one(metrics_directory: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    path = metrics_directory / collected.SHARED
-    good = collected.encode(everything())
+    path = metrics_directory / collector_snapshot.SHARED
+    good = collector_snapshot.encode(everything())
     path.write_bytes(good)
-    snapshots = collected.Snapshots(metrics_directory)
+    snapshots = collector_snapshot.Snapshots(metrics_directory)
     families = snapshots.read({0})
     assert [metric.name for metric in families] == ["c", "e", "g_seconds", "h", "i", "s"]
     assert snapshots.read({0}) is families

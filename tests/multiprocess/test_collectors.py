@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import MergedCollector, collected, lease
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.storage import collector_snapshot, slot_lease
 from tests.faults.processes import wait_until
 
 from .programs import Program, Programs
@@ -136,8 +137,8 @@ def test_collectors_that_raise_hang_or_talk_nonsense(metrics_directory: Path, en
     program = (
         INSTALL
         + """
-from monitoring.multiprocess import jobs
-jobs.OVERDUE_SECONDS = 1.0
+from monitoring.multiprocess.sampling import job_runner
+job_runner.OVERDUE_SECONDS = 1.0
 from prometheus_client.core import Metric
 bad = threading.Event(); stopped = threading.Event()
 def collector(name, worse):
@@ -272,10 +273,10 @@ def test_a_cold_start_clears_snapshots(metrics_directory: Path, environment: dic
     )
     with Programs(metrics_directory, environment) as programs:
         former = programs.start(INSTALL + program + STAY)
-        wait_until((metrics_directory / collected.SHARED).exists, "a snapshot is there")
+        wait_until((metrics_directory / collector_snapshot.SHARED).exists, "a snapshot is there")
         former.kill()
         programs.start("multiprocess.install(); multiprocess.acquire()" + STAY).wait_for("up")
-        assert not (metrics_directory / collected.SHARED).exists()
+        assert not (metrics_directory / collector_snapshot.SHARED).exists()
 
 
 def test_the_role_follows_a_stopped_slot_only_when_it_dies(metrics_directory: Path, environment: dict[str, str]) -> None:
@@ -291,7 +292,7 @@ def test_the_role_follows_a_stopped_slot_only_when_it_dies(metrics_directory: Pa
         for worker in workers:
             worker.wait_for("up")
         wait_until(lambda: family(view, "pid"), "somebody speaks")
-        assert len(lease.living_slots(metrics_directory)[1]) == 3
+        assert len(slot_lease.living_slots(metrics_directory)[1]) == 3
         speaker = family(view, "pid")[()]
         end = time.monotonic() + 2.0  # twenty ticks of three candidates
         while time.monotonic() < end:

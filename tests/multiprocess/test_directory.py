@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from monitoring.multiprocess import directory, locks
-from monitoring.multiprocess.directory import VARIABLE, DirectoryError, choose, probe_locks
+from monitoring.multiprocess.storage import location
+from monitoring.multiprocess.storage import lock_file as locks
+from monitoring.multiprocess.storage.location import VARIABLE, DirectoryError, choose, probe_locks
 from tests.conftest import built_environment
 
 NOBODY = 65534
@@ -32,7 +33,7 @@ def refused(environ: dict[str, str]) -> str:
 @pytest.fixture
 def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the default directories of this test somewhere private."""
-    monkeypatch.setattr(directory, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(location, "_SHARED_MEMORY", tmp_path)
     return tmp_path
 
 
@@ -70,7 +71,7 @@ def test_two_instances_do_not_share_by_default(shared_memory: Path) -> None:
 
 
 def test_without_shared_memory_the_temporary_directory_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "_SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(location, "_SHARED_MEMORY", tmp_path / "none")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert choose("a:1", environ={}).parent == tmp_path
 
@@ -99,7 +100,7 @@ def test_a_name_that_no_file_system_takes() -> None:
 
 @root_only
 def test_an_unwritable_directory() -> None:
-    program = f"import os; from monitoring.multiprocess.directory import choose; os.setuid({NOBODY}); choose()"
+    program = f"import os; from monitoring.multiprocess.storage.location import choose; os.setuid({NOBODY}); choose()"
     environment = built_environment() | {VARIABLE: "/"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert f"{VARIABLE}=/: the directory is not writable for user {NOBODY}" in done.stderr
@@ -168,7 +169,7 @@ def test_the_probe_leaves_nothing_and_meets_no_lease(tmp_path: Path) -> None:
     lock_file = tmp_path / "lease.lock"
     lock_file.touch()
     with lock_file.open("r+b") as holder:
-        fcntl.fcntl(holder, fcntl.F_OFD_SETLK, directory._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1 << 22, 0))
+        fcntl.fcntl(holder, fcntl.F_OFD_SETLK, location._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1 << 22, 0))
         probe_locks(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["lease.lock"]
 
@@ -184,7 +185,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_file_system_that_forgets_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = directory._FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
+    free = location._FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
     monkeypatch.setattr(fcntl, "fcntl", lambda *_: free)
     assert "does not keep locks between processes" in refused({VARIABLE: str(tmp_path)})
 
@@ -196,7 +197,7 @@ def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
 def test_nothing_imports_prometheus_client() -> None:
     program = (
-        "import sys, monitoring, monitoring.multiprocess, monitoring.multiprocess.directory, app.settings\n"
+        "import sys, monitoring, monitoring.multiprocess, monitoring.multiprocess.storage.location, app.settings\n"
         "assert not [name for name in sys.modules if name.startswith('prometheus_client')]"
     )
     subprocess.run([sys.executable, "-c", program], env=built_environment(), check=True)
@@ -212,7 +213,7 @@ def test_a_probe_that_a_starting_neighbour_sweeps_is_made_again(metrics_director
         return descriptor, name
 
     monkeypatch.setattr(tempfile, "mkstemp", swept)
-    directory.probe_locks(metrics_directory)
+    location.probe_locks(metrics_directory)
 
 
 @root_only
@@ -220,9 +221,9 @@ def test_what_another_user_left_is_named(metrics_directory: Path, environment: d
     os.close(locks.open_lock_file(metrics_directory))
     metrics_directory.chmod(0o777)
     program = (
-        f"import fcntl, os; from monitoring.multiprocess import directory; from pathlib import Path; os.setuid({NOBODY})\n"
-        f"try: directory.probe_locks(Path({str(metrics_directory)!r}))\n"
-        "except directory.DirectoryError as error: print(error)"
+        f"import fcntl, os; from monitoring.multiprocess.storage import location; from pathlib import Path; os.setuid({NOBODY})\n"
+        f"try: location.probe_locks(Path({str(metrics_directory)!r}))\n"
+        "except location.DirectoryError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
     assert f"{metrics_directory / 'lease.lock'} is another user's; remove what that one left" in said

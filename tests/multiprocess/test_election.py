@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import MergedCollector, lease
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.storage import slot_lease
 from tests.faults.processes import wait_until
 
 from .programs import Program, Programs
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 CANDIDATE = """
 multiprocess.install()
-from monitoring.multiprocess.election import Election
+from monitoring.multiprocess.worker.election import Election
 election = Election("warden")
 assert not election.try_hold(), "elected without a slot"
 multiprocess.acquire()
@@ -37,7 +38,7 @@ def test_a_killed_holder_is_followed_by_one_other(metrics_directory: Path, envir
         killed: list[Program] = []
         for _ in range(10):
             wait_until(lambda: len(elected(programs.started)) == len(killed) + 1, "a successor is elected")
-            wait_until(lambda: len(lease.living_slots(metrics_directory)[1]) == 3, "three candidates live")
+            wait_until(lambda: len(slot_lease.living_slots(metrics_directory)[1]) == 3, "three candidates live")
             wait_until(lambda: samples(view).get(("multiproc_elected", (("role", "warden"),))) == 1, "the role is shown as held")
             assert len(elected(programs.started)) == len(killed) + 1
             holder = next(program for program in elected(programs.started) if program not in killed)
@@ -55,7 +56,7 @@ def test_a_role_that_nobody_wants_is_shown_as_vacant(metrics_directory: Path, en
         beaten = programs.start(
             """
 multiprocess.install(); multiprocess.acquire()
-from monitoring.multiprocess.election import Election
+from monitoring.multiprocess.worker.election import Election
 election = Election("warden"); print(election.try_hold(), election.vacant(), flush=True)
 sys.stdin.readline(); print("vacant", election.vacant(), flush=True)
 print("now", election.try_hold(), election.held, Election("warden").try_hold(), Election("other").try_hold(), flush=True)
@@ -96,7 +97,7 @@ sys.stdin.read()
         holder.wait_for("child False False")
         holder.wait_for("closed True")
         rival = programs.start(CANDIDATE + STAY)
-        wait_until(lambda: len(lease.living_slots(metrics_directory)[1]) == 3, "the rival has its slot")
+        wait_until(lambda: len(slot_lease.living_slots(metrics_directory)[1]) == 3, "the rival has its slot")
         assert "elected" not in rival.lines
         holder.kill()  # its forked child lives on, and must not keep the role
         rival.wait_for("elected")
@@ -106,10 +107,10 @@ def test_a_role_keeps_no_run_alive(metrics_directory: Path, environment: dict[st
     """The byte of a role lies above everything that a cold start looks at: held alone, it keeps nobody's counters."""
     program = """
 multiprocess.install()
-from monitoring.multiprocess import locks, run
-from monitoring.multiprocess.election import Election
+from monitoring.multiprocess.storage import lock_file, run
+from monitoring.multiprocess.worker.election import Election
 election = Election("any")
-assert election._byte >= locks.ROLES > locks.START
+assert election._byte >= lock_file.ROLES > lock_file.START
 assert Election("any")._byte == election._byte != Election("another")._byte
 print("done")
 """

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.files import INITIAL_BYTES, ValueFile, encode, scan
+from monitoring.multiprocess.storage.value_file import INITIAL_BYTES, ValueFile, encode, scan
 
 from .workers import Run, Worker, own, samples
 

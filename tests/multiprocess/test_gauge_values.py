@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.files import ValueFile
-from monitoring.multiprocess.records import removed
-from monitoring.multiprocess.removal import overwrite
+from monitoring.multiprocess.patches.series_removal import overwrite
+from monitoring.multiprocess.storage.record_format import removed
+from monitoring.multiprocess.storage.value_file import ValueFile
 
 from .removing import execute
 from .workers import Run, Worker, own
@@ -17,7 +17,7 @@ from .workers import Run, Worker, own
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from monitoring.multiprocess.values import Value
+    from monitoring.multiprocess.worker.value import Value
 
 
 MODES = ["all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"]

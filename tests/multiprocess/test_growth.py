@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from monitoring.multiprocess import families, mapped, reader, vectors
+from monitoring.multiprocess.linux import readonly_mapping
+from monitoring.multiprocess.merge import source, vectors
+from monitoring.multiprocess.storage import declarations
 
 from .workers import Worker, count, level, own, same_as_a_new_one, samples
 
@@ -53,13 +55,13 @@ def write(worker: Worker, kind: str, amount: float, moment: float = 1.0, family:
 def alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files that were looked at by themselves, as they are."""
     looked: list[str] = []
-    former = reader.Source.refresh
+    former = source.Source.refresh
 
-    def refresh(self: reader.Source, keys: Any) -> None:
+    def refresh(self: source.Source, keys: Any) -> None:
         looked.append(Path(self.path).name)
         former(self, keys)
 
-    monkeypatch.setattr(reader.Source, "refresh", refresh)
+    monkeypatch.setattr(source.Source, "refresh", refresh)
     return looked
 
 
@@ -309,7 +311,9 @@ def test_files_with_the_same_keys_have_places_of_their_own(
 ) -> None:
     """What repeats or is left out is known of each of them, also after one of them has grown."""
     kept = make(directory)
-    families.publish(directory, {"x_sum": families.Family("x_sum", "gauge", "", "sum"), "y": families.Family("y", "gauge", "", "max")})
+    declarations.publish(
+        directory, {"x_sum": declarations.Family("x_sum", "gauge", "", "sum"), "y": declarations.Family("y", "gauge", "", "max")}
+    )
     for worker in three:
         write(worker, "sum", 1.0, label="a", pid="1")
         write(worker, "sum", 2.0, label="a", pid="2")
@@ -339,7 +343,7 @@ def test_without_the_guard_against_cut_files(
     for worker in three:
         count(worker, 5, label="a")
     same_as_a_new_one(kept, directory, make)
-    monkeypatch.setattr(mapped, "guarded", lambda: False)
+    monkeypatch.setattr(readonly_mapping, "guarded", lambda: False)
     for worker in three:
         count(worker, 1, label="b")
     assert looked_at(kept, alone) == ["counter_s0.db", "counter_s1.db", "counter_s2.db"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import jobs
-from monitoring.multiprocess.jobs import Caller, Job
+from monitoring.multiprocess.sampling import job_runner
+from monitoring.multiprocess.sampling.job_runner import Caller, Job
 from tests.faults.processes import wait_until
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Round:
 
     def settle(self) -> None:
         """Let every call return, none that hangs in time."""
-        wait_until(lambda: all((each.job.left(jobs.PATIENCE_SECONDS) or 0.0) <= 0.0 for each in self.all), "they are late")
+        wait_until(lambda: all((each.job.left(job_runner.PATIENCE_SECONDS) or 0.0) <= 0.0 for each in self.all), "they are late")
         for each in self.all:
             each.hang(False)
         wait_until(lambda: not any(each.job.running for each in self.all), "all have returned")
@@ -67,8 +67,8 @@ class Round:
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Round]:
-    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(jobs, "_IMPATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(job_runner, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(job_runner, "_IMPATIENCE_SECONDS", 0.05)
     made = Round()
     yield made
     made.settle()
@@ -123,8 +123,8 @@ def test_slow_ones_are_not_waited_for_and_take_turns(rounds: Round) -> None:
 
 
 def test_with_too_many_left_behind_only_what_answered_before_is_called(rounds: Round, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_MOST_LEFT_BEHIND", 4)
-    monkeypatch.setattr(jobs, "OVERDUE_SECONDS", 0.1)
+    monkeypatch.setattr(job_runner, "_MOST_LEFT_BEHIND", 4)
+    monkeypatch.setattr(job_runner, "OVERDUE_SECONDS", 0.1)
     proven = rounds.have(6)
     rounds.call()
     assert calls(proven) == [1] * 6

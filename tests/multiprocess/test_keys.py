@@ -6,23 +6,23 @@ import json
 
 import pytest
 
-from monitoring.multiprocess import keys
+from monitoring.multiprocess.merge import key_table
 
 
 @pytest.fixture(params=["orjson", "json"])
-def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> keys.Keys:
+def table(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> key_table.Keys:
     if request.param == "json":
-        monkeypatch.setattr(keys, "_fastest_loads", lambda: json.loads)
+        monkeypatch.setattr(key_table, "_fastest_loads", lambda: json.loads)
     else:
-        assert keys._fastest_loads() is not json.loads, "the test environment has orjson"
-    return keys.Keys()
+        assert key_table._fastest_loads() is not json.loads, "the test environment has orjson"
+    return key_table.Keys()
 
 
-def add(table: keys.Keys, raw: bytes) -> int:
+def add(table: key_table.Keys, raw: bytes) -> int:
     return table.add(len(raw).to_bytes(4, "little") + raw)
 
 
-def test_what_it_says(table: keys.Keys) -> None:
+def test_what_it_says(table: key_table.Keys) -> None:
     family, name, labels, text = said = ("f", "f_total", {"b": "2", "a": '\\ " \n \u00e9'}, "help")
     raw = json.dumps(said).encode()
     number = add(table, raw)
@@ -65,7 +65,7 @@ def test_what_it_says(table: keys.Keys) -> None:
         b'["f", ' + b"[" * 100_000 + b"]",
     ],
 )
-def test_what_is_none(raw: bytes, table: keys.Keys) -> None:
+def test_what_is_none(raw: bytes, table: key_table.Keys) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - it only says the key
         add(table, raw)
     assert len(table) == 0
@@ -74,6 +74,6 @@ def test_what_is_none(raw: bytes, table: keys.Keys) -> None:
 
 @pytest.mark.parametrize("text", [rb"\ud800", rb"a\udfffb"])
 @pytest.mark.parametrize("where", [b'["X", "n", {}, "h"]', b'["f", "X", {}, "h"]', b'["f", "n", {"X": "v"}, "h"]', b'["f", "n", {}, "X"]'])
-def test_half_a_character_is_a_key_that_no_exposition_can_say(text: bytes, where: bytes, table: keys.Keys) -> None:
+def test_half_a_character_is_a_key_that_no_exposition_can_say(text: bytes, where: bytes, table: key_table.Keys) -> None:
     number = add(table, where.replace(b"X", text))
     assert table.parsed[number] is None

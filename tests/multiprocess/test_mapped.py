@@ -24,10 +24,10 @@ TRUNCATE = {TRUNCATE!r}
 """
 READ += """
 import os, subprocess, sys
-from monitoring.multiprocess.mapped import Mapping
-from monitoring.multiprocess.vectors import vectors
+from monitoring.multiprocess.linux.readonly_mapping import Mapping
+from monitoring.multiprocess.merge.vectors import vectors
 if len(sys.argv) > 2:
-    import monitoring.multiprocess.mapped as mapped
+    import monitoring.multiprocess.linux.readonly_mapping as mapped
     mapped._guard = lambda: None
 path, ours = sys.argv[1], vectors()
 places = ours.places([8 + 128 * number for number in range(1, 8001)])
@@ -78,7 +78,7 @@ def test_without_the_guard_it_would_have_ended(metrics_directory: Path, environm
 def test_any_other_bus_error_is_left_alone(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
 import mmap, os, sys
-from monitoring.multiprocess.mapped import Mapping
+from monitoring.multiprocess.linux.readonly_mapping import Mapping
 with open(sys.argv[1], "wb+") as file:
     file.write(b"x" * 8192)
     file.flush()

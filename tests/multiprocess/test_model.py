@@ -13,7 +13,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from monitoring.multiprocess.removal import overwrite
+from monitoring.multiprocess.patches.series_removal import overwrite
 
 from .test_model_cap import AMOUNTS, LABELS, CappedService, Truth
 from .workers import own

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.series import OTHER, label_set
+from monitoring.multiprocess.storage.series_log import OTHER, label_set
 
 from .workers import Capped, Run, Worker, own, samples
 
 if TYPE_CHECKING:
-    from monitoring.multiprocess.values import Value
+    from monitoring.multiprocess.worker.value import Value
 
 AMOUNTS = st.integers(0, 1000).map(float)
 LABELS = st.sampled_from(["a", 'b"\\\n', "ü"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STARTS = r"""
 import logging, os, sys
 from monitoring import multiprocess
-from monitoring.multiprocess import stock
+from monitoring.multiprocess.patches import metrics  # imports once, before the forks
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 def start():
     try:

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.mmap_dict import mmap_key
 
-from monitoring.multiprocess import parsing, pattern
-from monitoring.multiprocess.keys import Keys
-from monitoring.multiprocess.records import encode
-from monitoring.multiprocess.vectors import NumpyVectors, PlainVectors
+from monitoring.multiprocess.merge import record_parser, template_parser
+from monitoring.multiprocess.merge.key_table import Keys
+from monitoring.multiprocess.merge.vectors import NumpyVectors, PlainVectors
+from monitoring.multiprocess.storage.record_format import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ VECTORS = NumpyVectors(np)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stretches and windows of a few records, so that small files have many of them."""
     for name, value in {"_STRETCH": 100, "_WINDOW": 16, "_WIDEST": 64, "_RUN": 3}.items():
-        monkeypatch.setattr(pattern, name, value)
+        monkeypatch.setattr(template_parser, name, value)
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many records each parse has found."""
     found: list[int] = []
 
-    def parse(*arguments: object) -> parsing.Parsed:
-        records = parsing.parse(*arguments)  # type: ignore[arg-type]
+    def parse(*arguments: object) -> record_parser.Parsed:
+        records = record_parser.parse(*arguments)  # type: ignore[arg-type]
         found.append(len(records.keys))
         return records
 
-    monkeypatch.setattr(pattern, "parse", parse)
+    monkeypatch.setattr(template_parser, "parse", parse)
     return found
 
 
@@ -53,11 +53,11 @@ def file(numbers: Sequence[int], value: float = 0.0) -> bytes:
 
 
 def by_itself(content: bytes, used: int, keys: Keys) -> tuple[list[int], list[int], str]:
-    records = parsing.parse(content, 0, used, keys)
+    records = record_parser.parse(content, 0, used, keys)
     return records.keys, VECTORS.places(records.ends).tolist(), records.damage
 
 
-def compared(patterns: pattern.Patterns, content: bytes, used: int, keys: Keys) -> tuple[list[int], list[int], str]:
+def compared(patterns: template_parser.Patterns, content: bytes, used: int, keys: Keys) -> tuple[list[int], list[int], str]:
     found = patterns.parse(KIND, content, used, keys)
     return found.keys, list(found.places), found.damage
 
@@ -75,7 +75,7 @@ def test_a_file_like_another(data: st.DataObject, first: list[int], edits: list[
     second = list(first)
     for start, count, others in edits:
         second[start : start + count] = others
-    keys, patterns = Keys(), pattern.Patterns(VECTORS)
+    keys, patterns = Keys(), template_parser.Patterns(VECTORS)
     one, other = file(first), file(second, value)
     assert compared(patterns, one, len(one), keys) == by_itself(one, len(one), keys)
     assert compared(patterns, other, len(other), keys) == by_itself(other, len(other), keys)
@@ -88,7 +88,7 @@ def test_a_file_like_another(data: st.DataObject, first: list[int], edits: list[
 
 def test_what_is_alike_is_not_parsed(parsed: list[int]) -> None:
     """Some records more or less at the beginning, the middle or the end do not matter."""
-    keys, patterns, numbers = Keys(), pattern.Patterns(VECTORS), list(range(3000))
+    keys, patterns, numbers = Keys(), template_parser.Patterns(VECTORS), list(range(3000))
     first = patterns.parse(KIND, file(numbers), len(file(numbers)), keys)
     assert parsed == [3000]
     for more, less in (([], 0), ([5001], 0), ([], 3), ([5002, 5003], 2)):
@@ -98,7 +98,7 @@ def test_what_is_alike_is_not_parsed(parsed: list[int]) -> None:
             assert compared(patterns, content, len(content), keys) == by_itself(content, len(content), keys)
             assert sum(parsed) < 100
     content = file(numbers, 9.0)
-    same = pattern.Patterns(VECTORS)
+    same = template_parser.Patterns(VECTORS)
     same.parse(KIND, file(numbers), len(content), keys)
     one, other = (same.parse(KIND, content, len(content), keys) for _ in range(2))
     assert one.keys is other.keys, "files of the same keys share the list"
@@ -106,7 +106,7 @@ def test_what_is_alike_is_not_parsed(parsed: list[int]) -> None:
 
 
 def test_the_longest_file_is_the_pattern_until_they_are_forgotten(parsed: list[int]) -> None:
-    keys, patterns = Keys(), pattern.Patterns(VECTORS)
+    keys, patterns = Keys(), template_parser.Patterns(VECTORS)
     for length, fewest in ((10, 10), (500, 490), (500, 0), (20, 0), (500, 0)):
         parsed.clear()
         content = file(range(length))
@@ -120,7 +120,7 @@ def test_the_longest_file_is_the_pattern_until_they_are_forgotten(parsed: list[i
 
 
 def test_without_numpy_every_file_is_parsed(parsed: list[int]) -> None:
-    keys, patterns = Keys(), pattern.Patterns(PlainVectors())
+    keys, patterns = Keys(), template_parser.Patterns(PlainVectors())
     for _ in range(2):
         content = file(range(100))
         found = patterns.parse(KIND, content, len(content), keys)

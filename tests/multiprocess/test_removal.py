@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.records import encode, rebuild, scan
-from monitoring.multiprocess.removal import _Edited, _samples, overwrite
+from monitoring.multiprocess.patches.series_removal import _Edited, _samples, overwrite
+from monitoring.multiprocess.storage.record_format import encode, rebuild, scan
 
 from .removing import execute
 from .workers import Run, Worker, samples

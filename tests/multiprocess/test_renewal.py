@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import MergedCollector, lease, locks
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.storage import lock_file, slot_lease
 from tests.faults.processes import take_away, wait_until
 
 from .programs import Program, Programs
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 WORKER = """
 multiprocess.install(sample_seconds={seconds})
 from prometheus_client import Counter, Enum, Gauge, Histogram
-from monitoring.multiprocess import renewal
-from monitoring.multiprocess.election import Election
-from monitoring.multiprocess.store import store
+from monitoring.multiprocess.worker import lease_recovery
+from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess.worker.slot_store import store
 c, h = Counter("c", "help", ["l"]), Histogram("h", "help")
 child = c.labels("x")
 modes = ("livesum", "liveall", "livemax", "livemostrecent", "sum", "max", "min", "mostrecent", "all")
@@ -69,8 +70,8 @@ def test_a_lock_file_that_a_cleaner_took_is_noticed_by_itself(directory: Path, e
         do(first, COUNT, 0)
         do(first, "assert election.try_hold()", 0)
         before = shown(directory)
-        (directory / locks.LOCK_FILE).unlink()
-        wait_until(lambda: lease.living_slots(directory) == ({0}, {0}), "its slot is held in the new lock file")
+        (directory / lock_file.LOCK_FILE).unlink()
+        wait_until(lambda: slot_lease.living_slots(directory) == ({0}, {0}), "its slot is held in the new lock file")
         do(first, "assert election.try_hold()", 0)
         assert any("lease.lock was removed or replaced under slot 0" in line for line in first.lines)
         assert shown(directory) == before, "nothing is lost or counted twice"
@@ -93,10 +94,10 @@ def test_a_slot_that_was_taken_meanwhile_is_left_to_the_other(directory: Path, e
         third.wait_for("ready")
         for program, slot in ((first, 0), (second, 1)):
             do(program, "child.inc(5); gauges['livesum'].set(3)", slot)
-        (directory / locks.LOCK_FILE).unlink()
+        (directory / lock_file.LOCK_FILE).unlink()
         do(third, "multiprocess.acquire()", 0)  # nobody holds anything in the new lock file
-        do(first, "renewal.check()", 2)
-        do(second, "renewal.check()", 1)
+        do(first, "lease_recovery.check()", 2)
+        do(second, "lease_recovery.check()", 1)
         for program, slot in ((first, 2), (second, 1), (third, 0)):
             do(program, "[child.inc() for _ in range(1000)]", slot)
         found = shown(directory)
@@ -113,7 +114,7 @@ def test_a_directory_that_is_gone_costs_no_write_and_is_used_again_when_it_is_th
         do(first, f"{MORE}; c.labels('new').inc()", 0)
         wait_until(lambda: any("was taken away under this process" in line for line in first.lines), "it says so")
         directory.mkdir(mode=0o700)
-        wait_until(lambda: lease.living_slots(directory) == ({0}, {0}), "its slot is held in the new directory")
+        wait_until(lambda: slot_lease.living_slots(directory) == ({0}, {0}), "its slot is held in the new directory")
         do(first, MORE, 0)
         found = shown(directory)
         # What was counted into files that are gone is gone; a gauge is what its process says.

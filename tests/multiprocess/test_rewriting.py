@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import MergedCollector, locks
-from monitoring.multiprocess.files import INITIAL_BYTES
-from monitoring.multiprocess.records import scan
-from monitoring.multiprocess.removal import overwrite
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.patches.series_removal import overwrite
+from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.storage.record_format import scan
+from monitoring.multiprocess.storage.value_file import INITIAL_BYTES
 
 from .removing import execute
 from .workers import Run, Worker, own
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def test_label_sets_that_come_and_go_do_not_grow_files(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
 import gc
-from monitoring.multiprocess.store import store
+from monitoring.multiprocess.worker.slot_store import store
 c = Counter("c", "help", ["l"]); kept = [c.labels(f"kept {n}") for n in range(20)]
 other = Other()
 other.do("kept[0].inc()")
@@ -42,7 +43,7 @@ other.kill()
 
 def test_threads_lose_nothing_while_files_are_rewritten(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
-from monitoring.multiprocess import store as stores
+from monitoring.multiprocess.worker.slot_store import store
 c, g, low = Counter("c", "help"), Gauge("g", "help", multiprocess_mode="sum"), Gauge("low", "help", multiprocess_mode="min")
 s = Counter("sig", "help")
 churn = Counter("churn", "help", ["l"])
@@ -57,10 +58,10 @@ def work():
     counts.append(n)
 threads = [threading.Thread(target=work) for _ in range(3)]
 for thread in threads: thread.start()
-files = stores.store._files
+files = store._files
 signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
 for n in range(300):
-    with stores.store.undisturbed():
+    with store.undisturbed():
         for file in list(files.values()): assert file._rewrite(0)
 signal.setitimer(signal.ITIMER_REAL, 0)
 done.set()
@@ -85,7 +86,7 @@ for turn in range(60):
             c.labels(f"{n} {'x' * 2000}").inc(); c.remove(f"{n} {'x' * 2000}")
             kept.inc(); acknowledged[0] += 1
             if n % 4 == 0:
-                from monitoring.multiprocess.store import store
+                from monitoring.multiprocess.worker.slot_store import store
                 with store.undisturbed(): rewritten = store._files["counter"]._rewrite(0)
                 acknowledged[1] += rewritten
     begun = acknowledged[1]
@@ -104,7 +105,7 @@ print(acknowledged[1])
 def test_a_rewrite_without_room_leaves_the_old_file_in_use(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
 import resource
-from monitoring.multiprocess.store import store
+from monitoring.multiprocess.worker.slot_store import store
 c = Counter("c", "help", ["l"]); kept = [c.labels(f"kept {n}") for n in range(30)]
 for child in kept: child.inc()
 for n in range(40): c.labels(f"{n} {'x' * 300}").inc(); c.remove(f"{n} {'x' * 300}")
@@ -185,7 +186,7 @@ def test_who_removes_and_who_rewrites_wait_for_each_other(metrics_directory: Pat
     with worker.running():
         worker.value("counter", "c", "c_total").inc(1)
     file = worker.store._files["counter"]
-    with locks.alone(metrics_directory, locks.EDIT):
+    with lock_file.alone(metrics_directory, lock_file.EDIT):
         assert not file._rewrite(0)
     assert file._rewrite(0)
     worker.kill()

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from monitoring.multiprocess import MergedCollector, lease, locks, run
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.storage import lock_file, run, slot_lease
 
 from .workers import Run, Worker, own
 
@@ -165,20 +166,20 @@ sys.stdin.read()
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        assert lease.living_slots(metrics_directory) == ({0}, {0})
+        assert slot_lease.living_slots(metrics_directory) == ({0}, {0})
     finally:
         child.kill()
         child.communicate(timeout=60)
-    assert lease.living_slots(metrics_directory) == (set(), set())
+    assert slot_lease.living_slots(metrics_directory) == (set(), set())
 
 
 def test_held_bytes_finds_every_lease(metrics_directory: Path) -> None:
     fds = []
     for n in (0, 1, 2, 7, 100, 4097):
-        fd = locks.open_lock_file(metrics_directory)
-        assert locks.try_lock(fd, n)
+        fd = lock_file.open_lock_file(metrics_directory)
+        assert lock_file.try_lock(fd, n)
         fds.append(fd)
-    asking = locks.open_lock_file(metrics_directory, write=False)
-    assert locks.held_bytes(asking, 0, locks.SLOTS) == {0, 1, 2, 7, 100, 4097}
+    asking = lock_file.open_lock_file(metrics_directory, write=False)
+    assert lock_file.held_bytes(asking, 0, lock_file.SLOTS) == {0, 1, 2, 7, 100, 4097}
     for fd in (*fds, asking):
         os.close(fd)

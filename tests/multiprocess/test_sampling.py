@@ -81,8 +81,8 @@ def test_functions_that_raise_hang_or_talk_nonsense(metrics_directory: Path, env
     program = (
         INSTALL
         + """
-from monitoring.multiprocess import jobs
-jobs.OVERDUE_SECONDS = 1.0
+from monitoring.multiprocess.sampling import job_runner
+job_runner.OVERDUE_SECONDS = 1.0
 multiprocess.acquire()
 stopped = threading.Event()
 answers = {"ok": lambda: 1.0, "raises": lambda: 1.0, "hangs": lambda: 1.0, "nonsense": lambda: 1.0}
@@ -185,9 +185,9 @@ def test_what_answers_is_sampled_however_many_hang(metrics_directory: Path, envi
     program = (
         INSTALL
         + """
-from monitoring.multiprocess import jobs
+from monitoring.multiprocess.sampling import job_runner
 from prometheus_client.core import GaugeMetricFamily
-jobs.OVERDUE_SECONDS = 2.0
+job_runner.OVERDUE_SECONDS = 2.0
 stopped = threading.Event()
 class Hangs:
     def __init__(self, number): self.number = number

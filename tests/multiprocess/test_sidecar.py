@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import locks
+from monitoring.multiprocess.storage import lock_file
 from tests.conftest import built_environment
 
 from .workers import Run, Worker
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 USER, GROUP = 54321, 54322
 VIEW = """
 import logging, os, sys, numpy, orjson, prometheus_client.openmetrics.exposition
-from monitoring.multiprocess import MergedCollector, view
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.merge import collector
 user, group, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 os.setgroups([]); os.setgid(group); os.setuid(user)
 logging.basicConfig()
@@ -76,7 +77,7 @@ def test_who_may_read_the_directory_sees_who_is_alive(directory: Path, mode: int
 def test_who_may_not_is_told_so_once_and_sees_no_dead_gauge(directory: Path) -> None:
     directory.chmod(0o755)
     run, first, second = serve(directory)
-    (directory / locks.LOCK_FILE).chmod(0o600)
+    (directory / lock_file.LOCK_FILE).chmod(0o600)
     second.kill()
     found, said = seen(directory)
     assert found["c_total"] == "4.0"
@@ -92,5 +93,5 @@ def test_who_may_not_is_told_so_once_and_sees_no_dead_gauge(directory: Path) -> 
 @pytest.mark.parametrize(("mode", "lock"), [(0o700, 0o600), (0o750, 0o640), (0o755, 0o644), (0o2770, 0o640)])
 def test_the_lock_file_is_as_open_as_its_directory(directory: Path, mode: int, lock: int) -> None:
     directory.chmod(mode)
-    os.close(locks.open_lock_file(directory))
-    assert (directory / locks.LOCK_FILE).stat().st_mode & 0o777 == lock
+    os.close(lock_file.open_lock_file(directory))
+    assert (directory / lock_file.LOCK_FILE).stat().st_mode & 0o777 == lock

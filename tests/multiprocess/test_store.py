@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import MergedCollector, families, lease, locks, regular, run
-from monitoring.multiprocess.families import Family
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.linux import regular_file
+from monitoring.multiprocess.storage import declarations, lock_file, run, slot_lease
+from monitoring.multiprocess.storage.declarations import Family
 
 from .test_install import execute
 from .workers import Run, Worker, own, samples
@@ -72,10 +74,10 @@ def no_descriptors() -> Iterator[None]:
 @pytest.mark.usefixtures("no_descriptors")
 def test_without_descriptors_nothing_is_taken_for_missing_or_damaged(metrics_directory: Path) -> None:
     for read in (
-        lambda: regular.read(metrics_directory / "counter_s0.db"),
+        lambda: regular_file.read(metrics_directory / "counter_s0.db"),
         lambda: run.read(metrics_directory),
-        lambda: families.read(metrics_directory),
-        lambda: lease.living_slots(metrics_directory),
+        lambda: declarations.read(metrics_directory),
+        lambda: slot_lease.living_slots(metrics_directory),
     ):
         with pytest.raises(OSError, match="Too many open files"):
             read()
@@ -109,14 +111,15 @@ def test_a_file_is_not_begun_anew_because_descriptors_lacked_for_a_moment(metric
     master.end()
 
 
-@pytest.mark.parametrize("where", ["lease._clean", "families._replace", "ValueFile._publish"])
+@pytest.mark.parametrize("where", ["slot_lease._clean", "declarations._replace", "ValueFile._publish"])
 def test_a_signal_in_the_midst_of_the_slow_path(metrics_directory: Path, environment: dict[str, str], where: str) -> None:
     program = f"""
 multiprocess.install()
 from prometheus_client import Counter
-from monitoring.multiprocess import families, lease, locks, store
-from monitoring.multiprocess.files import ValueFile
-locks.WRITER_PATIENCE = 600.0  # a handler that waits for its own thread never ends
+from monitoring.multiprocess.storage import declarations, lock_file, slot_lease
+from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess.storage.value_file import ValueFile
+lock_file.WRITER_PATIENCE = 600.0  # a handler that waits for its own thread never ends
 handled = Counter("handled", "help", ["l"])
 calls = 0
 def handler(signum, frame):
@@ -139,7 +142,7 @@ multiprocess.acquire()
 c = Counter("c", "help", ["l"])
 setattr(holder, name, original)
 assert calls, "nothing was interrupted"
-slots = lease.living_slots(store.store.directory)[0]
+slots = slot_lease.living_slots(store.directory)[0]
 assert slots == {{0}}, slots
 print(calls)
 """
@@ -169,7 +172,7 @@ def test_a_late_declaration_of_an_old_worker_does_not_undo_a_newer_deploy(metric
     old.store.declare(Family("g", "gauge", "old", "max"))
     new.store.declare(Family("g", "gauge", "new", "sum"))
     old.store.declare(Family("late", "counter", "help"))
-    declared = families.read(metrics_directory)
+    declared = declarations.read(metrics_directory)
     assert declared["g"].help == "new"
     assert declared["late"].help == "help"
     old.kill()
@@ -177,23 +180,23 @@ def test_a_late_declaration_of_an_old_worker_does_not_undo_a_newer_deploy(metric
     master.end()
 
 
-@pytest.mark.parametrize("byte", [locks.FAMILIES, locks.START])
+@pytest.mark.parametrize("byte", [lock_file.FAMILIES, lock_file.START])
 def test_a_stopped_neighbour_is_waited_for_once(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch, byte: int) -> None:
     master = Run(metrics_directory)
     worker = Worker(metrics_directory)
-    if byte == locks.START:
+    if byte == lock_file.START:
         worker.kill()
-    stopped = locks.open_lock_file(metrics_directory)
-    assert locks.try_lock(stopped, byte)
-    monkeypatch.setattr(locks, "WRITER_PATIENCE", 0.05)
+    stopped = lock_file.open_lock_file(metrics_directory)
+    assert lock_file.try_lock(stopped, byte)
+    monkeypatch.setattr(lock_file, "WRITER_PATIENCE", 0.05)
     waits: list[int] = []
-    lock = locks.lock
+    lock = lock_file.lock
 
     def counted(fd: int, start: int, **more: float) -> None:
         waits.append(start)
         lock(fd, start, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(locks, "lock", counted)
+    monkeypatch.setattr(lock_file, "lock", counted)
     with worker.running():
         worker.store.declare(Family("c", "counter", "help"))
         for n in range(5):
@@ -205,9 +208,9 @@ def test_a_stopped_neighbour_is_waited_for_once(metrics_directory: Path, monkeyp
         worker.value("counter", "c", "c_total", l="after").inc(1)
     found = own(MergedCollector(None, str(metrics_directory)))
     kept = sum(value for (name, _), value in found.items() if name == "c_total")
-    assert kept == (1 if byte == locks.START else 6)
-    assert dropped(metrics_directory, "no_slot") == (5 if byte == locks.START else 0)
-    assert families.read(metrics_directory)["c"].help == "help"
+    assert kept == (1 if byte == lock_file.START else 6)
+    assert dropped(metrics_directory, "no_slot") == (5 if byte == lock_file.START else 0)
+    assert declarations.read(metrics_directory)["c"].help == "help"
     worker.kill()
     master.end()
 

@@ -18,7 +18,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.values import MultiProcessValue
 
-from monitoring.multiprocess import MergedCollector, families
+from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.storage import declarations
 
 from .workers import samples
 
@@ -130,7 +131,9 @@ def test_a_line_is_as_upstream_writes_it(tmp_path: Path, monkeypatch: pytest.Mon
     """To the last byte, with labels that stand before `le` and behind it."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     if declared:
-        families.publish(tmp_path, {"h": families.Family("h", "histogram", "Help", "", ("z", "label", "le_"), (0.5, 1e7, math.inf))})
+        declarations.publish(
+            tmp_path, {"h": declarations.Family("h", "histogram", "Help", "", ("z", "label", "le_"), (0.5, 1e7, math.inf))}
+        )
     for pid in (1, 2):
         make = MultiProcessValue(lambda pid=pid: pid)
         for names, texts in ([], []), (["z", "label", "le_"], ["\\", '"\n', "é"]), (["label"], [""]), (["z"], ["Z"]):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.mmap_dict import mmap_key
 
-from monitoring.multiprocess import families, view
+from monitoring.multiprocess.merge import collector
+from monitoring.multiprocess.storage import declarations
 
 from .workers import Run, Worker, count, level, own, same_as_a_new_one, samples
 
@@ -49,8 +50,8 @@ def test_only_changed_lines_are_rendered(directory: Path, make: Callable[[Path],
         count(worker, 1, label=str(number))
     kept.render()
     rendered: list[int] = []
-    write = view.Layout.write
-    monkeypatch.setattr(view.Layout, "write", lambda self, cells, numbers: (rendered.append(len(cells)), write(self, cells, numbers)))
+    write = collector.Layout.write
+    monkeypatch.setattr(collector.Layout, "write", lambda self, cells, numbers: (rendered.append(len(cells)), write(self, cells, numbers)))
     accounts = 4  # scrapes, sum, one bucket or more above it, count
     kept.render()
     assert rendered.pop() <= accounts + 12
@@ -180,7 +181,7 @@ def test_a_mapped_file_that_is_cut(directory: Path, make: Callable[[Path], Merge
 def test_keys_that_no_file_has_any_more_are_forgotten(
     directory: Path, make: Callable[[Path], MergedCollector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(view, "_FEWEST_KEYS", 100)
+    monkeypatch.setattr(collector, "_FEWEST_KEYS", 100)
     kept = make(directory)
     for turn in range(20):
         worker = Worker(directory)
@@ -247,11 +248,11 @@ def test_infinities_of_opposite_sign_are_not_a_number(directory: Path, make: Cal
 
 def test_a_damaged_declaration_file_changes_nothing(directory: Path, make: Callable[[Path], MergedCollector]) -> None:
     kept = make(directory)
-    families.publish(directory, {"c": families.Family("c", "counter", "declared help")})
+    declarations.publish(directory, {"c": declarations.Family("c", "counter", "declared help")})
     worker = Worker(directory)
     count(worker, 1)
     assert b"# HELP c_total declared help" in kept.render()
-    (directory / families.FAMILIES_FILE).write_bytes(b"{")
+    (directory / declarations.FAMILIES_FILE).write_bytes(b"{")
     assert b"# HELP c_total declared help" in kept.render()
     worker.kill()
 
@@ -260,12 +261,14 @@ def test_a_family_that_is_declared_later_takes_its_samples_in(directory: Path, m
     kept, worker = make(directory), Worker(directory)
     count(worker, 3)
     assert b"# HELP c_total help text" in kept.render()
-    families.publish(directory, {"c": families.Family("c", "counter", "declared help"), "d": families.Family("d", "gauge", "no series")})
+    declarations.publish(
+        directory, {"c": declarations.Family("c", "counter", "declared help"), "d": declarations.Family("d", "gauge", "no series")}
+    )
     text = kept.render()
     assert b"# HELP c_total declared help" in text
     assert b"# TYPE d gauge\n" in text
     assert b"\nc_total 3.0\n" in text
-    families.publish(directory, {"c": families.Family("c", "gauge", "another type", "livesum")})
+    declarations.publish(directory, {"c": declarations.Family("c", "gauge", "another type", "livesum")})
     assert samples(kept)["multiproc_mixed_samples", (("reason", "type"),)] == 1
     worker.kill()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from monitoring.multiprocess import locks, run, values
-from monitoring.multiprocess.cap import Cap
-from monitoring.multiprocess.removal import overwrite
-from monitoring.multiprocess.series import identity
-from monitoring.multiprocess.store import Store
+from monitoring.multiprocess.patches.series_limit import Cap
+from monitoring.multiprocess.patches.series_removal import overwrite
+from monitoring.multiprocess.storage import lock_file, run
+from monitoring.multiprocess.storage.series_log import identity
+from monitoring.multiprocess.worker import value as values
+from monitoring.multiprocess.worker.slot_store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ class Run:
         self.address = run.join(directory)
 
     def end(self) -> None:
-        locks.drop(self.address)
+        lock_file.drop(self.address)
 
 
 def samples(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

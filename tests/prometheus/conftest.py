@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from monitoring.observe.stack import free_address
 from monitoring.prometheus import Configuration, Times
-from monitoring.prometheus.observing import free_address
 from tests.conftest import built_environment
 from tests.faults.processes import MARKER, end_marked
 from tests.prometheus.live import Kubelet, Webhook, live, serve

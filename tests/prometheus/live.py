@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from monitoring.prometheus.observing import Child, observing
+from monitoring.observe.stack import Child, observing
 from tests.faults.processes import wait_until
 from tests.serving import ask
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from monitoring.prometheus.programs import MissingError, find
+from monitoring.observe.programs import MissingError, find
 
 
 def program(name: str) -> str:

@@ -1,4 +1,4 @@
-"""`python -m monitoring.prometheus.observe`, as `make observe` runs it."""
+"""`python -m monitoring.observe`, as `make observe` runs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.serving import ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OBSERVE = [sys.executable, "-m", "monitoring.prometheus.observe"]
+OBSERVE = [sys.executable, "-m", "monitoring.observe"]
 SERVICE = [*console_script("gunicorn"), "-c", "gunicorn_conf.py", "app.main:app"]
 
 

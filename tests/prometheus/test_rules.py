@@ -13,7 +13,7 @@ import yaml
 
 from monitoring import metrics
 from monitoring.prometheus import Configuration
-from monitoring.prometheus.alerts import alerts
+from monitoring.prometheus.alerts.groups import alerts
 from monitoring.prometheus.configuration import duration
 from monitoring.prometheus.files import texts
 from monitoring.prometheus.rules import rules

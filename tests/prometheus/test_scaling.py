@@ -11,7 +11,7 @@ import yaml
 
 from monitoring.prometheus import Configuration
 from monitoring.prometheus.rules import rules
-from monitoring.prometheus.scraping import scraping
+from monitoring.prometheus.scrape_config import scraping
 from tests.conftest import ROOT
 from tests.prometheus.programs import program
 

@@ -10,9 +10,9 @@ from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from app.integrations.ryot.answers import checked, checked_models
-from app.integrations.ryot.calls import DEADLINE, STREAM_SECONDS
+from app.integrations.ryot.backend import DEADLINE, STREAM_SECONDS
 from app.integrations.ryot.errors import BackendTimeoutError, BadBackendError, RefusedError, RestingError, RyotError
+from app.integrations.ryot.response_checks import checked, checked_models
 from monitoring.breaker import Breaker, CircuitOpenError, Policy
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import openai
 
-    from app.integrations.ryot.calls import Call, Json
+    from app.integrations.ryot.backend import Call, Json
 
 SERVICE = "ryot"
 """The breaker's name."""
@@ -147,7 +147,7 @@ class Remote:
             self._client = openai.AsyncOpenAI(base_url=self._base_url, api_key=self._api_key or "none", timeout=self.timeout_seconds)
         return self._client
 
-    def _options(self) -> Any:  # noqa: ANN401 - the library's RequestOptions, which it keeps to itself
+    def _options(self) -> Any:
         """Without a key none is sent, and none that lies in the environment for another purpose."""
         import openai
 

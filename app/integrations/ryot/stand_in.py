@@ -12,15 +12,15 @@ import time
 import zlib
 from typing import TYPE_CHECKING
 
-from app.integrations.ryot.calls import STREAM_SECONDS
+from app.integrations.ryot.backend import STREAM_SECONDS
 from app.integrations.ryot.errors import RefusedError
-from app.integrations.ryot.stops import StopText
+from app.integrations.ryot.stop_sequences import StopText
 from monitoring import metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
-    from app.integrations.ryot.calls import Call, Json
+    from app.integrations.ryot.backend import Call, Json
 
 MODEL = "neurectomy-stand-in"
 MOST_TOKENS = 4096
@@ -151,7 +151,7 @@ class _Answer:
 
 def _generate(prompt: int, seed: int, most_tokens: int, stops: list[str]) -> Iterator[tuple[str, int, str]]:
     """Yield (new text, its number of tokens, finish reason or "") for each token, or once if max_tokens is 0."""
-    dice = random.Random(hash((prompt, seed)))  # noqa: S311 - not a secret
+    dice = random.Random(hash((prompt, seed)))
     length, text = dice.randint(*_ANSWER_TOKENS), StopText(stops)
     end = "stop" if length < most_tokens else "length"
     if not most_tokens:

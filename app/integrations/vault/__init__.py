@@ -17,7 +17,7 @@ from app.integrations.vault.errors import (
     VaultError,
 )
 from app.integrations.vault.keyring import Keyring
-from app.integrations.vault.place import Place
+from app.integrations.vault.object_storage import Place
 from app.integrations.vault.snapshots import Snapshot, Snapshots
 from app.integrations.vault.vault import Retrieval, Vault
 from monitoring.breaker import Policy

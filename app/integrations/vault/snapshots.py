@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.integrations.vault.encryption import Opener, Sealer
 from app.integrations.vault.errors import TamperedError, UnavailableError, UnknownSnapshotError
-from app.integrations.vault.place import MissingError
-from app.integrations.vault.sealing import Opener, Sealer
+from app.integrations.vault.object_storage import MissingError
 from app.integrations.vault.vault import RESTORING, key_path
 
 if TYPE_CHECKING:

@@ -11,17 +11,18 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from app.integrations.vault import names
+from app.integrations.vault.encryption import Opener, Sealer, plain_size
 from app.integrations.vault.errors import TamperedError, UnavailableError, UnknownObjectError, VaultError
-from app.integrations.vault.place import MissingError
-from app.integrations.vault.sealing import Opener, Sealer, plain_size
+from app.integrations.vault.object_storage import MissingError
 from monitoring import metrics
+
+from . import object_names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from app.integrations.vault.keyring import Keyring
-    from app.integrations.vault.place import Place
+    from app.integrations.vault.object_storage import Place
 
 POINTERS, BLOBS, DATA_KEYS = "objects", "blobs", "keys"
 RESTORING = "restoring"
@@ -132,9 +133,9 @@ class Vault:
     async def names(self, prefix: str = "", after: str = "", limit: int = 1000) -> list[str]:
         """List the names with this prefix, in the order of their characters: at most `limit`, those after `after`."""
         found = []
-        folder = f"{POINTERS}/{names.folder(prefix)}".rstrip("/")
+        folder = f"{POINTERS}/{object_names.folder(prefix)}".rstrip("/")
         async for kept in self.place.list(folder):
-            name = names.to_name(kept.path.removeprefix(f"{POINTERS}/"))
+            name = object_names.to_name(kept.path.removeprefix(f"{POINTERS}/"))
             if name is not None and name.startswith(prefix) and name > after:
                 found.append(name)
         return sorted(found)[:limit]
@@ -143,7 +144,7 @@ class Vault:
         """Give the blob of every object, by the object's name; `damaged` for a pointer that is none, or TamperedError."""
         found = {}
         async for kept in self.place.list(POINTERS):
-            name = names.to_name(kept.path.removeprefix(f"{POINTERS}/"))
+            name = object_names.to_name(kept.path.removeprefix(f"{POINTERS}/"))
             if name is None:
                 continue
             try:
@@ -191,7 +192,7 @@ class Vault:
 
 def pointer_path(name: str) -> str:
     """Give where an object's pointer is."""
-    return f"{POINTERS}/{names.to_path(name)}"
+    return f"{POINTERS}/{object_names.to_path(name)}"
 
 
 def blob_path(blob: bytes) -> str:

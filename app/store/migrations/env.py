@@ -1,4 +1,4 @@
-"""Alembic's environment: the connection, in its transaction, comes from `app.store.migrating`."""
+"""Alembic's environment: the connection, in its transaction, comes from `app.store.migrator`."""
 
 from alembic import context
 

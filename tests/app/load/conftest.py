@@ -1,4 +1,4 @@
-"""`python -m app.load` as a process, against the kit's real service."""
+"""`python -m tools.load` as a process, against the kit's real service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Loader:
 
     def begin(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         environment = built_environment() | {"ADMIN_KEY": ADMIN_KEY, MARKER: self._marker} | environ
-        command = [sys.executable, "-m", "app.load", *arguments]
+        command = [sys.executable, "-m", "tools.load", *arguments]
         begun = subprocess.Popen(
             command,
             cwd=ROOT,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from app.load import __main__ as command
+from tools.load import __main__ as command
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,11 @@ def test_bind_says_where_the_service_is(bind: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "told"),
     [
-        (["--url", "ftp://x"], {}, 1, "app.load: 'ftp://x' is no address of a service"),
-        (["--url", "http://x:99999"], {}, 1, "app.load: 'http://x:99999' is no address of a service"),
-        (["--metrics", "9464"], {}, 1, "app.load: '9464' is no address of a service"),
-        ([], {"BIND": "unix:/run/x"}, 1, "app.load: BIND='unix:/run/x' is no address to call: give --url"),
-        ([], {"BIND": "nonsense"}, 1, "app.load: BIND='nonsense' is not allowed"),
+        (["--url", "ftp://x"], {}, 1, "tools.load: 'ftp://x' is no address of a service"),
+        (["--url", "http://x:99999"], {}, 1, "tools.load: 'http://x:99999' is no address of a service"),
+        (["--metrics", "9464"], {}, 1, "tools.load: '9464' is no address of a service"),
+        ([], {"BIND": "unix:/run/x"}, 1, "tools.load: BIND='unix:/run/x' is no address to call: give --url"),
+        ([], {"BIND": "nonsense"}, 1, "tools.load: BIND='nonsense' is not allowed"),
         (["--requests", "0"], {}, 2, "must be from 1 to 10000000"),
         (["--without", "everything"], {}, 2, "invalid choice: 'everything'"),
     ],
@@ -37,7 +37,7 @@ def test_bind_says_where_the_service_is(bind: str, url: str) -> None:
 def test_what_cannot_be_done_is_refused_in_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], environ: dict[str, str], code: int, told: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["app.load", *arguments])
+    monkeypatch.setattr(sys, "argv", ["tools.load", *arguments])
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as refused:

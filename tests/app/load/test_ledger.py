@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from app.load import operations
-from app.load.call import Call, Outcome
-from app.load.comparison import differences
-from app.load.ledger import Ledger, Sample
+from tools.load import expected_metrics
+from tools.load.call import Call, Outcome
+from tools.load.check import differences
+from tools.load.ledger import Ledger, Sample
 
 
 def requests(status: int) -> Sample:
@@ -72,7 +72,7 @@ def test_a_counter_that_fell_is_told() -> None:
 )
 def test_operations_are_told_by_the_answer(status: int, whole: bool, least: tuple[str, ...], most: int) -> None:
     ledger = Ledger()
-    operations.decompression(outcome(status, whole=whole), ledger)
+    expected_metrics.decompression(outcome(status, whole=whole), ledger)
     named = [Sample.of("sigmalang_decompression_requests_total", status=each) for each in ("success", "error", "cancelled")]
     assert [sample.label("status") for sample in named if ledger.least[sample]] == list(least)
     assert max(ledger.most(sample) for sample in named) == most
@@ -89,7 +89,7 @@ USAGE = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}}
 
 def test_tokens_of_a_stream_are_those_of_its_usage_at_its_end() -> None:
     ledger = Ledger()
-    operations.model_call("m", 48, 100)(outcome(200, stream(TOKEN, TOKEN, USAGE)), ledger)
+    expected_metrics.model_call("m", 48, 100)(outcome(200, stream(TOKEN, TOKEN, USAGE)), ledger)
     assert ledger.least[Sample.of("ryot_requests_total", model="m", status="success")] == 1
     for name, number in {"ryot_tokens_generated_total": 7, "tokens_generated_total": 7, "ryot_prompt_tokens_total": 5}.items():
         assert ledger.least[Sample.of(name, model="m")] == ledger.most(Sample.of(name, model="m")) == number
@@ -100,7 +100,7 @@ def test_tokens_of_a_stream_that_broke_off_are_those_seen_or_more(whole: bool) -
     ledger = Ledger()
     # One that was left, with half an event at its end, and one that ended with an error.
     body = stream(TOKEN, TOKEN, {"error": {"message": "late"}}, done=False) if whole else stream(TOKEN, TOKEN, done=False) + b'data: {"cho'
-    operations.model_call("m", 48, 100)(outcome(200, body, whole=whole), ledger)
+    expected_metrics.model_call("m", 48, 100)(outcome(200, body, whole=whole), ledger)
     generated, billed = Sample.of("ryot_tokens_generated_total", model="m"), Sample.of("tokens_generated_total", model="m")
     assert (ledger.least[generated], ledger.most(generated)) == (2, 48)
     assert (ledger.least[billed], ledger.most(billed)) == (0, 48)

@@ -111,9 +111,9 @@ def test_what_goes_wrong_is_told(kit: Kit, loader: Loader) -> None:
     # And stays away.
     code, printed = loader.run(*addresses(kit)[:2])
     assert code == 1
-    assert printed.startswith(f"app.load: there is no service at http://127.0.0.1:{kit.port}: ")
+    assert printed.startswith(f"tools.load: there is no service at http://127.0.0.1:{kit.port}: ")
     assert printed.count("\n") == 1
     code, printed = loader.run(*addresses(kit))
     assert code == 1
-    assert printed.startswith(f"app.load: the metrics at http://127.0.0.1:{kit.metrics_port}/metrics cannot be read: ")
+    assert printed.startswith(f"tools.load: the metrics at http://127.0.0.1:{kit.metrics_port}/metrics cannot be read: ")
     assert printed.count("\n") == 1

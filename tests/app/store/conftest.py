@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.store.place import Place
+from app.store.database_url import Place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def place(empty: Place) -> Place:
     """Give a database that is ready."""
     import asyncio
 
-    from app.store import migrating
+    from app.store import migrator
 
-    asyncio.run(migrating.upgrade(empty))
+    asyncio.run(migrator.upgrade(empty))
     return empty

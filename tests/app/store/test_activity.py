@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import event, func, select, update
 
-from app.store import activity, keys, migrating
+from app.store import activity, keys, migrator
 from app.store.database import Database
+from app.store.database_url import Place
 from app.store.models import Activity, Taken
-from app.store.place import Place
 from monitoring.users import Note
 from monitoring.users import Taken as Half
 
@@ -234,7 +234,7 @@ def test_an_instance_whose_clock_is_wrong_closes_no_window_early_and_sees_the_sa
     """Only PostgreSQL is of more than one machine."""
 
     async def work() -> None:
-        await migrating.upgrade(place)
+        await migrator.upgrade(place)
         database, users = Database(place), 1
         for skew in (0.0, ahead) * 2:
             wrong = time.time() + skew

@@ -17,11 +17,11 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sqlalchemy import event, select
 
-from app.store import activity, migrating
+from app.store import activity, migrator
 from app.store import clock as database_clock
 from app.store.database import Database
+from app.store.database_url import Place
 from app.store.models import Activity
-from app.store.place import Place
 from monitoring import users
 from monitoring.users import Table, Taken, dead
 
@@ -47,7 +47,7 @@ class KilledError(BaseException):
 def template() -> bytes:
     with tempfile.TemporaryDirectory(prefix="neurectomy-test-") as folder:
         place = Place.of_file(Path(folder) / "neurectomy.db")
-        asyncio.run(migrating.upgrade(place))
+        asyncio.run(migrator.upgrade(place))
         assert place.path is not None
         return place.path.read_bytes()
 

@@ -15,7 +15,7 @@ from app.store.database import Database
 from app.store.models import Agent, Task
 
 if TYPE_CHECKING:
-    from app.store.place import Place
+    from app.store.database_url import Place
 
 
 async def register(database: Database, *names: str) -> None:

@@ -16,7 +16,7 @@ from app.store.database import Database
 from app.store.models import Usage
 
 if TYPE_CHECKING:
-    from app.store.place import Place
+    from app.store.database_url import Place
 
 
 def test_the_most_special_price_holds_from_then_on(place: Place) -> None:

@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.store import migrating
+from app.store import migrator
 from app.store.database import Database
+from app.store.database_url import Place
 from app.store.errors import DatabaseAwayError, DatabaseFullError, NotMigratedError
 from app.store.models import User
-from app.store.place import Place
 from tests.conftest import ROOT
 from tests.postgres import postgresql
 
@@ -40,7 +40,7 @@ WRITER = """
 import asyncio, sys, time
 from app.store.database import Database
 from app.store.models import User
-from app.store.place import Place
+from app.store.database_url import Place
 from sqlalchemy import func, select
 
 async def one(database, number):
@@ -114,7 +114,7 @@ def test_foreign_keys_and_checks_hold(place: Place) -> None:
 FORKING = """
 import asyncio, os, sys
 from app.store.database import Database
-from app.store.place import Place
+from app.store.database_url import Place
 from sqlalchemy import text
 
 database = Database(Place.parse(sys.argv[1]))
@@ -161,7 +161,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path) -> 
     place = Place.of_file(tmp_path / "x.db")
 
     async def work() -> None:
-        await migrating.upgrade(place)
+        await migrator.upgrade(place)
         database = Database(place)
         with pytest.raises(DatabaseFullError, match="disk is full"):  # noqa: PT012 - in one transaction
             async with database.writing() as session:
@@ -191,7 +191,7 @@ def test_a_file_that_is_no_database_or_is_locked_for_too_long_is_away(tmp_path: 
                 async with method(database := Database(Place.of_file(tmp_path / "text.db"))) as session:
                     await session.execute(text("SELECT 1 FROM users"))
             await database.close()
-        await migrating.upgrade(place)
+        await migrator.upgrade(place)
         assert place.path is not None
         with contextlib.closing(sqlite3.connect(place.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -231,7 +231,7 @@ def test_postgresql_that_ends_and_comes_back() -> None:
         place = Place.parse(server.create())
 
         async def work() -> None:
-            await migrating.upgrade(place)
+            await migrator.upgrade(place)
             database = Database(place)
             await database.require_schema()
             async with database.writing() as session:
@@ -276,7 +276,7 @@ def test_an_old_schema_is_told_from_a_mistake(place: Place) -> None:
 
 def test_places(tmp_path: Path) -> None:
     assert Place.parse("sqlite+aiosqlite:////a/b.db").path == (tmp_path / "/a/b.db")
-    assert str(Place.parse("sqlite+aiosqlite:///b.db").path) == f"{os.getcwd()}/b.db"  # noqa: PTH109 - as SQLite sees it
+    assert str(Place.parse("sqlite+aiosqlite:///b.db").path) == f"{os.getcwd()}/b.db"
     assert str(Place.parse("postgresql+asyncpg://me:secret@db.local:5433/x?ssl=require")) == "db.local:5433/x"
     assert str(Place.parse("postgresql+asyncpg:///x?host=/run/postgresql")) == "the local PostgreSQL/x"
     shutil.rmtree(tmp_path)
@@ -286,7 +286,7 @@ def test_a_file_whose_name_would_mean_something_in_an_address(tmp_path: Path) ->
     place = Place.of_file(tmp_path / "a?b#c%20" / "x.db")
 
     async def work() -> None:
-        await migrating.upgrade(place)
+        await migrator.upgrade(place)
         database = Database(place)
         await database.require_schema()
         async with database.reading() as session:

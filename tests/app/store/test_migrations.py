@@ -16,11 +16,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from app.store import migrating, schema
+from app.store import migrator, schema_version
 from app.store.database import Database, make_engine
+from app.store.database_url import Place
 from app.store.errors import NotMigratedError, StoreError
 from app.store.models import Base
-from app.store.place import Place
 from tests.conftest import ROOT
 from tests.faults.processes import is_alive, wait_until
 
@@ -42,12 +42,12 @@ def command(place: Place, environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def test_the_newest_revision_is_the_one_that_the_service_asks_for() -> None:
-    scripts = ScriptDirectory.from_config(migrating.config())
-    assert scripts.get_heads() == [schema.HEAD]
-    assert schema.enough(schema.HEAD)
-    assert schema.enough("9999")
-    assert not schema.enough("0000")
-    assert not schema.enough(None)
+    scripts = ScriptDirectory.from_config(migrator.config())
+    assert scripts.get_heads() == [schema_version.HEAD]
+    assert schema_version.enough(schema_version.HEAD)
+    assert schema_version.enough("9999")
+    assert not schema_version.enough("0000")
+    assert not schema_version.enough(None)
 
 
 def test_migrations_make_what_the_models_say(place: Place) -> None:
@@ -70,7 +70,7 @@ def test_migrations_at_once_wait_for_each_other(empty: Place, environment: dict[
     for process in running:
         assert process.wait() == 0, process.communicate()
         said, errors = process.communicate()
-        assert said == f"app.migrate: {empty} has schema {schema.HEAD}\n"
+        assert said == f"app.migrate: {empty} has schema {schema_version.HEAD}\n"
         assert errors == ""
 
 
@@ -88,12 +88,12 @@ def test_a_second_migration_waits_for_the_lock(tmp_path: Path, environment: dict
             return f"{place.path}-wal" in {str(path.readlink()) for path in files if path.is_symlink()}
 
         wait_until(opened, "the second migration has opened the file")
-        assert schema.of_file(place.path) is None
+        assert schema_version.of_file(place.path) is None
         other.execute("COMMIT")
     other.close()
     assert second.wait() == 0, second.communicate()
     second.communicate()
-    assert schema.of_file(place.path) == schema.HEAD
+    assert schema_version.of_file(place.path) == schema_version.HEAD
 
 
 def test_a_second_migration_waits_for_the_lock_of_postgresql(server: PostgreSQL, environment: dict[str, str]) -> None:
@@ -103,9 +103,9 @@ def test_a_second_migration_waits_for_the_lock_of_postgresql(server: PostgreSQL,
     async def hold() -> int:
         engine = make_engine(place)
         async with engine.begin() as connection:
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({migrating._LOCK})"))
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({migrator._LOCK})"))
             second = await asyncio.to_thread(command, place, environment)
-            waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"  # noqa: S608 - a name of ours
+            waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'"
             await asyncio.to_thread(wait_until, lambda: server.query("postgres", waiting), "the second migration waits")
             tables = "SELECT 1 FROM pg_tables WHERE schemaname = 'public'"
             assert not await asyncio.to_thread(server.query, name, tables)
@@ -126,8 +126,8 @@ def test_a_killed_migration_has_changed_nothing_or_all(tmp_path: Path, environme
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert place.path is not None
-    assert schema.of_file(place.path) in (None, schema.HEAD)
-    assert asyncio.run(migrating.upgrade(place)) == schema.HEAD
+    assert schema_version.of_file(place.path) in (None, schema_version.HEAD)
+    assert asyncio.run(migrator.upgrade(place)) == schema_version.HEAD
 
 
 def test_a_newer_schema_is_left_alone(place: Place) -> None:
@@ -137,7 +137,7 @@ def test_a_newer_schema_is_left_alone(place: Place) -> None:
             await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         await database.require_schema()
         await database.close()
-        return await migrating.upgrade(place)
+        return await migrator.upgrade(place)
 
     assert asyncio.run(run()) == "9999"
 
@@ -150,7 +150,7 @@ def test_without_a_schema_every_session_says_which_command_is_missing(empty: Pla
         with pytest.raises(NotMigratedError):
             async with database.reading() as session:
                 await session.execute(text("SELECT name FROM users"))
-        await migrating.upgrade(empty)
+        await migrator.upgrade(empty)
         await database.require_schema()
         await database.close()
 
@@ -173,7 +173,7 @@ def test_a_place_that_cannot_be_is_one_line(tmp_path: Path, environment: dict[st
 
 def test_the_programs_error_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    from app.store import startup
+    from app.store import sqlite_migration
 
     with pytest.raises(StoreError, match="cannot be made"):
-        startup.migrate(Place.of_file(tmp_path / "file" / "x.db"), None)
+        sqlite_migration.migrate(Place.of_file(tmp_path / "file" / "x.db"), None)

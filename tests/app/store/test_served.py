@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.store import schema
+from app.store import schema_version
 from tests.conftest import ROOT
 from tests.faults.processes import wait_dead, wait_until
 from tests.serving import ask, serving
@@ -49,7 +49,7 @@ def ready(port: int) -> dict[str, object]:
 def test_the_master_makes_a_fresh_file_before_it_forks(kit: Kit, database: Path, preload: str) -> None:
     kit.start(PRELOAD=preload)
     assert ready(kit.port) == {"status": "ready"}
-    assert schema.of_file(database) == schema.HEAD
+    assert schema_version.of_file(database) == schema_version.HEAD
     assert MISSING not in kit.log.read_text()
     assert database.parent.stat().st_mode & 0o077 == database.stat().st_mode & 0o077 == 0
 
@@ -74,7 +74,7 @@ def test_no_master_of_usr2_and_no_worker_after_hup_migrates(kit: Kit, database: 
     second = kit.pidfile.with_name("pid.2")
     wait_until(lambda: second.exists() and second.read_text().strip(), "a second master")
     wait_until(lambda: kit.log.read_text().count(MISSING) == 4, "its workers say so")
-    assert schema.of_file(database) is None
+    assert schema_version.of_file(database) is None
     assert ask(kit.port, "GET", "/health/live").status == 200
     kit.compress()
     subprocess.run([sys.executable, "-m", "app.migrate"], cwd=ROOT, env=kit.environment, check=True, capture_output=True)
@@ -109,7 +109,7 @@ def test_without_a_master_the_first_worker_does_it(
     with serving(uvicorn(port, "--workers", "3"), port, "/health/ready", environment, tmp_path / "log") as served:
         assert ready(served.port) == {"status": "ready"}
         assert MISSING not in served.log.read_text()
-    assert schema.of_file(tmp_path / "data" / "neurectomy.db") == schema.HEAD
+    assert schema_version.of_file(tmp_path / "data" / "neurectomy.db") == schema_version.HEAD
 
 
 def test_on_postgresql_only_the_command_migrates(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.integrations.vault.errors import UnavailableError
-from app.integrations.vault.place import SERVICE, Place
+from app.integrations.vault.object_storage import SERVICE, Place
 from monitoring import metrics
 from monitoring.breaker import CLOSED, OPEN, Policy
 

@@ -16,8 +16,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from app.integrations.vault import create, keyring
+from app.integrations.vault.maintenance import Upkeep
 from app.integrations.vault.snapshots import Snapshots
-from app.integrations.vault.upkeep import Upkeep
 from tests.conftest import ROOT
 from tests.faults.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from app.integrations.vault import names
+from app.integrations.vault import object_names
 from app.integrations.vault.errors import InvalidNameError
 
 NAMES = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200), st.text("./=+~_", min_size=1, max_size=8))
@@ -16,7 +16,7 @@ NAMES = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, 
 
 def accepted(name: str) -> str:
     try:
-        return names.to_path(name)
+        return object_names.to_path(name)
     except InvalidNameError:
         assume(False)
         raise
@@ -25,7 +25,7 @@ def accepted(name: str) -> str:
 @given(NAMES)
 def test_there_and_back(name: str) -> None:
     path = accepted(name)
-    assert names.to_name(path) == name
+    assert object_names.to_name(path) == name
     assert re.fullmatch(r"[A-Za-z0-9_.=+~/-]+", path)
     assert all(part and len(part) <= 201 and part not in {".", ".."} for part in path.split("/"))
     *folders, file = path.split("/")
@@ -44,7 +44,7 @@ def test_two_names_have_two_paths(first: str, second: str) -> None:
 def test_what_has_a_prefix_is_below_its_folder(name: str, length: int) -> None:
     path = accepted(name)
     try:
-        folder = names.folder(name[:length])
+        folder = object_names.folder(name[:length])
     except InvalidNameError:
         assume(False)
         raise
@@ -54,11 +54,11 @@ def test_what_has_a_prefix_is_below_its_folder(name: str, length: int) -> None:
 @pytest.mark.parametrize("name", ["", "\ud800", "ä" * 257, "é" * 250, "x" * 513])
 def test_what_no_object_can_be_called(name: str) -> None:
     with pytest.raises(InvalidNameError):
-        names.to_path(name)
+        object_names.to_path(name)
 
 
 @pytest.mark.parametrize(
     "path", ["a b", "a=zz", "a+", "+/a", "+", "=_=_", "a=61", ".", "..", "a+/..", "a+/", "a#1", "x" * 201, "=ff", "ä", "a/b", ""]
 )
 def test_what_is_no_path_of_ours_has_no_name(path: str) -> None:
-    assert names.to_name(path) is None
+    assert object_names.to_name(path) is None

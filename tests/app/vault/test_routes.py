@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.integrations.vault.sealing import CHUNK_BYTES
+from app.integrations.vault.encryption import CHUNK_BYTES
 from tests.app.conftest import serve_app
 from tests.faults.processes import wait_until
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.integrations.vault.encryption import CHUNK_BYTES, Opener, Sealer, plain_size
 from app.integrations.vault.errors import TamperedError
-from app.integrations.vault.sealing import CHUNK_BYTES, Opener, Sealer, plain_size
 
 KEY = bytes(range(32))
 SEALED_BYTES = CHUNK_BYTES + 28

@@ -21,10 +21,10 @@ from app.integrations.vault import (
     create,
     keyring,
 )
-from app.integrations.vault.place import MissingError
-from app.integrations.vault.sealing import CHUNK_BYTES
+from app.integrations.vault.encryption import CHUNK_BYTES
+from app.integrations.vault.maintenance import Upkeep, rewrap
+from app.integrations.vault.object_storage import MissingError
 from app.integrations.vault.snapshots import Snapshots
-from app.integrations.vault.upkeep import Upkeep, rewrap
 from app.integrations.vault.vault import BLOBS, DATA_KEYS, RESTORING, blob_path, key_path, pointer_path
 
 from .conftest import given, read, run

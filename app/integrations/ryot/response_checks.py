@@ -1,0 +1,36 @@
+"""What a backend said, once it is known to be an answer: nonsense is refused here, before anything is built on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.integrations.ryot.errors import BadBackendError
+
+if TYPE_CHECKING:
+    from app.integrations.ryot.backend import Json
+
+_MOST_MODELS = 1000
+"""So many of the listed models are taken, since each of them may become a label."""
+
+_LONGEST_NAME = 512
+
+
+def checked(answer: object) -> Json:
+    """Give an answer or a chunk that is an object with choices, each an object with a place; BadBackendError for any other."""
+    if not isinstance(answer, dict):
+        raise BadBackendError("the backend's answer is no JSON object")
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(each, dict) and isinstance(each.get("index"), int) for each in choices):
+        raise BadBackendError("the backend's answer has no proper choices")
+    return answer
+
+
+def checked_models(answer: object) -> list[Json]:
+    """Give the models of a list in OpenAI's format; BadBackendError for anything else."""
+    listed = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(listed, list):
+        raise BadBackendError("the backend's list of models is no list in OpenAI's format")
+    for each in listed:
+        if not (isinstance(each, dict) and isinstance(each.get("id"), str) and 0 < len(each["id"]) <= _LONGEST_NAME):
+            raise BadBackendError("the backend lists a model that has no proper id")
+    return [{"object": "model", **each} for each in listed[:_MOST_MODELS]]

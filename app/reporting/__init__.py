@@ -1,0 +1,1 @@
+"""Metrics that one elected worker shows for the whole service."""

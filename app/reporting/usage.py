@@ -1,0 +1,207 @@
+"""What users, keys and costs look like from outside: read from the database by one elected process of the instance.
+
+Each worker notes its users' requests in a table that survives it, and moves them into the database every second; what dead workers have
+left, the elected process moves. It shows totals of the database, so that every instance on it shows the same; one of these processes,
+elected once more in the database, closes the windows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import uuid
+from typing import TYPE_CHECKING
+
+from app.store.errors import StoreError
+from monitoring import metrics, users
+from monitoring.multiprocess.linux import regular_file
+from monitoring.multiprocess.storage.value_file import scan
+from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess.worker.slot_store import store
+
+from . import eligibility
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from app.store.activity import Figures
+    from app.store.database import Database
+
+ROLE = "business"
+_EVERY_SECONDS = 1.0
+_ELECTED_SECONDS = 3.0
+_MOST_HASHES = 10_000
+_HISTOGRAM = "neurectomy_requests_per_user"
+_log = logging.getLogger("neurectomy.business")
+
+
+class Business:
+    """The users whom this worker has seen, and the figures where it is elected."""
+
+    def __init__(self, database: Database, window_seconds: int) -> None:
+        """Nothing begins before `running`. Windows of users' requests are so long."""
+        self._database = database
+        self._table = users.Table(window_seconds)
+        self._lost = 0
+        self._key = b""
+        self._hashes: dict[int, int] = {}
+        self._holder = ""
+        self._election: Election | None = None
+        self._endpoints: set[str] = set()
+        self._shown: tuple[dict[int, int], int] | None = None
+        self._told = ""
+
+    async def seen(self, user: int) -> None:
+        """Note a request of this user."""
+        known = self._hashes.get(user)
+        try:
+            self._table.note(await self._hash(user) if known is None else known)
+        except StoreError:  # the first one, and the database has just gone
+            self._table.lost += 1
+        if self._table.lost > self._lost:
+            metrics.users_unnoted_requests.inc(self._table.lost - self._lost)
+            self._lost = self._table.lost
+
+    async def _hash(self, user: int) -> int:
+        if not self._key:
+            self._key = await self._read_key()
+        if len(self._hashes) >= _MOST_HASHES:
+            self._hashes.clear()
+        known = self._hashes[user] = users.hashed(str(user), self._key)
+        return known
+
+    async def _read_key(self) -> bytes:
+        """Read the key first: whoever writes may have to wait."""
+        async with self._database.reading() as session:
+            from app.store import activity
+
+            known = await activity.known_key(session)
+        if known is not None:
+            return known
+        async with self._database.writing() as session:
+            return await activity.key(session)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Add and show every second until the block ends, and add what is left then."""
+        self._election = Election(ROLE)
+        self._holder = uuid.uuid4().hex
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            with contextlib.suppress(StoreError):
+                await self._add()
+            self._table.close()
+            await asyncio.to_thread(self._election.release)
+
+    async def _run(self) -> None:
+        assert self._election is not None
+        while True:
+            await asyncio.sleep(_EVERY_SECONDS)
+            try:
+                await self._add()
+                if await asyncio.to_thread(eligibility.elected, self._database, self._election):
+                    await self._add_of_the_dead()
+                    await self._show()
+            except StoreError as error:
+                self._unknown(str(error))
+            except Exception as error:  # noqa: BLE001 - a damaged metrics file, say: the next round may do
+                self._unknown(repr(error))
+
+    async def _add(self) -> None:
+        """Move this worker's notes into the database: what was being moved when it was killed last, and what came since."""
+        for _ in range(2):  # both halves; what comes meanwhile is for the next round
+            if (taken := self._table.take()) is not None:
+                await self._keep(taken)
+                self._table.emptied(taken)
+
+    async def _add_of_the_dead(self) -> None:
+        if store.directory is None:
+            return
+        for _, taken in users.dead(store.directory):
+            if taken is not None:
+                await self._keep(taken)
+
+    async def _keep(self, taken: users.Taken) -> None:
+        async with self._database.writing() as session:
+            from app.store import activity
+
+            await activity.take(session, taken, self._table.window_seconds)
+
+    async def _show(self) -> None:
+        bounds = metrics.requests_per_user._kwargs["buckets"]
+        async with self._database.writing() as session:
+            from app.store import activity
+
+            if await activity.elect(session, ROLE, self._holder, _ELECTED_SECONDS):
+                await activity.close(session, bounds, self._table.window_seconds)
+            figures = await activity.figures(session)
+        metrics.active_users.set(figures.active_users)
+        metrics.api_keys_active.set(figures.active_keys)
+        self._endpoints |= figures.costs.keys()
+        for endpoint in self._endpoints:
+            cost, calls = figures.costs.get(endpoint, (0, 0))
+            metrics.cost_per_request.labels(endpoint).set(cost / calls / 1e12 if calls else 0.0)
+        if (figures.users, figures.requests) != self._shown:
+            await _ended(asyncio.get_running_loop().run_in_executor(None, _catch_up, figures))
+            self._shown = (figures.users, figures.requests)
+        self._told = ""
+
+    def _unknown(self, why: str) -> None:
+        """Say nothing rather than what was true once."""
+        if self._told != why:
+            self._told = why
+            _log.warning("users and costs are not shown: %s", why)
+        if self._election is not None and self._election.held:
+            for gauge in (metrics.active_users, metrics.api_keys_active, *map(metrics.cost_per_request.labels, self._endpoints)):
+                gauge.set(math.nan)
+
+
+async def _ended(work: asyncio.Future[None]) -> None:
+    """Wait for work in a thread, also where this is cancelled: the next elected process must not find it half done."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
+def _catch_up(figures: Figures) -> None:
+    """Add to this worker's histogram what all workers' together lack of the database's totals.
+
+    What a former elected process has added stays in its file, so these are read; where one was killed half way, the rest follows now.
+    """
+    if store.directory is None:
+        return
+    histogram = metrics.requests_per_user
+    shown = _shown_by_all(store.directory)
+    for bucket, cell in enumerate(histogram._buckets):
+        missing = figures.users.get(bucket, 0) - shown.get(str(bucket), 0.0)
+        if missing > 0:
+            cell.inc(missing)
+    missing = figures.requests - shown.get("sum", 0.0)
+    if missing > 0:
+        histogram._sum.inc(missing)
+
+
+def _shown_by_all(directory: Path) -> dict[str, float]:
+    """Add up the histogram's cells in all files, by the number of the bucket, and their sum; of a damaged one what precedes the damage."""
+    bounds = (*metrics.requests_per_user._kwargs["buckets"], math.inf)
+    numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
+    begin = f'["{_HISTOGRAM}", '.encode()
+    found: dict[str, float] = {}
+    for path in directory.glob("histogram_*.db"):
+        content = regular_file.read(path)
+        for record in () if isinstance(content, str) else scan(content[0]).records:
+            if record.key.startswith(begin):
+                _, name, labels, _ = json.loads(record.key)
+                place = "sum" if name == f"{_HISTOGRAM}_sum" else numbers.get(float(labels.get("le", "nan")), "other")
+                found[place] = found.get(place, 0.0) + record.value
+    return found

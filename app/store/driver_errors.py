@@ -1,0 +1,72 @@
+"""What a driver raises, told apart: a StoreError is the database's own trouble, everything else is a mistake of ours and passes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from app.store.errors import DatabaseAwayError, DatabaseFullError, NotMigratedError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.exc import DBAPIError
+
+    from app.store.database_url import Place
+
+_SQLITE_FULL = 13
+_SQLITE_UNUSABLE = (5, 6, 8, 10, 11, 14, 26)
+"""Busy, locked, read only, input or output, damaged, cannot be opened, no database."""
+_SQLITE_SCHEMA = ("no such table", "no such column", "has no column")
+
+_POSTGRESQL_FULL = "53100"
+_POSTGRESQL_SCHEMA = ("42P01", "42703")
+_POSTGRESQL_AWAY = ("", "08", "25", "28", "3D", "40", "53", "57", "58")
+"""Classes of states: none said, connection, read only, not let in, no database, in each other's way, no room, stopping or slow, system."""
+
+
+@contextlib.contextmanager
+def told(place: Place) -> Iterator[None]:
+    """Turn what is wrong with the database itself into a StoreError."""
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import TimeoutError as NoConnectionError
+
+    try:
+        yield
+    except OSError as error:  # a TimeoutError too
+        raise DatabaseAwayError(f"the database {place} cannot be reached: {_line(error)}") from error
+    except NoConnectionError as error:
+        raise DatabaseAwayError(f"all connections to the database {place} are busy") from error
+    except DBAPIError as error:
+        meant = _sqlite(place, error) if place.path is not None else _postgresql(place, error)
+        if meant is None:
+            raise
+        raise meant from error
+    except Exception as error:
+        if not type(error).__module__.startswith("asyncpg"):  # SQLAlchemy passes on what is raised while it connects
+            raise
+        raise DatabaseAwayError(f"the database {place} refuses connections: {_line(error)}") from error
+
+
+def _sqlite(place: Place, error: DBAPIError) -> StoreError | None:
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if code == _SQLITE_FULL:
+        return DatabaseFullError(f"the database {place} cannot grow: the disk is full")
+    if any(words in str(error.orig) for words in _SQLITE_SCHEMA):
+        return NotMigratedError()
+    return DatabaseAwayError(f"the database {place} cannot be used: {_line(error.orig)}") if code in _SQLITE_UNUSABLE else None
+
+
+def _postgresql(place: Place, error: DBAPIError) -> StoreError | None:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state == _POSTGRESQL_FULL:
+        return DatabaseFullError(f"the database {place} cannot grow: {_line(error.orig)}")
+    if state in _POSTGRESQL_SCHEMA:
+        return NotMigratedError()
+    if error.connection_invalidated or state[:2] in _POSTGRESQL_AWAY:
+        return DatabaseAwayError(f"the database {place} does not answer: {_line(error.orig)}")
+    return None
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

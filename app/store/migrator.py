@@ -1,0 +1,98 @@
+"""Migrations, run one at a time: under a lock of the database itself, in one transaction. A kill leaves the schema as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from app.store.database import make_engine
+from app.store.driver_errors import told
+from app.store.errors import DatabaseAwayError
+from app.store.sqlite_migration import make_folder
+
+from . import schema_version
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from app.store.database_url import Place
+
+_PATIENCE_SECONDS = 600
+_BUSY = 5
+_LOCK = 7_041_776_238
+"""The number of PostgreSQL's advisory lock; any other would do."""
+
+
+def config() -> Config:
+    """Give alembic's configuration of our migrations."""
+    made = Config()
+    made.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    made.set_main_option("path_separator", "os")
+    return made
+
+
+async def upgrade(place: Place) -> str:
+    """Bring the database to this version's schema, and give the revision that it has then; StoreError where it cannot be.
+
+    Where another migration is under way, wait for it.
+    """
+    if place.path is not None:
+        make_folder(place.path.parent)
+    engine = make_engine(place, patience_seconds=_PATIENCE_SECONDS)
+    try:
+        with told(place):
+            async with _alone(engine, place) as connection:
+                await connection.run_sync(_upgrade)
+                return str(await connection.scalar(text(schema_version.QUERY)))
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    settings = config()
+    known = {script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()}
+    exists = connection.dialect.has_table(connection, "alembic_version")
+    revision = connection.scalar(text(schema_version.QUERY)) if exists else None
+    if revision is not None and revision not in known and schema_version.enough(revision):
+        return  # a newer version of the service has been here
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, "head")
+
+
+@contextlib.asynccontextmanager
+async def _alone(engine: AsyncEngine, place: Place) -> AsyncIterator[AsyncConnection]:
+    """Give the one connection that may change the schema, in a transaction that is committed at the end."""
+    if place.path is not None:
+        await asyncio.to_thread(_write_ahead, place.path)
+        engine = engine.execution_options(writes=True)  # the transaction begins with the file's lock
+    async with engine.begin() as connection:
+        if place.path is None:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        yield connection
+
+
+def _write_ahead(path: Path) -> None:
+    """Turn on WAL, which the file remembers. SQLite does not wait here by itself for somebody who does the same."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE_SECONDS)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != _BUSY or time.monotonic() > deadline:
+                raise DatabaseAwayError(f"the database {path} cannot be made: {error}") from error
+            time.sleep(0.05)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""The catalogue: every family of the service, declared once, one file a subject."""

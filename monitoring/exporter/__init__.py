@@ -1,0 +1,1 @@
+"""The stand-alone metrics server: `python -m monitoring.exporter`."""

@@ -1,0 +1,150 @@
+"""One connection of the exporter: reads one request, writes one answer, closes.
+
+A connection never waits for its peer without a deadline, holds no more of a request than the limit on its head, and shares the
+bytes of its answer with all who get the same.
+"""
+
+import enum
+import socket
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from monitoring.scrape.response import Answer, plain
+
+HEAD_BYTES = 65_536
+"""The most that a request may be, long lists of names included."""
+
+_READ_BYTES = 65_536
+_END = b"\r\n\r\n"
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+"""What a worker reads at once, so that it can tell a merge that takes long from an exporter that hangs."""
+
+
+class Request(NamedTuple):
+    """The head of a request. ``trusted`` where it came through a socket that only this user can reach."""
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: dict[bytes, bytes]
+    trusted: bool
+
+
+class State(enum.Enum):
+    """What a connection waits for."""
+
+    READING = enum.auto()
+    MERGING = enum.auto()
+    WRITING = enum.auto()
+    DRAINING = enum.auto()  # the answer is out; what the peer still sends is read, since closing now would reset it
+
+
+class Connection:
+    """A socket and how far its one exchange has come; ``deadline`` is in seconds of the monotonic clock."""
+
+    __slots__ = ("_head_only", "_more", "_out", "_received", "answer", "deadline", "sock", "state", "trusted", "until")
+
+    def __init__(self, sock: socket.socket, *, trusted: bool, seconds: float) -> None:
+        """Begin to read; the whole head must have come within so many seconds."""
+        self.sock = sock
+        self.trusted = trusted
+        self.state = State.READING
+        self.deadline = self.until = time.monotonic() + seconds
+        self.answer: Answer | None = None
+        self._received = bytearray()
+        self._out: list[memoryview] = []
+        self._head_only = False
+        self._more = False
+
+    def read(self) -> Request | Answer | None:
+        """Read on; gives the request once it is whole, or an answer to what is none. Raises OSError where the peer has left."""
+        data = self.sock.recv(_READ_BYTES)
+        if not data:
+            raise ConnectionResetError
+        seen = max(0, len(self._received) - len(_END) + 1)
+        self._received += data
+        end = self._received.find(_END, seen)
+        if end > HEAD_BYTES or (end < 0 and len(self._received) > HEAD_BYTES):
+            self._more = True
+            return plain(431, b"the head of this request is too long\n")
+        if end < 0:
+            return None
+        self._more = len(self._received) > end + len(_END)
+        head, self._received = bytes(self._received[:end]), bytearray()
+        return self._parse(head)
+
+    def _parse(self, head: bytes) -> Request | Answer:
+        first, *lines = head.split(b"\r\n")
+        words = first.split(b" ")
+        headers: dict[bytes, bytes] = {}
+        sound = len(words) == 3 and words[0].isalpha() and words[2] in {b"HTTP/1.1", b"HTTP/1.0"}
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            sound = sound and bool(name and colon) and name == name.strip()
+            name, value = name.lower(), value.strip()
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        if not sound:
+            self._more = True
+            return plain(400, b"this is no HTTP/1.1 request\n")
+        method, target, _ = words
+        self._head_only = method == b"HEAD"
+        self._more = self._more or b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        if target[:7].lower() == b"http://":
+            target = b"/" + target[7:].partition(b"/")[2]
+        path, _, query = target.partition(b"?")
+        return Request(method.decode("ascii"), path, query, headers, self.trusted)
+
+    def begin(self, answer: Answer) -> None:
+        """Have an answer ready to be written, with word that the connection ends after it."""
+        reason = HTTPStatus(answer.status).phrase.encode()
+        lines = [b"HTTP/1.1 %d %s" % (answer.status, reason), time.strftime("date: %a, %d %b %Y %H:%M:%S GMT", time.gmtime()).encode()]
+        lines += [name + b": " + value for name, value in answer.headers]
+        head = b"\r\n".join([*lines, b"connection: close", b"", b""])
+        self.answer = answer
+        self._out = [memoryview(head)]
+        if answer.body and not self._head_only:
+            self._out.append(memoryview(answer.body))
+        self.state = State.WRITING
+
+    def write(self) -> bool:
+        """Write what the peer takes now; tells whether it took anything. The state is DRAINING once all is written."""
+        took = False
+        while self._out:
+            try:
+                sent = self.sock.sendmsg(self._out)
+            except BlockingIOError:
+                return took
+            took = True
+            while self._out and sent >= len(self._out[0]):
+                sent -= len(self._out.pop(0))
+            if sent:
+                self._out[0] = self._out[0][sent:]
+        self.answer = None
+        self.state = State.DRAINING
+        if self._more:
+            self.sock.shutdown(socket.SHUT_WR)
+        return took
+
+    @property
+    def finished(self) -> bool:
+        """Whether it can be closed without a reset that would take the answer back: nothing more has come."""
+        if self.state is not State.DRAINING or self._more:
+            return False
+        try:
+            self._more = bool(self.sock.recv(_READ_BYTES))
+        except BlockingIOError:
+            return True
+        if self._more:
+            self.sock.shutdown(socket.SHUT_WR)
+        return not self._more
+
+    def drain(self) -> None:
+        """Read what nobody wants. Raises OSError once the peer has closed."""
+        if not self.sock.recv(_READ_BYTES):
+            raise ConnectionResetError
+
+
+App = Callable[[Request, Callable[[Answer], None]], Answer | None]
+"""Answers a request: at once, or later and from any thread by the function that it is given."""

@@ -1,0 +1,121 @@
+"""The socket of the exporter: bound from METRICS_BIND, or taken over by its descriptor."""
+
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+FD_VARIABLE = "NEURECTOMY_METRICS_FD"
+"""The variable with which a process hands the listening socket to a program that it executes."""
+
+READY_VARIABLE = "NEURECTOMY_METRICS_READY"
+"""The variable that names the pipe on which an exporter says that it serves."""
+
+PARENT_VARIABLE = "NEURECTOMY_METRICS_PARENT"
+"""The variable that names the process with which an exporter ends."""
+
+_BACKLOG = 1024  # the kernel lowers it to what it allows; scrapes that come while an exporter is replaced wait in it
+_FIRST_SYSTEMD_FD = 3
+
+
+def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
+    """Give a listening socket for ``host:port``, ``[ipv6]:port``, ``:port`` or ``unix:/path``.
+
+    Where a descriptor is named, here or in the environment, and it listens on that address, it is taken over: that is how
+    the socket gets through USR2 without one refused connection. Raises OSError or ValueError with one line that names the
+    address.
+    """
+    inherited = _inherited(descriptor or os.environ.pop(FD_VARIABLE, None))
+    if inherited is not None:
+        if descriptor is not None or _same(inherited, address):
+            return inherited
+        inherited.close()
+    family, target = parse(address)
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if isinstance(target, str):
+            _remove_stale(target)
+        else:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(target)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        line = f"METRICS_BIND={address}: cannot listen there: {error.strerror or error}"
+        raise OSError(error.errno, line) from None
+    return listening
+
+
+def systemd_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
+    """Take over the sockets of a systemd socket unit, as sd_listen_fds(3) names them; none where there are none for us.
+
+    Raises ValueError where one of them listens on nothing that can be accepted from.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    numbers = range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(environ.get("LISTEN_FDS") or 0))
+    taken = [_inherited(str(number)) for number in numbers]
+    if None in taken:
+        bad = numbers[taken.index(None)]
+        line = f"LISTEN_FDS={len(taken)}: descriptor {bad} is no listening stream socket; use ListenStream= and Accept=no"
+        raise ValueError(line)
+    return [sock for sock in taken if sock is not None]
+
+
+def parse(address: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
+    """Take an address apart; a host name is resolved here."""
+    if address.startswith("unix:"):
+        return socket.AF_UNIX, address.removeprefix("unix:")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        line = f"METRICS_BIND={address}: not an address: use host:port, [ipv6]:port or unix:/path"
+        raise ValueError(line)
+    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        line = f"METRICS_BIND={address}: cannot resolve {host}: {error.strerror}"
+        raise OSError(error.errno, line) from None
+    family, _, _, _, target = found[0]
+    return family, (str(target[0]), int(target[1]))
+
+
+def _inherited(descriptor: str | None) -> socket.socket | None:
+    """Give the socket behind a descriptor, which ends with this process; None where it is no listening socket."""
+    if descriptor is None:
+        return None
+    try:
+        number = int(descriptor)
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return None
+        inherited = socket.socket(fileno=number)
+    except (ValueError, OSError):
+        return None
+    if not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        inherited.detach()
+        return None
+    inherited.set_inheritable(False)
+    return inherited
+
+
+def _same(listening: socket.socket, address: str) -> bool:
+    """Say whether a socket listens where an address asks; port 0 is satisfied with any."""
+    family, target = parse(address)
+    name = listening.getsockname()
+    if isinstance(target, str):
+        return listening.family == family and name == target
+    return bool(listening.family == family and name[0] == target[0] and target[1] in {0, name[1]})
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                Path(path).unlink()

@@ -1,0 +1,133 @@
+"""In a worker: one of all reads the devices every few seconds, and each finds its own share in what the reading process says."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from monitoring import metrics
+from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess.worker.slot_store import store
+
+from . import process_memory
+from .devices import REASONS, Reading
+from .readings import Readings, patience
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROLE = "gpu"
+_log = logging.getLogger("monitoring.gpu")
+
+
+@contextlib.contextmanager
+def watching(seconds: float, *, pids_match: bool | None = None, read: bool = True) -> Iterator[None]:
+    """Look every `seconds` until the block ends, in a thread of each worker; with 0, never.
+
+    `pids_match` says whether the driver knows workers by their own process ids; None finds out. Without `read` the exporter reads the
+    devices, and no worker loads the driver's library.
+    """
+    if pids_match is None:
+        pids_match = process_memory.pids_match()
+    tasks: list[_Task] = ([_Devices(seconds)] if read else []) + ([_Share(seconds)] if pids_match else [])
+    if not seconds or not tasks:
+        yield
+        return
+    watch = Watch(seconds, tasks)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
+
+
+class _Task(Protocol):
+    def turn(self) -> None:
+        """Do it once."""
+
+    def end(self) -> None:
+        """Do it no more."""
+
+
+class Watch(threading.Thread):
+    """The thread of one worker."""
+
+    def __init__(self, seconds: float, tasks: list[_Task]) -> None:
+        super().__init__(name="metrics-gpu", daemon=True)
+        self._seconds = seconds
+        self._tasks = tasks
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        while True:
+            for task in self._tasks:
+                try:
+                    task.turn()
+                except Exception:  # noqa: BLE001 - a full disk, say: the next round may do
+                    _log.exception("GPUs are not shown at the moment")
+            if self._stopping.wait(self._seconds):
+                return
+
+    def stop(self) -> None:
+        """End it."""
+        self._stopping.set()
+        self.join(1.0)
+        for task in self._tasks:
+            task.end()
+
+
+class _Devices:
+    """The devices, while this worker is elected; when it ends the role is left to another."""
+
+    def __init__(self, seconds: float) -> None:
+        self._election = Election(ROLE)
+        self._readings = Readings(seconds)
+        self._shown: set[tuple[str, tuple[str, ...]]] = set()
+
+    def turn(self) -> None:
+        if self._election.try_hold():
+            self._show(self._readings.next())
+
+    def end(self) -> None:
+        self._election.release()
+
+    def _show(self, reading: Reading) -> None:
+        shown = {(family, (device.gpu, device.uuid)): value for device in reading.devices for family, value in device.values.items()}
+        for family, labels in self._shown - shown.keys():
+            _remove(getattr(metrics, family), labels)
+        for (family, labels), value in shown.items():
+            getattr(metrics, family).labels(*labels).set(value)
+        self._shown = set(shown)
+        for reason in REASONS:
+            metrics.gpu_problems.labels(reason).set(reading.count(reason))
+        if store.directory is not None:
+            process_memory.write(store.directory, reading.devices)
+
+
+class _Share:
+    """What this worker itself uses."""
+
+    def __init__(self, seconds: float) -> None:
+        self._newest_seconds = patience(seconds) + 3 * seconds
+        self._shown: set[tuple[str, ...]] = set()
+
+    def turn(self) -> None:
+        if store.directory is None or store.slot is None:
+            return
+        worker = f"s{store.slot}"
+        found = {(*device, worker): size for device, size in process_memory.own(store.directory, self._newest_seconds).items()}
+        for labels in self._shown - found.keys():
+            _remove(metrics.gpu_process_memory_bytes, labels)
+        for labels, size in found.items():
+            metrics.gpu_process_memory_bytes.labels(*labels).set(size)
+        self._shown = set(found)
+
+    def end(self) -> None:
+        """What is shown ends with the worker."""
+
+
+def _remove(family: Any, labels: tuple[str, ...]) -> None:
+    with contextlib.suppress(KeyError):
+        family.remove(*labels)

@@ -1,0 +1,1 @@
+"""Dashboards, one file a board."""

@@ -1,0 +1,182 @@
+"""What gunicorn_conf.py calls: the metrics directory and the exporter around a gunicorn master, and its worker class.
+
+Nothing here is needed for exact counters, which rest on the kernel's locks; hooks only do early what would happen anyway.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, NoReturn
+
+from gunicorn.config import Config
+from gunicorn.errors import ConfigError
+from uvicorn_worker import UvicornWorker
+
+from monitoring import multiprocess
+from monitoring.exporter.listening_socket import FD_VARIABLE, bind_socket
+from monitoring.exporter.supervisor import Exporter
+from monitoring.multiprocess.linux import file_owner
+from monitoring.multiprocess.storage import location, run
+
+from . import address_conflicts
+
+#: What a master that USR2, systemd or this module has executed finds in its environment: its sockets are bound already.
+_INHERITED = ("GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS")
+
+
+class Worker(UvicornWorker):
+    """uvicorn's worker, which also stops waiting after `graceful_timeout` and takes no more than `limit_concurrency` requests."""
+
+    limit_concurrency: ClassVar[int | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.config.timeout_graceful_shutdown = self.cfg.graceful_timeout
+        self.config.limit_concurrency = self.limit_concurrency
+
+
+class _Master:
+    """What this process set up when the configuration was first loaded; HUP loads it again, and changes none of it."""
+
+    prepared = False
+    pid = 0
+    path = ""
+    exporter: Exporter | None = None
+    account: tuple[int, int] | None = None
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what cannot be served with into one line on stderr and exit code 1: gunicorn would print a traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        # An OSError of ours has its whole line in the place of the system's words.
+        ours = isinstance(error, OSError) and error.filename is None and error.strerror
+        _refuse(ours or str(error))
+
+
+def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_concurrency: int | None) -> None:
+    """Choose the metrics directory, join its run and bind the exporter's socket; once in the life of a master."""
+    if _Master.prepared:
+        return
+    Worker.limit_concurrency = limit_concurrency
+    options = overrides()
+    _Master.account = _account(options)
+    if _Master.account is not None:
+        file_owner.assign(*_Master.account)
+    binds = [part.strip() for text in options.get("bind") or [bind] for part in text.split(",")]
+    path = location.choose(bind=",".join(sorted(binds)))
+    if options.get("check_config") or options.get("print_config"):
+        _use_nothing_real()
+        return
+    if not any(name in os.environ for name in _INHERITED) and not options.get("reuse_port"):
+        for address in binds:
+            if not address.startswith("fd://"):
+                address_conflicts.require_free(address, f"BIND={address}")
+        address_conflicts.require_apart([*(f"BIND={address}" for address in binds), f"METRICS_BIND={metrics_bind}"])
+    if metrics_bind:
+        if FD_VARIABLE not in os.environ and not metrics_bind.endswith(":0"):
+            address_conflicts.require_free(metrics_bind, f"METRICS_BIND={metrics_bind}")
+        _Master.exporter = Exporter(bind_socket(metrics_bind), path, metrics_token, _Master.account)
+    multiprocess.install(path)
+    _Master.path, _Master.pid, _Master.prepared = str(path), os.getpid(), True
+
+
+def account() -> tuple[int, int] | None:
+    """Give the user and the group that workers change to, once `prepare` knows; None where they stay what the master is."""
+    return _Master.account
+
+
+def overrides() -> dict[str, Any]:
+    """Give what GUNICORN_CMD_ARGS and the command line set: gunicorn lets both win over the configuration file."""
+    config = Config()
+    parser = config.parser()
+    found: dict[str, Any] = {}
+    for arguments in (config.get_cmd_args_from_env(), sys.argv[1:]):
+        options, _ = parser.parse_known_args(arguments)
+        found.update({name: value for name, value in vars(options).items() if value is not None})
+    return found
+
+
+def on_starting(server: Any) -> None:
+    """Hold the run again where gunicorn has become a daemon: locks stay with the process that took them."""
+    here = (os.geteuid(), os.getegid())
+    if _Master.prepared and (server.cfg.uid, server.cfg.gid) != (_Master.account or here):
+        _refuse(
+            f"user={server.cfg.uid}, group={server.cfg.gid} in a configuration file come too late for the metrics directory; "
+            "set --user and --group on the command line or in GUNICORN_CMD_ARGS"
+        )
+    if _Master.prepared and os.getpid() != _Master.pid:
+        run.join(location.choose())
+        _Master.pid = os.getpid()
+
+
+def when_ready() -> None:
+    """Start the exporter, once the service's own sockets are bound."""
+    if _Master.exporter is not None:
+        _Master.exporter.start()
+
+
+def post_fork() -> None:
+    """Leave the exporter to the master, and take this worker's slot; one that has yet to change its user takes it afterwards."""
+    if _Master.exporter is not None:
+        _Master.exporter.forget()
+    if _Master.account is None:
+        multiprocess.acquire()
+
+
+def post_worker_init() -> None:
+    """Take the slot of a worker that was root before."""
+    multiprocess.acquire()
+
+
+def pre_exec(server: Any) -> None:
+    """Give the master that USR2 executes the same metrics directory and the exporter's socket."""
+    environ = server.cfg.env_orig
+    environ[location.VARIABLE] = _Master.path
+    environ.pop(FD_VARIABLE, None)
+    if _Master.exporter is not None:
+        _Master.exporter.hand_over(environ)
+
+
+def on_exit() -> None:
+    """End the exporter after the last worker."""
+    if _Master.exporter is not None:
+        _Master.exporter.stop()
+
+
+def _account(options: dict[str, Any]) -> tuple[int, int] | None:
+    """Give the user and the group that workers change to; None where they stay what the master is."""
+    here = (os.geteuid(), os.getegid())
+    config = Config()
+    for name in ("user", "group"):
+        if name in options:
+            try:
+                config.set(name, options[name])
+            except (ValueError, RuntimeError, ConfigError) as error:
+                message = f"--{name}={options[name]}: {error}"
+                raise ValueError(message) from error
+    wanted = (config.uid, config.gid)
+    if wanted == here:
+        return None
+    if here[0] != 0:
+        message = f"--user and --group ask for user {wanted[0]} and group {wanted[1]}, but only root may change these, not user {here[0]}"
+        raise ValueError(message)
+    return wanted
+
+
+def _use_nothing_real() -> None:
+    """Let a check of the configuration import the application without touching a running instance's metrics."""
+    path = tempfile.mkdtemp(prefix="check-config-")
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    os.environ[location.VARIABLE] = path
+
+
+def _refuse(line: str) -> NoReturn:
+    print(f"gunicorn_conf.py: {' '.join(line.split())}", file=sys.stderr, flush=True)
+    sys.exit(1)

@@ -1,9 +1,0 @@
-"""The deployment itself."""
-
-from .declaring import info
-
-system_info = info(
-    "system",
-    "The deployment: version, environment, cluster. One series, the newest that any worker set.",
-    ("version", "environment", "cluster"),
-)

@@ -1,0 +1,1 @@
+"""Linux primitives: mappings, locks, file owners. Knows nothing of metrics."""

@@ -1,0 +1,1 @@
+"""The files of all processes, merged into one result."""

@@ -1,0 +1,96 @@
+"""What merging costs, told by whoever merges: `multiproc_scrapes_total` and `multiproc_scrape_duration_seconds`.
+
+A view writes them into files of its own (`counter_scrapes<n>.db`) that the next view continues. Its lock is no slot: it is no worker,
+and keeps no run alive. In a directory that it cannot write, or that no service of ours has filled, it writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from prometheus_client.mmap_dict import mmap_key
+from prometheus_client.utils import INF, floatToGoString
+
+from monitoring.multiprocess.storage import lock_file, run
+from monitoring.multiprocess.storage.value_file import ValueFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_COUNT = ("multiproc_scrapes", "Merges of all value files into one view.")
+_DURATION = ("multiproc_scrape_duration_seconds", "Time that a merge took.")
+_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, INF)
+_RETRY_SECONDS = 10.0
+_log = logging.getLogger(__name__)
+
+
+class Scrapes:
+    """The accounts of one view; `opened` before its first merge, `done` after each."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._address, self._pid, self._identifier = 0, os.getpid(), ""
+        self._generation = -1
+        self._not_before = 0.0
+        self._cells: list[tuple[memoryview[float], int]] = []
+
+    def opened(self, generation: int) -> None:
+        """Have the files of this run; where that fails it is tried again later, and the view goes on without."""
+        if generation == self._generation and (self._cells or time.monotonic() < self._not_before):
+            return
+        self._cells, self._generation = [], generation
+        self._not_before = time.monotonic() + _RETRY_SECONDS
+        # A read-only directory or a full disk is no fault of the scrape.
+        with contextlib.suppress(OSError), lock_file.mutex:
+            if (self._directory / lock_file.LOCK_FILE).exists():
+                self._open_in_run(generation)
+
+    def _open_in_run(self, generation: int) -> None:
+        fd = lock_file.open_lock_file(self._directory)
+        try:
+            # No run is cleared meanwhile: the files would be made for the one that ends.
+            lock_file.lock(fd, lock_file.START, shared=True, patience=1.0)
+            if run.read(self._directory).generation == generation:
+                self._cells = self._open(self._taken(fd))
+            lock_file.unlock(fd, lock_file.START)
+        finally:
+            os.close(fd)
+
+    def done(self, seconds: float) -> None:
+        """Count one merge."""
+        if not self._cells:
+            return
+        for cell, amount in ((0, 1.0), (1, seconds), (2 + bisect_left(_BOUNDS, seconds), 1.0)):
+            view, index = self._cells[cell]
+            view[index] += amount
+
+    def __del__(self) -> None:
+        # A forked child has no such mapping, and perhaps another one there by now.
+        if self._address and os.getpid() == self._pid:
+            lock_file.drop(self._address)
+
+    def _taken(self, fd: int) -> str:
+        """The identifier of the files that nobody else writes."""
+        if not self._address:
+            number = next((n for n in range(lock_file.MOST_VIEWS) if lock_file.try_lock(fd, lock_file.VIEWS + n)), None)
+            if number is None:
+                message = f"{lock_file.MOST_VIEWS} views of {self._directory} write their accounts already"
+                raise OSError(message)
+            self._address = lock_file.hold(fd)
+            self._identifier = f"scrapes{number}"
+        return self._identifier
+
+    def _open(self, identifier: str) -> list[tuple[memoryview[float], int]]:
+        counter = ValueFile(self._directory / f"counter_{identifier}.db")
+        histogram = ValueFile(self._directory / f"histogram_{identifier}.db")
+        name, text = _DURATION
+        buckets = [mmap_key(name, f"{name}_bucket", ["le"], [floatToGoString(bound)], text) for bound in _BOUNDS]  # type: ignore[no-untyped-call]
+        return [
+            *counter.ensure([mmap_key(_COUNT[0], f"{_COUNT[0]}_total", [], [], _COUNT[1])]),
+            *histogram.ensure([mmap_key(name, f"{name}_sum", [], [], text), *buckets]),
+        ]

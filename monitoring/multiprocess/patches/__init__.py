@@ -1,0 +1,1 @@
+"""Changes that `install()` makes to prometheus_client's classes."""

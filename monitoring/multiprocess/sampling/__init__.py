@@ -1,0 +1,1 @@
+"""The sampling thread and the functions that it calls every few seconds."""

@@ -1,0 +1,171 @@
+"""Custom collectors of the default registry: called in one elected process for all, or in each worker where that was asked for.
+
+All workers of a service register the same collectors, so any of them can speak for all. Whoever holds the role `collectors` calls
+them in its sampling thread and replaces the snapshot that views show; when it dies, the snapshot stays until its successor's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client
+from prometheus_client import metrics
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.platform_collector import PlatformCollector
+
+from monitoring.multiprocess import bootstrap
+from monitoring.multiprocess.linux import file_owner
+from monitoring.multiprocess.storage import collector_snapshot, lock_file
+from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess.worker.slot_store import store
+
+from .job_runner import Job
+from .process_metrics import standard
+from .sampler import sampler
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+ROLE = "collectors"
+#: So many ticks must the role be vacant before a process without collectors removes what nobody collects any more.
+_TICKS_BEFORE_RETIRING = 5
+_MOST_TOLD = 100
+_NOT_CUSTOM = (metrics.MetricWrapperBase, MultiProcessCollector, GCCollector, PlatformCollector)
+_log = logging.getLogger(__name__)
+
+
+class _Collector:
+    """A registered collector and the families that it gave last."""
+
+    def __init__(self, collector: Any) -> None:
+        self.families: list[Metric] = []
+        self.per_worker = bootstrap.is_per_worker(collector)
+        self._collector = collector
+        self._told: set[str] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        self.families = []
+        self.job = Job(f"collector {type(self._collector).__name__}", self._collect, self._end)
+
+    def _collect(self) -> None:
+        found: dict[str, Metric] = {}
+        for metric in self._collector.collect():
+            try:
+                sound = collector_snapshot.checked(_for_worker(metric) if self.per_worker else metric)
+            except (ValueError, TypeError, AttributeError) as error:
+                self._tell(f"family {getattr(metric, 'name', metric)!r:.200} of {self.job.name} is left out: {error}")
+                continue
+            if found.setdefault(sound.name, sound) is not sound:
+                self._tell(f"family {sound.name!r} comes twice from {self.job.name}: the first one is shown")
+        self.families = list(found.values())
+
+    def _end(self) -> None:
+        self.families = []
+
+    def _tell(self, message: str) -> None:
+        if message not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(message)
+            _log.warning("%s", message)
+
+
+class Collectors:
+    """The custom collectors of this process; the sampler asks for their jobs and has their snapshots written."""
+
+    def __init__(self) -> None:
+        self._collectors: dict[int, _Collector] = {}
+        self._election = Election(ROLE)
+        self._written: dict[str, bytes] = {}
+        self._vacant_ticks = 0
+
+    def prepare(self) -> None:
+        """Begin with what is registered already. Once, from `install()`."""
+        for collector in list(prometheus_client.REGISTRY._collector_to_names):
+            if custom(collector):
+                self.add(collector)
+        sampler.sources.append(self._jobs)
+        sampler.finish.append(self._publish)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def add(self, collector: Any) -> None:
+        """It was registered."""
+        with lock_file.mutex:
+            self._collectors[id(collector)] = _Collector(collector)
+        sampler.wake()
+
+    def discard(self, collector: Any) -> None:
+        """It was unregistered: its families go with the next snapshot."""
+        with lock_file.mutex:
+            self._collectors.pop(id(collector), None)
+
+    def _registered(self, *, per_worker: bool) -> list[_Collector]:
+        with lock_file.mutex:
+            return [collector for collector in self._collectors.values() if collector.per_worker is per_worker]
+
+    def _jobs(self) -> list[Job]:
+        called = self._registered(per_worker=True)
+        shared = self._registered(per_worker=False)
+        if shared and self._election.try_hold():
+            called += shared
+        return [collector.job for collector in called]
+
+    def _publish(self) -> None:
+        own = self._registered(per_worker=True)
+        if store.slot is not None and (own or collector_snapshot.own(store.slot) in self._written):
+            self._write(collector_snapshot.own(store.slot), own)
+        shared = self._registered(per_worker=False)
+        if self._election.held:
+            self._write(collector_snapshot.SHARED, shared)
+        elif not shared:
+            self._retire()
+
+    def _write(self, name: str, collectors: list[_Collector]) -> None:
+        """Replace a snapshot where it changed. A successor waits until each of its collectors has said something, or cannot."""
+        if store.directory is None or not all(collector.job.settled for collector in collectors):
+            return
+        path = store.directory / name
+        data = collector_snapshot.encode(metric for collector in collectors for metric in collector.families)
+        if self._written.get(name) == data and path.exists():
+            return
+        file_owner.replace(path, path.with_suffix(".tmp"), data)
+        self._written[name] = data
+
+    def _retire(self) -> None:
+        """No collectors here. Where those that had some are gone, as after a deploy without them, what they said goes too."""
+        if store.directory is None or not (store.directory / collector_snapshot.SHARED).exists() or not self._election.vacant():
+            self._vacant_ticks = 0
+            return
+        self._vacant_ticks += 1
+        if self._vacant_ticks >= _TICKS_BEFORE_RETIRING and self._election.try_hold():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(store.directory / collector_snapshot.SHARED)
+            self._election.release()
+
+    def _forget(self) -> None:
+        self._written, self._vacant_ticks = {}, 0
+        for collector in self._collectors.values():
+            collector.begin()
+
+
+def custom(collector: object) -> bool:
+    """Whether it is an application's own collector, neither a stock metric nor one of prometheus_client's."""
+    view = sys.modules.get(f"{__package__}.view")  # not imported here: a worker behind an exporter never merges
+    merged = view is not None and isinstance(collector, view.MergedCollector)
+    return not (merged or isinstance(collector, _NOT_CUSTOM) or standard(collector))
+
+
+def _for_worker(metric: Metric) -> Metric:
+    labelled = type(metric).__new__(type(metric))
+    labelled.__dict__.update(metric.__dict__)
+    labelled.samples = [
+        sample._replace(
+            labels={**{("exported_worker" if k == "worker" else k): v for k, v in sample.labels.items()}, "worker": f"s{store.slot}"}
+        )
+        for sample in metric.samples
+    ]
+    return labelled

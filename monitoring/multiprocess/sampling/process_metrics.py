@@ -1,0 +1,95 @@
+"""`process_*`, `python_gc_*` and `python_info` of each process that holds a slot, under the label `worker` (`s3`).
+
+They are what prometheus_client's own collectors say, as long as those stand in the default registry. A counter continues from the
+slot's former holder; a gauge is shown while its process holds the slot.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client
+
+from monitoring.multiprocess.storage.declarations import Family
+from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess.worker.value import DirectGauge, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.samples import Sample
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+_MODE = "livemax"
+
+
+class _Counter(Value):
+    """A counter that shows from its first write on: a forked child never writes its parent's."""
+
+    eager = False
+    __slots__ = ()
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> _Counter:
+        return object.__new__(cls)
+
+
+class ProcessMetrics:
+    """Samples this process into its slot; `sample` costs a few reads of /proc."""
+
+    def __init__(self) -> None:
+        self._cells: dict[Series, Value] = {}
+        self._last: dict[Series, float] = {}
+        store.on_renewal.append(self._relabel)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def sample(self) -> None:
+        """Write what has changed; nothing where no slot is held."""
+        if store.slot is None:
+            return
+        for collector in _collectors():
+            for metric in collector.collect():
+                for sample in metric.samples:
+                    self._write(metric, sample, store.slot)
+
+    def _write(self, metric: Metric, sample: Sample, slot: int) -> None:
+        series = (sample.name, tuple(sorted(sample.labels.items())))
+        counter = metric.type == "counter"
+        cell = self._cells.get(series)
+        if cell is None:
+            labels = {"worker": f"s{slot}", **sample.labels}
+            store.declare(Family(metric.name, metric.type, metric.documentation, "" if counter else _MODE, tuple(labels)))
+            kind = _Counter if counter else DirectGauge
+            described = (metric.type, metric.name, sample.name, tuple(labels), tuple(map(str, labels.values())), metric.documentation)
+            cell = self._cells[series] = kind(*described, multiprocess_mode=_MODE)
+        if not counter:
+            cell.set(sample.value)
+            return
+        more = sample.value - self._last.get(series, 0.0)
+        if more >= 0.0:
+            cell.inc(more)
+        self._last[series] = sample.value
+
+    def _relabel(self) -> None:
+        """The slot, which is in the label, may be another one."""
+        self._cells = {}
+
+    def _forget(self) -> None:
+        """A forked child begins with no time used, but with its parent's count of collections, which is the parent's to report."""
+        self._cells = {}
+        self._last = {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for metric in prometheus_client.GC_COLLECTOR.collect()
+            for sample in metric.samples
+        }
+
+
+def standard(collector: object) -> bool:
+    """Whether it is one of the collectors that prometheus_client itself puts into the default registry."""
+    return collector in (prometheus_client.PROCESS_COLLECTOR, prometheus_client.GC_COLLECTOR, prometheus_client.PLATFORM_COLLECTOR)
+
+
+def _collectors() -> Iterator[Any]:
+    registered = prometheus_client.REGISTRY._collector_to_names
+    return (collector for collector in list(registered) if standard(collector))

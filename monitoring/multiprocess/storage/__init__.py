@@ -1,0 +1,1 @@
+"""The metrics directory: one module for each kind of file in it."""

@@ -1,0 +1,201 @@
+"""What custom collectors said last, in `collected.json` (one process for all) and `collected_s3.json` (a worker for itself).
+
+A file holds whole families as JSON and is replaced by rename, so a view reads all of one moment. Any bytes are answered: a bad file
+leaves the last good families in place and is named in `troubles`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar, Timestamp
+from prometheus_client.validation import _validate_labelname, _validate_metric_name
+
+from monitoring.multiprocess import text_format
+from monitoring.multiprocess.linux import regular_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+SHARED = "collected.json"
+_MOST_BYTES = 64 << 20
+_SUFFIXES = {
+    "counter": ("_total", "_created"),
+    "summary": ("_sum", "_count", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
+}
+_log = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """The collected families of a directory; keep it, since a file that has not changed is not read again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: dict[str, tuple[tuple[int, ...], list[Metric]]] = {}
+        self._merged: list[Metric] = []
+        self._texts: dict[tuple[str, bool], str] = {}
+        self._told: set[str] = set()
+        #: How many files are bad, by reason.
+        self.troubles: Counter[str] = Counter()
+
+    def read(self, clean_slots: Collection[int]) -> list[Metric]:
+        """The families, sorted by name: nothing where nobody is alive. The same list again while nothing has changed."""
+        self.troubles = Counter()
+        names = [SHARED, *(own(slot) for slot in sorted(clean_slots))] if clean_slots else []
+        found = {name: entry for name in names if (entry := self._look(name)) is not None}
+        if found != self._files:
+            self._files = found
+            self._merged, self._texts = _merge(families for _, families in found.values()), {}
+        return self._merged
+
+    def beside(self, taken: Iterable[tuple[str, str]]) -> list[Metric]:
+        """What was read last, without the families whose names those of `taken` (name and type) have: named in the log once."""
+        if not self._merged:
+            return []
+        names = {name for family in taken for name in _names(*family)}
+        clashing = {metric.name for metric in self._merged if not names.isdisjoint(_names(metric.name, metric.type))}
+        for name in sorted(clashing):
+            self._tell(f"collected family {name} is left out: a metric of the same name is declared; rename one of them")
+        return [metric for metric in self._merged if metric.name not in clashing]
+
+    def text(self, metric: Metric, *, openmetrics: bool) -> str:
+        """The exposition of one of these families; rendered once."""
+        key = (metric.name, openmetrics)
+        if key not in self._texts:
+            self._texts[key] = text_format.family(metric, openmetrics=openmetrics)
+        return self._texts[key]
+
+    def _look(self, name: str) -> tuple[tuple[int, ...], list[Metric]] | None:
+        path = f"{self._directory}/{name}"
+        former = self._files.get(name)
+        try:
+            info = os.lstat(path)
+        except OSError:
+            return None
+        stamp = (info.st_ino, info.st_mtime_ns, info.st_size)
+        if former and former[0] == stamp:
+            return former
+        content = "corrupt" if info.st_size > _MOST_BYTES else regular_file.read(path)
+        if content == "missing":
+            return None
+        if not isinstance(content, str):
+            try:
+                return stamp, decode(content[0])
+            except ValueError:
+                content = "corrupt"
+        self.troubles[content] += 1
+        self._tell(f"{path} is {content}; the families that it held last are kept")
+        return ((), former[1]) if former else None
+
+    def _tell(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            _log.warning("%s", message)
+
+
+def own(slot: int) -> str:
+    """The name of the file of one worker's own collectors."""
+    return f"collected_s{slot}.json"
+
+
+def encode(families: Iterable[Metric]) -> bytes:
+    """The bytes of a file that holds these families."""
+    return json.dumps([_plain(metric) for metric in families]).encode()
+
+
+def decode(data: bytes) -> list[Metric]:
+    """The families of a file's bytes; ValueError for any bytes that `encode` does not write."""
+    try:
+        return [checked(_family(*entry)) for entry in json.loads(data)]
+    except (TypeError, AttributeError, KeyError, IndexError, RecursionError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def checked(metric: Metric) -> Metric:
+    """The metric as plain types and each series once; ValueError (TypeError) where it has no valid exposition."""
+    sound = _family(*_plain(metric))
+    seen: set[Any] = set()
+    for sample in sound.samples:
+        _validate_metric_name(sample.name)
+        if not sample.name.startswith(sound.name):
+            message = f"sample {sample.name!r} does not belong to family {sound.name!r}"
+            raise ValueError(message)
+        for label in sample.labels:
+            _validate_labelname(label)  # type: ignore[no-untyped-call]
+        key = (sample.name, tuple(sorted(sample.labels.items())), repr(sample.timestamp))
+        if key in seen:
+            message = f"sample {sample.name}{sample.labels} comes twice"
+            raise ValueError(message)
+        seen.add(key)
+    for style in (False, True):
+        text_format.family(sound, openmetrics=style)
+    return sound
+
+
+def _plain(metric: Metric) -> list[Any]:
+    samples = [
+        [
+            sample.name,
+            {str(k): str(v) for k, v in sample.labels.items()},
+            float(sample.value),
+            _moment(sample.timestamp),
+            _plain_exemplar(sample.exemplar),
+        ]
+        for sample in metric.samples
+    ]
+    return [metric.name, metric.type, metric.documentation, metric.unit, samples]
+
+
+def _plain_exemplar(exemplar: Exemplar | None) -> list[Any] | None:
+    return [dict(exemplar.labels), float(exemplar.value), _moment(exemplar.timestamp)] if exemplar else None
+
+
+def _moment(timestamp: Any) -> Any:
+    if timestamp is None:
+        return None
+    return [timestamp.sec, timestamp.nsec] if isinstance(timestamp, Timestamp) else float(timestamp)
+
+
+def _family(name: str, kind: str, help_text: str, unit: str, samples: list[Any]) -> Metric:
+    if not all(isinstance(text, str) for text in (name, kind, help_text, unit)):
+        raise ValueError("a family's name, type, help and unit are strings")
+    metric = Metric(name, help_text, kind, unit)
+    for sample_name, labels, value, timestamp, exemplar in samples:
+        pairs = {str(label): str(text) for label, text in labels.items()}
+        marked = Exemplar(exemplar[0], float(exemplar[1]), _timestamp(exemplar[2])) if exemplar else None
+        metric.add_sample(str(sample_name), pairs, float(value), _timestamp(timestamp), marked)
+    return metric
+
+
+def _timestamp(plain: Any) -> Any:
+    return Timestamp(int(plain[0]), int(plain[1])) if isinstance(plain, list) else None if plain is None else float(plain)
+
+
+def _merge(contents: Iterable[list[Metric]]) -> list[Metric]:
+    """One family of each name: of one type, the first that came; each series once."""
+    merged: dict[str, Metric] = {}
+    seen: set[Any] = set()
+    for families in contents:
+        for metric in families:
+            whole = merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type, metric.unit))
+            if whole.type != metric.type:
+                continue
+            for sample in metric.samples:
+                key = (sample.name, tuple(sorted(sample.labels.items())), repr(sample.timestamp))
+                if key not in seen:
+                    seen.add(key)
+                    whole.samples.append(sample)
+    return [merged[name] for name in sorted(merged)]
+
+
+def _names(name: str, kind: str) -> list[str]:
+    return [name, *(name + suffix for suffix in _SUFFIXES.get(kind, ()))]

@@ -1,0 +1,108 @@
+"""The slot lease: a process owns slot n while it holds byte n of the lock file, and the kernel frees it on any death."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from monitoring.multiprocess.linux import regular_file
+
+from . import lock_file, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+#: Values that mean nothing once their writer is gone: the next holder of the slot begins without them.
+_NOT_CONTINUED = ("gauge_live", "gauge_all_")
+_SLOT_FILE = re.compile(r"_s(\d+)\.db$")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Slot `slot`, held by the mapping at `address` for as long as this process lives (or until `release`)."""
+
+    slot: int
+    address: int
+    #: Device and inode of the lock file.
+    file: tuple[int, int]
+
+    def stands(self, directory: Path) -> bool:
+        """Whether the lock file of the directory is still the one in which this lease is held."""
+        try:
+            found = os.lstat(directory / lock_file.LOCK_FILE)
+        except OSError as error:
+            return error.errno in regular_file.LACKING
+        return (found.st_dev, found.st_ino) == self.file
+
+    def release(self) -> None:
+        """Give the slot back early. Never in a forked child."""
+        lock_file.drop(self.address)
+
+
+def take(directory: Path, former: int | None = None) -> Lease:
+    """Take the lowest free slot and clean it; OSError where the directory cannot be used.
+
+    A process whose slot was `former` until its lock file went away takes that again, or else one that has no files: the process that
+    has them may not know yet that its lock is void.
+
+    The second byte is locked last: a view shows a slot's live gauges only while it is held, so never those of a former holder.
+    """
+    with lock_file.mutex:
+        fd = lock_file.open_lock_file(directory)
+        try:
+            lock_file.lock(fd, lock_file.START, shared=True, patience=lock_file.WRITER_PATIENCE)
+            while run.read(directory).clearing:
+                lock_file.unlock(fd, lock_file.START)
+                run.finish_clearing(directory)
+                lock_file.lock(fd, lock_file.START, shared=True, patience=lock_file.WRITER_PATIENCE)
+            slot = next((n for n in _candidates(directory, former) if lock_file.try_lock(fd, n)), None)
+            if slot is None:
+                message = f"all {lock_file.SLOTS} slots of {directory} are taken"
+                raise OSError(message)
+            _clean(directory, slot)
+            lock_file.lock(fd, lock_file.CLEAN + slot)
+            address = lock_file.hold(fd)
+            lock_file.unlock(fd, lock_file.START)
+            info = os.fstat(fd)
+            return Lease(slot, address, (info.st_dev, info.st_ino))
+        finally:
+            os.close(fd)
+
+
+def living_slots(directory: Path) -> tuple[set[int], set[int]]:
+    """The slots that are held, and those of them that are clean. The lock file is opened anew: a kept descriptor may have been closed.
+
+    None where there is no lock file. PermissionError where this user may not read it; OSError where this process lacks descriptors.
+    """
+    try:
+        fd = lock_file.open_lock_file(directory, write=False)
+    except OSError as error:
+        if error.errno in regular_file.LACKING or isinstance(error, PermissionError):
+            raise
+        return set(), set()
+    try:
+        held = lock_file.held_bytes(fd, 0, lock_file.SLOTS)
+        clean = {n for n in held if lock_file.holder(fd, lock_file.CLEAN + n)}
+    finally:
+        os.close(fd)
+    return held, clean
+
+
+def _candidates(directory: Path, former: int | None) -> Iterable[int]:
+    if former is None:
+        return range(lock_file.SLOTS)
+    used = {int(found[1]) for name in os.listdir(directory) if (found := _SLOT_FILE.search(name))}
+    return chain([former], (n for n in range(lock_file.SLOTS) if n not in used and n != former))
+
+
+def _clean(directory: Path, slot: int) -> None:
+    for name in os.listdir(directory):
+        gauge = name.endswith(f"_s{slot}.db") and name.startswith(_NOT_CONTINUED)
+        if gauge or name.endswith(f"_s{slot}.tmp") or name == f"collected_s{slot}.json":
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(directory / name)

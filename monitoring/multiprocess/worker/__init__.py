@@ -1,0 +1,1 @@
+"""The slot of this process: its lease, its files and its values."""

@@ -1,0 +1,116 @@
+"""One process of the instance for each role: whoever holds the role's byte of the lock file, which the kernel frees on any death.
+
+There is no term and no message: candidates ask again every few seconds, so a role is taken over that long after its holder's end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import weakref
+
+from monitoring.multiprocess.storage import lock_file
+
+from . import worker_metrics
+from .slot_store import store
+
+_log = logging.getLogger(__name__)
+_elections: weakref.WeakSet[Election] = weakref.WeakSet()
+
+
+class Election:
+    """The candidacy of this process for `role`, any string; processes that say the same string compete.
+
+    Only a process that holds a slot can be elected, and it stays so until `release()` or its end; a forked child begins as a
+    candidate. `multiproc_elected{role}` shows whether somebody is. Make it after `install()`. Ask from a background thread, not on
+    an event loop: each question is a few system calls, and may wait for a lock that another thread holds meanwhile. Never raises.
+    """
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        digest = hashlib.blake2b(role.encode(), digest_size=5).digest()
+        self._byte = lock_file.ROLES + int.from_bytes(digest, "big")
+        self._shown = worker_metrics.elected(role)
+        self._told: bool | None = None
+        self._logged = False
+        self._address: int | None = None
+        _elections.add(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the role."""
+        return self._address is not None
+
+    def try_hold(self) -> bool:
+        """Take the role if nobody holds it; whether this process holds it now. Does not wait for the holder."""
+        with lock_file.mutex:
+            if self._address is None and store.slot is not None:
+                try:
+                    self._take()
+                except OSError as error:
+                    self._report(error)
+                self._tell()
+            return self.held
+
+    def release(self) -> None:
+        """Give the role up, for the next candidate that asks; nothing where it is not held."""
+        with lock_file.mutex:
+            if self._address is not None:
+                lock_file.drop(self._address)
+                self._address = None
+                self._tell()
+
+    def vacant(self) -> bool:
+        """Whether nobody, this process included, holds the role at the moment."""
+        if store.directory is None:
+            return True
+        try:
+            fd = lock_file.open_lock_file(store.directory, write=False)
+        except OSError:
+            return True
+        try:
+            return lock_file.holder(fd, self._byte) is None
+        finally:
+            os.close(fd)
+
+    def _take(self) -> None:
+        assert store.directory is not None
+        fd = lock_file.open_lock_file(store.directory)
+        try:
+            if lock_file.try_lock(fd, self._byte):
+                self._address = lock_file.hold(fd)
+        finally:
+            os.close(fd)
+
+    def _tell(self) -> None:
+        """Show it. Whoever was not elected shows 0, so that the series stays when the holder dies."""
+        if self._told is not self.held:
+            self._told = self.held
+            self._shown.set(float(any(other.held for other in list(_elections) if other.role == self.role)))
+
+    def _report(self, error: OSError) -> None:
+        if not self._logged:
+            self._logged = True
+            _log.warning("cannot stand for the role %r in %s: %s; tried again", self.role, store.directory, error)
+
+    def _forget(self) -> None:
+        """In a forked child: the role stayed with the parent, and so did the mapping."""
+        self._address = self._told = None
+
+
+def _stand_again() -> None:
+    """The lock file is another one: what was held in the old one is void."""
+    for election in list(_elections):
+        if election._address is not None:
+            lock_file.drop(election._address)
+        election._forget()
+
+
+def _forget_all() -> None:
+    for election in list(_elections):
+        election._forget()
+
+
+store.on_renewal.append(_stand_again)
+os.register_at_fork(after_in_child=_forget_all)

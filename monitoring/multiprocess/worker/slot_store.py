@@ -1,0 +1,341 @@
+"""The slot of this process: takes the lease, owns the value files, and attaches values to them.
+
+Everything here is the slow path, under `locks.mutex`: a first write, a new series, a fork, a full disk. A writer that arrives while
+its own thread is in here already (a signal handler) is put off until the outer call ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from monitoring.multiprocess.storage import declarations, lock_file, slot_lease
+from monitoring.multiprocess.storage.value_file import ValueFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from .value import Value
+
+DROPPED = "multiproc_dropped_observations"
+REASONS = ("no_space", "no_slot")
+#: Values that go up and down by what is added: they are remembered while there is no room. Of others, only the refusal is.
+_STATES = frozenset(f"gauge_{mode}" for mode in ("livesum", "sum", "all", "liveall", "livemin", "livemax"))
+#: How long a refusal is believed before the disk is asked again, in seconds.
+RETRY_AFTER = 1.0
+#: As long as that where a stopped process holds a lock byte: waiting for it again and again would stop this process too.
+_RETRY_AFTER_TIMEOUT = 60.0
+_TIMES = 3
+_log = logging.getLogger(__name__)
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class Store:
+    """One per process; `directory` is None until `install()`."""
+
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        self.declared: dict[str, declarations.Family] = {}
+        #: Called with the lease just taken, to write what was kept in memory (Info, Enum).
+        self.on_lease: list[Callable[[], None]] = []
+        #: Called with the lease just taken, before values are attached.
+        self.before_attaching: list[Callable[[], None]] = []
+        #: Called with a lease that follows another one of this process, before values are attached.
+        self.on_renewal: list[Callable[[], None]] = []
+        self._lease: slot_lease.Lease | None = None
+        self._files: dict[str, ValueFile] = {}
+        self._values: list[weakref.ref[Value]] = []
+        self._prune_at = 1000
+        self._collecting: list[Value] | None = None
+        self._busy = False
+        self._put_off: list[tuple[Any, ...]] = []
+        self._refused_until = 0.0
+        self._silent_until = 0.0
+        #: What this process declared and did not say yet. Only that: saying the rest again would undo a newer deploy's word.
+        self._unpublished: dict[str, declarations.Family] = {}
+        self._logged: set[str] = set()
+        self._dropped: dict[str, Value] = {}
+        self._dropped_in_memory: dict[str, float] = dict.fromkeys(REASONS, 0.0)
+        #: What gauges stand at that have no room: it is written with them.
+        self._owed: weakref.WeakKeyDictionary[Value, float] = weakref.WeakKeyDictionary()
+
+    @property
+    def held(self) -> slot_lease.Lease | None:
+        """The lease of this process, if it has one."""
+        return self._lease
+
+    @property
+    def slot(self) -> int | None:
+        """The slot this process holds, if it holds one."""
+        return self._lease.slot if self._lease else None
+
+    def declare(self, family: declarations.Family) -> None:
+        """Note a family; published with the lease, or at once where one is held."""
+        with lock_file.mutex:
+            self.declared[family.name] = self._unpublished[family.name] = family
+            if self._lease and not self._busy:
+                with self._working():
+                    self._publish()
+                self._catch_up()
+
+    def acquire(self) -> bool:
+        """Take the lease unless held; False (logged once, retried at later writes) where that fails."""
+        with lock_file.mutex:
+            if self._lease or self._busy:
+                return self._lease is not None
+            with self._working():
+                held = self._acquired()
+            self._catch_up()
+            return held
+
+    def created(self, value: Value) -> None:
+        """A new value: attached at once where a lease is held and its series shows before the first write."""
+        with lock_file.mutex:
+            if self._collecting is not None:
+                self._collecting.append(value)
+                return
+            self._keep([value])
+            if value.eager and self._lease and not self._busy:
+                with self._working():
+                    self._attach_new(value.group)
+                self._catch_up()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Values created within are attached together or not at all: a histogram never has a sum without its buckets."""
+        with lock_file.mutex:
+            outer, self._collecting = self._collecting, []
+            try:
+                yield
+            finally:
+                group, self._collecting = self._collecting, outer
+                references = [weakref.ref(value) for value in group]
+                for value in group:
+                    value.join(references)
+                self._keep(group)
+                if group and self._lease and not self._busy:
+                    with self._working():
+                        self._attach_new(group)
+                    self._catch_up()
+
+    def write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
+        """Do `operation` once `value` is attached; refuse and count it where it cannot be."""
+        with lock_file.mutex:
+            if self._busy:
+                self._put_off.append((value, operation, *arguments))
+                return
+            self._write(value, operation, *arguments)
+            self._catch_up()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Hold off this process's slow path, signal handlers included, while the files are edited."""
+        with lock_file.mutex:
+            with self._working():
+                yield
+            self._catch_up()
+
+    def forget(self) -> None:
+        """In a forked child: nothing of the parent's is ours. Every value takes the slow path at its next write."""
+        for file in self._files.values():
+            file.forget()
+        self._files, self._lease, self._dropped = {}, None, {}
+        self._dropped_in_memory = dict.fromkeys(REASONS, 0.0)
+        self._owed.clear()
+        self._busy, self._collecting, self._put_off, self._refused_until = False, None, [], 0.0
+        self._silent_until = 0.0
+
+    def renew(self, taken: slot_lease.Lease, *, again: bool) -> None:
+        """Go on in another slot than before, with all families declared `again` if so; within `undisturbed`. The old lease is released."""
+        for file in self._files.values():
+            file.close()
+        self._lease, self._files, self._dropped, self._refused_until = taken, {}, {}, 0.0
+        if again:
+            self._unpublished = dict(self.declared)
+        for renew in self.on_renewal:
+            renew()
+        self._publish()
+        self._attach_all()
+
+    def living_values(self) -> list[Value]:
+        """Every value that somebody holds."""
+        return [value for reference in self._values if (value := reference()) is not None]
+
+    def _write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
+        with self._working():
+            attached = value.attached or (self._acquired() and self._attach(value.group))
+        if attached:
+            operation(*arguments)
+        else:
+            self._drop(value)
+            if value.prefix in _STATES:
+                # Or what follows, such as the end of a request whose begin found no room, would make it less than nothing.
+                before = 0.0 if operation == value.set else self._owed.get(value, 0.0)
+                self._owed[value] = before + float(arguments[0])
+
+    def _acquired(self) -> bool:
+        if self._lease:
+            return True
+        if self.directory is None or time.monotonic() < self._refused_until:
+            return False
+        try:
+            self._lease = _persisting(slot_lease.take, self.directory)
+        except OSError as error:
+            self._refused_until = _later(error)
+            self.say(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
+            return False
+        self._publish()
+        self._attach_all()
+        return True
+
+    def _publish(self) -> None:
+        if not self._unpublished or self.directory is None or time.monotonic() < self._silent_until:
+            return
+        try:
+            _persisting(declarations.publish, self.directory, self._unpublished)
+            self._unpublished = {}
+        except OSError as error:
+            self._silent_until = _later(error)
+            self.say(f"family declarations could not be written to {self.directory}: {error}")
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        outer, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = outer
+
+    def _catch_up(self) -> None:
+        """Do what was put off, once nothing is half done any more."""
+        while self._put_off and not self._busy:
+            try:
+                put_off = self._put_off.pop(0)
+            except IndexError:
+                return  # a signal handler came in between and did it
+            self._write(*put_off)
+
+    def _attach(self, group: list[Value]) -> bool:
+        """Attach a group of values; False where there is no room. The lease is held."""
+        if time.monotonic() < self._refused_until:
+            return False
+        try:
+            if not self._dropped:
+                _persisting(self._attach_dropped)
+            for prefix in {value.prefix for value in group}:
+                _persisting(self._attach_to, prefix, [value for value in group if value.prefix == prefix])
+        except OSError as error:
+            self._refused_until = _later(error)
+            self.say(f"no room for new series in {self.directory}: {error}; existing series go on")
+            return False
+        self._publish()
+        return True
+
+    def _attach_to(self, prefix: str, values: list[Value]) -> None:
+        assert self._lease is not None
+        assert self.directory is not None
+        file = self._files.get(prefix)
+        if file is None:
+            file = self._files[prefix] = ValueFile(self.directory / f"{prefix}_s{self._lease.slot}.db", self._moved)
+        for value, (view, index) in zip(values, file.ensure([value.key for value in values]), strict=True):
+            value.attach(view, index)
+            if owed := self._owed.pop(value, 0.0):
+                value.inc(owed)
+
+    def _attach_new(self, group: list[Value]) -> None:
+        if self._attach(group):
+            for value in group:
+                value.revive()
+
+    def _moved(self, file: ValueFile, ended: list[memoryview[float]]) -> None:
+        """A file was rewritten: its values follow; one whose sample was dropped gets a new one at its next write."""
+        gone = set(map(id, ended))
+        for reference in self._values:
+            value = reference()
+            if value is not None and id(value._view) in gone and value.key in file.cells:
+                value.move(*file.cells[value.key])
+
+    def _keep(self, values: list[Value]) -> None:
+        self._values.extend(map(weakref.ref, values))
+        if len(self._values) > self._prune_at:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Forget values that nobody holds any more: label sets may come and go for ever."""
+        self._values = [reference for reference in self._values if reference() is not None]
+        self._prune_at = 2 * len(self._values) + 1000
+
+    def _attach_all(self) -> None:
+        """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
+        for prepare in self.before_attaching:
+            prepare()
+        with self._working():
+            self._attach([])
+            self._prune()
+            wanted = [value for value in self.living_values() if value.eager and not value.attached]
+            if wanted and not self._attach(wanted):
+                _log.warning(
+                    "new series of slot %s wait for room in %s",
+                    self._lease.slot if self._lease else "?",
+                    self.directory,
+                )
+        for write in self.on_lease:
+            write()
+
+    def _attach_dropped(self) -> None:
+        """Attach the kit's own counter, and say in it what was refused while even that had no room. OSError where it still has none."""
+        from .value import Value
+
+        kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
+        self._attach_to("counter", kit)
+        self._dropped = dict(zip(REASONS, kit, strict=True))
+        for reason, count in self._dropped_in_memory.items():
+            self._dropped[reason].inc(count)
+            self._dropped_in_memory[reason] = 0.0
+
+    def say(self, message: str) -> None:
+        """Log a warning, the same one once."""
+        if message not in self._logged and len(self._logged) < 100:
+            self._logged.add(message)
+            _log.warning("%s", message)
+
+    def _drop(self, value: Value) -> None:
+        if '_sum", ' in value.key and value.prefix in ("histogram", "summary"):
+            return  # the same observation is counted with its bucket or count
+        reason = "no_space" if self._lease else "no_slot"
+        counter = self._dropped.get(reason)
+        if counter is not None and counter.attached:
+            counter.inc(1.0)
+        else:
+            self._dropped_in_memory[reason] += 1.0
+
+
+def _persisting(do: Callable[_Arguments, _Result], *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+    """Do it again where a descriptor was closed under it.
+
+    Code that closes all descriptors may close one that a thread of ours is about to close too: by then the number is another file's.
+    """
+    for _ in range(_TIMES):
+        try:
+            return do(*arguments, **named)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+    return do(*arguments, **named)
+
+
+def _later(error: OSError) -> float:
+    return time.monotonic() + (_RETRY_AFTER_TIMEOUT if isinstance(error, TimeoutError) else RETRY_AFTER)
+
+
+_DROPPED_HELP = "Observations refused because the metrics directory had no room for their series or no slot for their process."
+store = Store()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=store.forget)

@@ -1,0 +1,1 @@
+"""Alerts, one file a subject."""

@@ -1,0 +1,1 @@
+"""The response to a scrape, shared by the exporter and the application's `/metrics`."""

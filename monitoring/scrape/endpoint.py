@@ -1,0 +1,166 @@
+"""The app's own ``/metrics``: one merged exposition, whichever worker answers.
+
+It is served only where no stranger can ask: while the service is bound to loopback, or with a token. It never redirects. A worker
+passes on what the exporter answers; only where none does it merges by itself, in a thread.
+"""
+
+import asyncio
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monitoring.asgi_types import Receive, Scope, Send
+from monitoring.scrape.relay import Relay
+from monitoring.scrape.response import Answer, Merges, Unavailable, expected, plain, refusal, wanted
+
+if TYPE_CHECKING:
+    from monitoring.multiprocess import MergedCollector
+
+_AT_ONCE = 32
+_QUEUE_SECONDS = 10.0
+
+
+class MetricsEndpoint:
+    """An ASGI application for the metrics path; where it may not answer, it is as if the path did not exist.
+
+    Under gunicorn the addresses that it listens on decide, and `bind` where these cannot be seen; elsewhere, as under uvicorn, the
+    server's end of each connection. `missing` makes the exception that is raised instead of an answer.
+    """
+
+    def __init__(self, *, bind: str, token: str | None, missing: Callable[[], Exception]) -> None:
+        self._bind = bind
+        self._token = token
+        self._missing = missing
+        self._local: bool | None = None
+        self._scrapes = Scrapes(token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scrape, or raise what stands for a path that does not exist."""
+        if not (self._token or self._is_local(scope)):
+            raise self._missing()
+        await self._scrapes(scope, receive, send)
+
+    def _is_local(self, scope: Scope) -> bool:
+        if started_by_gunicorn():
+            if self._local is None:
+                self._local = is_loopback(",".join(listening_addresses()) or self._bind)
+            return self._local
+        server = scope.get("server")
+        return server is not None and server[1] is not None and is_loopback(server[0])
+
+
+class Scrapes:
+    """An ASGI application that answers every path with the merged exposition, to whoever has the token where there is one."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self._authorization = expected(token)
+        self._collector: MergedCollector | None = None
+        self._merges = Merges(self._render)
+        self._relay = Relay()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one scrape."""
+        del receive  # a scrape has no body to read
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        refused = refusal(scope["method"], headers, self._authorization)
+        if refused is not None:
+            await _send(refused, scope, send)
+            return
+        try:
+            async with asyncio.timeout(_QUEUE_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            await _send(plain(503, b"too many scrapes at once\n", (b"retry-after", b"1")), scope, send)
+            return
+        try:
+            if await self._relay(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), scope, headers, send):
+                self._collector = None  # what it keeps is the exporter's to keep
+            else:
+                await _send(await self._merge(headers, scope.get("query_string", b"")), scope, send)
+        finally:
+            self._places.release()
+
+    async def _merge(self, headers: dict[bytes, bytes], query: bytes) -> Answer:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+
+        def arrived(answer: Answer) -> None:
+            if not future.done():  # the scraper may have left
+                future.set_result(answer)
+
+        def done(answer: Answer) -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(arrived, answer)
+
+        self._merges.ask(wanted(headers, query), done)
+        return await future
+
+    def _render(self, openmetrics: bool) -> bytes:
+        """Merge; only one thread at a time comes here. A worker that is never asked holds no collector."""
+        path = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+        if not Path(path).is_dir():
+            self._collector = None
+            reason = f"the metrics directory {path} is gone: somebody has removed it; make it again, or restart the service"
+            raise Unavailable(reason)
+        collector = self._collector
+        if collector is None:
+            from monitoring.multiprocess import MergedCollector
+
+            collector = self._collector = MergedCollector(None)
+        return collector.render(openmetrics)
+
+
+async def _send(answer: Answer, scope: Scope, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether every peer of an address, ``host``, ``host:port`` or a list of these with commas, is on this machine.
+
+    A Unix socket is not: it is what a proxy in front connects to, on behalf of anybody.
+    """
+    return all(_host_is_loopback(part.strip()) for part in address.split(","))
+
+
+def _host_is_loopback(address: str) -> bool:
+    address = address.removeprefix("tcp://")
+    if address.startswith("["):
+        host = address[1:].partition("]")[0]
+    elif address.count(":") > 1:
+        host = address
+    else:
+        host = address.partition(":")[0]
+    if host.lower() == "localhost":
+        return True
+    try:
+        parsed = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return bool(parsed.is_loopback or (mapped is not None and mapped.is_loopback))
+
+
+def started_by_gunicorn() -> bool:
+    """Say whether a gunicorn master started this process: it leaves its name in the environment."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
+
+
+def listening_addresses() -> list[str]:
+    """Name the addresses that this process listens on, whoever configured them; a Unix socket's ends in no port."""
+    found = set()
+    with suppress(OSError):
+        for entry in os.listdir("/proc/self/fd"):
+            # A descriptor may be closed by another thread, or be no socket.
+            with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as candidate:
+                if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    name = candidate.getsockname()
+                    found.add(f"[{name[0]}]:{name[1]}" if isinstance(name, tuple) else "unix:")
+    return sorted(found)

@@ -1,0 +1,163 @@
+"""What a scrape is answered: the same for the exporter and for the app's ``/metrics``, whatever serves them.
+
+A scrape is answered in the format that its Accept header prefers, on GET and HEAD, whole or filtered by ``name[]``,
+gzipped where that is accepted, and always from a merge that began after it arrived, so it holds everything that was
+acknowledged before. Nothing here needs a server, an event loop or prometheus_client.
+"""
+
+import hmac
+import logging
+import os
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from monitoring.scrape.negotiation import gzip_accepted, openmetrics_preferred, select
+
+OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
+TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+PLAIN = b"text/plain; charset=utf-8"
+
+Headers = list[tuple[bytes, bytes]]
+
+_log = logging.getLogger("monitoring.scrape.response")
+
+
+class Unavailable(Exception):  # noqa: N818 - it is a state of the directory, told to the scraper, not a fault of ours
+    """There is nothing to merge (yet): answered with 503 and this text."""
+
+
+class Answer(NamedTuple):
+    """A response; its body is shared by all who are answered alike, and is left out for HEAD by whoever sends it."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Wanted(NamedTuple):
+    """What a scraper asks for; scrapes that want the same get the same answer."""
+
+    openmetrics: bool
+    zipped: bool
+    names: frozenset[bytes]
+
+
+def plain(status: int, line: bytes, *extra: tuple[bytes, bytes]) -> Answer:
+    """Say one line."""
+    return Answer(status, [(b"content-type", PLAIN), (b"content-length", b"%d" % len(line)), *extra], line)
+
+
+def wanted(headers: Mapping[bytes, bytes], query: bytes) -> Wanted:
+    """Read what a scrape asks for; a header that came twice is joined with a comma, its name in lower case."""
+    names: frozenset[bytes] = frozenset()
+    if query:
+        from urllib.parse import parse_qs  # rarely needed, and it would hold up an exporter that starts
+
+        names = frozenset(name.encode() for name in parse_qs(query.decode("latin-1")).get("name[]", ()))
+    return Wanted(
+        openmetrics_preferred(headers.get(b"accept", b"").decode("latin-1")),
+        gzip_accepted(headers.get(b"accept-encoding", b"").decode("latin-1")),
+        names,
+    )
+
+
+def expected(token: str | None) -> bytes | None:
+    """Give the Authorization header that a token asks for."""
+    return None if not token else b"bearer " + token.encode()
+
+
+def refusal(method: str, headers: Mapping[bytes, bytes], authorization: bytes | None) -> Answer | None:
+    """Answer a request that is no scrape, or one without the token; None for a scrape that may be answered."""
+    if method not in {"GET", "HEAD"}:
+        return plain(405, b"only GET and HEAD are answered here\n", (b"allow", b"GET, HEAD"))
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if authorization is not None and not hmac.compare_digest(scheme.lower() + b" " + token.strip(), authorization):
+        return plain(401, b"the bearer token METRICS_TOKEN is needed\n", (b"www-authenticate", b'Bearer realm="metrics"'))
+    return None
+
+
+class Merges:
+    """Answers scrapes with ``render(openmetrics)``, one merge at a time, in a thread that lives while there are any.
+
+    All that arrive while a merge runs share the next one, and what is made of it: 50 scrapers at once cost what two cost.
+    """
+
+    def __init__(self, render: Callable[[bool], bytes]) -> None:
+        """Keep how to render."""
+        self._render = render
+        self._waiting: list[tuple[Wanted, Callable[[Answer], None]]] = []
+        self._running = False
+        self._forget()
+
+    def ask(self, wanted: Wanted, done: Callable[[Answer], None]) -> None:
+        """Have ``done`` called, in the merging thread, with an answer from a merge that begins after this call."""
+        if self._owner != os.getpid():
+            self._forget()  # a forked child has not inherited the thread
+        with self._lock:
+            self._waiting.append((wanted, done))
+            if self._running:
+                return
+            self._running = True
+        threading.Thread(target=self._run, name="merges", daemon=True).start()
+
+    def warm(self) -> None:
+        """Merge once for nobody, unless somebody has asked: the first scrape then finds all files read."""
+        if not self._running:
+            self.ask(Wanted(openmetrics=False, zipped=False, names=frozenset()), lambda _answer: None)
+
+    def _forget(self) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._waiting, self._running = [], False
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    self._running = False
+                    return
+            bodies: dict[bool, bytes | Answer] = {}
+            answers: dict[Wanted, Answer] = {}
+            for wanted, done in batch:
+                if wanted not in answers:
+                    answers[wanted] = self._answer(wanted, bodies)
+                done(answers[wanted])
+
+    def _answer(self, wanted: Wanted, bodies: dict[bool, bytes | Answer]) -> Answer:
+        try:
+            body = bodies.get(wanted.openmetrics)
+            if body is None:
+                body = bodies[wanted.openmetrics] = self._merge(wanted.openmetrics)
+            return body if isinstance(body, Answer) else _shape(body, wanted)
+        except Exception:  # noqa: BLE001 - logged; whoever waits needs an answer
+            _log.exception("an answer to a scrape could not be made")
+            return _failed()
+
+    def _merge(self, openmetrics: bool) -> bytes | Answer:
+        try:
+            return self._render(openmetrics)
+        except Unavailable as reason:
+            return plain(503, f"{reason}\n".encode(), (b"retry-after", b"1"))
+        except Exception:  # noqa: BLE001 - logged; whoever waits needs an answer
+            _log.exception("the merge for a scrape failed")
+            return _failed()
+
+
+def _failed() -> Answer:
+    return plain(500, b"the merge failed; the log of this process has the cause\n")
+
+
+def _shape(body: bytes, wanted: Wanted) -> Answer:
+    """Filter and compress: too long for an event loop."""
+    if wanted.names:
+        body = select(body, wanted.names)
+    extra: Headers = [(b"vary", b"Accept, Accept-Encoding")]
+    if wanted.zipped:
+        compressor = zlib.compressobj(1, wbits=31)  # gzip's frame
+        body = compressor.compress(body) + compressor.flush()
+        extra.append((b"content-encoding", b"gzip"))
+    kind = OPENMETRICS if wanted.openmetrics else TEXT
+    return Answer(200, [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *extra], body)

@@ -1,0 +1,130 @@
+"""Where workers find the exporter: a Unix socket in the metrics directory.
+
+It is bound and reached through ``/proc/self/fd/<descriptor of the directory>``, since a socket's path has only 107 bytes, and put in
+place by rename, so that it is never absent while one exporter follows another. Only its own user can connect. An exporter
+that leaves removes the socket only where it is its own.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+NAME = "exporter.sock"
+_TEMPORARY = "exporter.tmp"  # swept with all that ends so
+_BACKLOG = 128
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+
+
+def connect(directory: str) -> socket.socket:
+    """Connect to the exporter of a metrics directory, at once or not at all.
+
+    Raises BlockingIOError where it has too many to answer, PermissionError where the socket is somebody else's, OSError where there
+    is none or nobody listens. The socket does not block.
+    """
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        with _opened(directory) as fd:
+            client.connect(_path(fd, NAME))
+        _, user, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if user not in {0, os.geteuid()}:
+            raise PermissionError(0, f"{NAME} belongs to user {user}")
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+class Rendezvous:
+    """The exporter's end: ``tend()`` keeps its socket in place, and follows the directory where that is made anew."""
+
+    def __init__(
+        self, locate: Callable[[], Path], listen: Callable[[socket.socket], None], unlisten: Callable[[socket.socket], None]
+    ) -> None:
+        """Keep where the directory is, and what begins and ends to accept on a socket."""
+        self._locate = locate
+        self._listen = listen
+        self._unlisten = unlisten
+        self._socket: socket.socket | None = None
+        self._directory: tuple[int, int] | None = None
+        self._inode: tuple[int, int] | None = None
+
+    def tend(self) -> None:
+        """Put the socket in place unless it is there, or another living exporter's is. Without room or right, there is none."""
+        try:
+            with _opened(self._locate()) as fd:
+                here = _identity(os.fstat(fd))
+                new, self._directory = here != self._directory, here
+                if not new and (self._is_ours(fd) or _alive(fd)):
+                    return
+                self._let_go()
+                self._put(fd)
+        except OSError:
+            self._let_go()
+
+    def leave(self) -> None:
+        """Remove the socket where it is ours, and accept no more from it."""
+        with suppress(OSError), _opened(self._locate()) as fd:
+            if self._is_ours(fd):
+                os.unlink(NAME, dir_fd=fd)
+        self._let_go()
+
+    def _is_ours(self, fd: int) -> bool:
+        with suppress(FileNotFoundError):
+            return self._socket is not None and _identity(os.stat(NAME, dir_fd=fd, follow_symlinks=False)) == self._inode
+        return False
+
+    def _put(self, fd: int) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(_TEMPORARY, dir_fd=fd)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            before = os.umask(0o177)
+            try:
+                listening.bind(_path(fd, _TEMPORARY))
+            finally:
+                os.umask(before)
+            listening.listen(_BACKLOG)
+            self._inode = _identity(os.stat(_TEMPORARY, dir_fd=fd, follow_symlinks=False))
+            os.replace(_TEMPORARY, NAME, src_dir_fd=fd, dst_dir_fd=fd)
+        except OSError:
+            listening.close()
+            raise
+        self._socket = listening
+        self._listen(listening)
+
+    def _let_go(self) -> None:
+        if self._socket is not None:
+            self._unlisten(self._socket)
+            self._socket = None
+
+
+def _path(fd: int, name: str) -> str:
+    return f"/proc/self/fd/{fd}/{name}"
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _alive(fd: int) -> bool:
+    """Whether an exporter listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(_path(fd, NAME))
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def _opened(directory: str | os.PathLike[str]) -> Iterator[int]:
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Decorators that count, time and classify an application's calls."""

@@ -1,0 +1,185 @@
+"""Decorators and helpers that count the operations of Ryot, ΣLANG and ΣVAULT, whoever runs them.
+
+They work bare and with parentheses, on functions, generators and methods, plain and async; they keep the signature, and change neither
+result nor exception.
+"""
+
+from __future__ import annotations
+
+import inspect
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from monitoring import metrics
+
+from .children import child, count, observe
+from .compression_metrics import Compressions
+from .wrapping import SUCCESS, decorated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .wrapping import Arguments, Begin, Finish, Keywords
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+_compressions = Compressions()
+DEFAULT_MODEL = "default"
+"""The model of a call that names none."""
+
+
+@overload
+def track_ryot_request(function: _F, /) -> _F: ...
+@overload
+def track_ryot_request(*, model: str | None = None) -> Callable[[_F], _F]: ...
+def track_ryot_request(function: _F | None = None, /, *, model: str | None = None) -> _F | Callable[[_F], _F]:
+    """Count a call of a language model, under `model` or, without it, the function's argument of that name.
+
+    A `prompt` argument, or the length of a `prompts` one, is observed as the batch's size. Tokens are for `increment_tokens_generated`.
+    """
+    return decorated(function, lambda wrapped: _ryot(wrapped, model))
+
+
+def increment_tokens_generated(model: str, tokens: float = 1) -> None:
+    """Count tokens that a model generated; ValueError for less than 0."""
+    child(metrics.ryot_tokens_generated, model).inc(tokens)
+
+
+@overload
+def track_compression(function: _F, /) -> _F: ...
+@overload
+def track_compression() -> Callable[[_F], _F]: ...
+def track_compression(function: _F | None = None, /) -> _F | Callable[[_F], _F]:
+    """Count a compression; sizes and ratio where the first bytes argument and the result are bytes."""
+    return decorated(function, lambda _: _begin_compression)
+
+
+@overload
+def track_decompression(function: _F, /) -> _F: ...
+@overload
+def track_decompression() -> Callable[[_F], _F]: ...
+def track_decompression(function: _F | None = None, /) -> _F | Callable[[_F], _F]:
+    """Count a decompression."""
+    return decorated(function, lambda _: _begin_decompression)
+
+
+@overload
+def track_storage_operation(operation: _F, /) -> _F: ...
+@overload
+def track_storage_operation(operation: str | None = None, /) -> Callable[[_F], _F]: ...
+def track_storage_operation(operation: _F | str | None = None, /) -> _F | Callable[[_F], _F]:
+    """Count an operation on stored objects: `store`, `retrieve`, `delete`, or another name; bare, it takes the function's own."""
+    if operation is None or isinstance(operation, str):
+        return decorated(None, lambda wrapped: _storage(operation or _name(wrapped)))
+    return decorated(operation, lambda wrapped: _storage(_name(wrapped)))
+
+
+def _ryot(function: Callable[..., Any], fixed: str | None) -> Begin:
+    find_model, find_prompt, find_prompts = (_argument(function, name) for name in ("model", "prompt", "prompts"))
+
+    def begin(args: Arguments, kwargs: Keywords) -> Finish:
+        model = fixed or find_model(args, kwargs)
+        label = model if isinstance(model, str) and model else DEFAULT_MODEL
+        prompts = find_prompts(args, kwargs)
+        if prompts is None:
+            prompts = find_prompt(args, kwargs)
+        if prompts is not None:
+            observe(child(metrics.ryot_batch_size, label), len(prompts) if isinstance(prompts, list | tuple) else 1)
+        began = perf_counter()
+
+        def finish(status: str, _result: object) -> None:
+            observe(child(metrics.ryot_request_duration_seconds, label), perf_counter() - began)
+            count(metrics.ryot_requests, label, status)
+
+        return finish
+
+    return begin
+
+
+def _storage(operation: str) -> Begin:
+    duration = metrics.sigmavault_operation_duration_seconds
+
+    def begin(_args: Arguments, _kwargs: Keywords) -> Finish:
+        began = perf_counter()
+
+        def finish(status: str, _result: object) -> None:
+            observe(child(duration, operation), perf_counter() - began)
+            count(metrics.sigmavault_operations, operation, status)
+
+        return finish
+
+    return begin
+
+
+def _begin_compression(args: Arguments, kwargs: Keywords) -> Finish:
+    # Noted before the function may use it up.
+    if args and args[0].__class__ is bytes:
+        before: int | None = len(args[0])
+    else:
+        before = _first_size((*args, *kwargs.values()))
+    began = perf_counter()
+
+    def finish(status: str, result: object) -> None:
+        if status == SUCCESS:
+            seconds = perf_counter() - began
+            after = len(result) if result.__class__ is bytes else _size(result)
+            if before is not None and after:
+                _compressions.count(seconds, before, after)
+                return
+            observe(metrics.sigmalang_compression_duration_seconds, seconds)
+            if before is not None and after is not None:
+                observe(metrics.sigmalang_original_size_bytes, before)
+                observe(metrics.sigmalang_compressed_size_bytes, after)
+        count(metrics.sigmalang_compression_requests, status)
+
+    return finish
+
+
+def _begin_decompression(_args: Arguments, _kwargs: Keywords) -> Finish:
+    began = perf_counter()
+
+    def finish(status: str, _result: object) -> None:
+        if status == SUCCESS:
+            observe(metrics.sigmalang_decompression_duration_seconds, perf_counter() - began)
+        count(metrics.sigmalang_decompression_requests, status)
+
+    return finish
+
+
+def _first_size(things: Iterable[object]) -> int | None:
+    for thing in things:
+        size = _size(thing)
+        if size is not None:
+            return size
+    return None
+
+
+def _size(thing: object) -> int | None:
+    if thing.__class__ is bytes:
+        return len(thing)
+    if isinstance(thing, memoryview):
+        try:
+            return thing.nbytes
+        except ValueError:
+            return None  # released
+    return len(thing) if isinstance(thing, bytes | bytearray) else None
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _argument(function: Callable[..., Any], name: str) -> Callable[[Arguments, Keywords], Any]:
+    """Give a way to find one argument of a call by its parameter's name; None where the call has none."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        parameters = {}  # type: ignore[assignment]
+    if name not in parameters:
+        return lambda _args, kwargs: kwargs.get(name)
+    parameter = parameters[name]
+    default = None if parameter.default is parameter.empty else parameter.default
+    if parameter.kind in {parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}:
+        return lambda _args, kwargs: kwargs.get(name, default)
+    place = list(parameters).index(name)
+    return lambda args, kwargs: args[place] if place < len(args) else kwargs.get(name, default)

@@ -1,0 +1,136 @@
+"""Decorators that follow an operation from its begin to its end, on whatever kind of function it is written as.
+
+A generator is one operation from its first step to its end; one that its user leaves early is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+    Arguments = tuple[Any, ...]
+    Keywords = dict[str, Any]
+    #: Called with the outcome and the result (None unless the outcome is a success) when the operation ends.
+    Finish = Callable[[str, Any], None]
+    #: Called with the arguments when the operation begins.
+    Begin = Callable[[Arguments, Keywords], Finish]
+    #: Gives the way to begin operations of one function.
+    Track = Callable[[Callable[..., Any]], Begin]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+SUCCESS = "success"
+
+
+def outcome(error: BaseException) -> str:
+    """Name how an operation ended that raised: timeout, cancelled or error.
+
+    Libraries have timeouts of their own that are no TimeoutError (httpx, openai, requests); their classes say so by name.
+    """
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"
+    if isinstance(error, TimeoutError) or any("Timeout" in kind.__name__ for kind in type(error).__mro__):
+        return "timeout"
+    return "error"
+
+
+def decorated(function: _F | None, track: Track) -> _F | Callable[[_F], _F]:
+    """Decorate a function, or give the decorator where there is none yet; TypeError for what cannot be called."""
+
+    def decorate(wrapped: _F) -> _F:
+        tracked: _F = _wrap(wrapped, track)
+        return tracked
+
+    return decorate if function is None else decorate(function)
+
+
+def _wrap(function: Any, track: Track) -> Any:
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(_wrap(function.__func__, track))
+    if not callable(function):
+        raise TypeError(f"{function!r} cannot be tracked: it is no function")
+    called = function if inspect.isroutine(function) or isinstance(function, functools.partial) else getattr(function, "__call__", function)  # noqa: B004
+    for is_kind, wrap in _KINDS:
+        if is_kind(function) or is_kind(called):
+            return functools.wraps(function)(wrap(function, track(function)))
+    return functools.wraps(function)(_plain(function, track(function)))
+
+
+def _plain(function: Any, begin: Begin) -> Any:
+    def tracked(*args: Any, **kwargs: Any) -> Any:
+        finish = begin(args, kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            finish(outcome(error), None)
+            raise
+        finish(SUCCESS, result)
+        return result
+
+    return tracked
+
+
+def _coroutine(function: Any, begin: Begin) -> Any:
+    async def tracked(*args: Any, **kwargs: Any) -> Any:
+        finish = begin(args, kwargs)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            finish(outcome(error), None)
+            raise
+        finish(SUCCESS, result)
+        return result
+
+    return tracked
+
+
+def _generator(function: Any, begin: Begin) -> Any:
+    def tracked(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        finish = begin(args, kwargs)
+        try:
+            result = yield from function(*args, **kwargs)
+        except BaseException as error:
+            finish(outcome(error), None)
+            raise
+        finish(SUCCESS, result)
+        return result
+
+    return tracked
+
+
+def _async_generator(function: Any, begin: Begin) -> Any:
+    async def tracked(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        finish = begin(args, kwargs)
+        inner = function(*args, **kwargs)
+        try:
+            step = inner.asend(None)
+            while True:
+                try:
+                    item = await step
+                except StopAsyncIteration:
+                    break
+                try:
+                    step = inner.asend((yield item))
+                except GeneratorExit:
+                    await inner.aclose()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is the inner generator's to handle
+                    step = inner.athrow(error)
+        except BaseException as error:
+            finish(outcome(error), None)
+            raise
+        finish(SUCCESS, None)
+
+    return tracked
+
+
+_KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Begin], Any]], ...] = (
+    (inspect.iscoroutinefunction, _coroutine),
+    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isgeneratorfunction, _generator),
+)

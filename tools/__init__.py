@@ -1,0 +1,1 @@
+"""Developers' tools: not in the wheel."""
