@@ -1,6 +1,6 @@
 """Ryot over HTTP, in OpenAI's own format: its clients work against this API unchanged.
 
-Every call is counted once, before the message with which the client learns its outcome; tokens of a stream before they are sent.
+Every call is counted once, before the client receives its outcome. Tokens of a stream are counted before they are sent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _log = logging.getLogger("neurectomy.ryot")
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _INLINE_BYTES = 64 * 1024
-"""A longer body is checked in a thread."""
+"""Longer bodies are validated in a thread."""
 
 
 @router.get("/models", response_class=Response, responses=openapi.MODELS)
@@ -73,7 +73,7 @@ async def completions(request: Request) -> Response:
 
 @router.post("/chat/completions", response_class=Response, openapi_extra=openapi.body(ChatBody), responses=openapi.ANSWERS)
 async def chat_completions(request: Request) -> Response:
-    """Say the next message of a chat."""
+    """Generate the next message of a chat."""
     return await _serve(request, "chat")
 
 
@@ -88,7 +88,7 @@ def _backend(request: Request) -> Backend:
 
 
 async def _serve(request: Request, kind: Any) -> Response:
-    """Answer one call; whatever comes of it is counted."""
+    """Answer one call and count its outcome."""
     tally = Tally()
     bill = Bill(request, tally)
     backend = _backend(request)
@@ -114,7 +114,7 @@ async def _serve(request: Request, kind: Any) -> Response:
         raise
     except ClientDisconnect:
         tally.end("cancelled")
-        with contextlib.suppress(RyotError):  # nobody is there to be told
+        with contextlib.suppress(RyotError):  # the client has left
             await bill.settle()
         raise
     except BaseException:
@@ -131,7 +131,7 @@ async def _read(request: Request) -> bytes:
 
 
 async def _in_time(work: Awaitable[_T], seconds: float, late: RyotError, *, told: bool = True) -> _T:
-    """Wait for the backend, retries included, no longer than allowed; then raise `late`. It is `told` where it is then its own fault."""
+    """Wait for the backend, retries included, and raise `late` at the deadline. With `told`, the backend knows the deadline."""
     deadline = asyncio.timeout(seconds)
     DEADLINE.set(asyncio.get_running_loop().time() + seconds if told else None)
     try:
@@ -148,18 +148,18 @@ def _late(backend: Backend) -> RyotError:
 
 
 async def _next(chunks: AsyncGenerator[Json, None], backend: Backend, ends_at: float) -> Json | None:
-    """Wait for the next chunk, no longer than allowed for one, nor than the whole stream may take; None at the end."""
+    """Return the next chunk, or None at the end. Both the limit for one chunk and the limit for the whole stream apply."""
     left = ends_at - asyncio.get_running_loop().time()
     if backend.timeout_seconds < left:
         return await _in_time(anext(chunks, None), backend.timeout_seconds, _late(backend))
     late = BackendTimeoutError(f"the stream did not end within {backend.stream_seconds:g} seconds")
-    if left <= 0:  # a chunk that is there already would not be waited for
+    if left <= 0:  # a chunk that is ready would be returned in spite of the limit
         raise late
     return await _in_time(anext(chunks, None), left, late, told=False)
 
 
 async def _find(backend: Backend, call: Call, tally: Tally) -> None:
-    """Refuse a model that the backend does not list; only a listed one is ever a label."""
+    """Raise UnknownModelError for a model that the backend does not list. Only listed models become labels."""
     if not await backend.knows(call.model):
         raise UnknownModelError(call.model)
     tally.model(call.model, len(call.prompts))
@@ -176,7 +176,7 @@ async def _complete(backend: Backend, call: Call, tally: Tally, bill: Bill) -> R
 
 
 async def _begin(client: Client, backend: Backend, call: Call, tally: Tally, bill: Bill) -> Response:
-    """Answer with a stream once its first chunk is there: until then, an error has a status of its own."""
+    """Wait for the first chunk, then answer with a stream. An error before that chunk has its own status."""
     await _find(backend, call, tally)
     chunks = backend.stream(call)
     ends_at = asyncio.get_running_loop().time() + backend.stream_seconds
@@ -189,8 +189,8 @@ async def _begin(client: Client, backend: Backend, call: Call, tally: Tally, bil
 
     async def close() -> None:
         await chunks.aclose()
-        tally.end("cancelled")  # where the stream has not ended by itself
-        with contextlib.suppress(RyotError):  # nobody is there to be told
+        tally.end("cancelled")  # without effect if the stream has ended
+        with contextlib.suppress(RyotError):  # the client has left
             await bill.settle()
 
     rest = functools.partial(_next, chunks, backend, ends_at)
@@ -200,7 +200,7 @@ async def _begin(client: Client, backend: Backend, call: Call, tally: Tally, bil
 async def _events(
     first: Json | None, rest: Callable[[], Awaitable[Json | None]], tally: Tally, bill: Bill, *, wants_usage: bool
 ) -> AsyncGenerator[tuple[bytes, bool], None]:
-    """Give each chunk, its tokens counted before, and at last the end of the stream or what went wrong."""
+    """Yield each chunk after counting its tokens, then the end of the stream or an error."""
     try:
         chunk = first
         while chunk is not None:
@@ -227,7 +227,7 @@ async def _events(
 
 
 def _has_token(choice: Json) -> bool:
-    """Tell whether one choice of a chunk carries something generated; servers send a chunk per token."""
+    """Return whether a choice of a chunk carries a token. Servers send one chunk per token."""
     said = choice.get("delta", choice)
     return isinstance(said, dict) and any(
         said.get(name) for name in ("text", "content", "reasoning_content", "reasoning", "refusal", "tool_calls")
@@ -251,13 +251,13 @@ def _refusal(error: RyotError) -> Response:
 
 
 async def refuse(_: Request, error: Exception) -> Response:
-    """Answer what was raised before a route began."""
+    """Answer an error that was raised before the route ran."""
     assert isinstance(error, RyotError)
     return _refusal(error)
 
 
 async def unexpected(request: Request, error: Exception) -> Response:
-    """Answer what no handler knows; on the routes above in their own format. The server logs it."""
+    """Answer an unexpected exception, on the routes above in OpenAI's format. The server logs it."""
     if request.scope.get("endpoint") in {models, model, completions, chat_completions}:
         return _refusal(_unexpected())
     return await unexpected_elsewhere(request, error)
@@ -268,7 +268,7 @@ def _json(document: Json) -> Response:
 
 
 def _render(document: Json) -> bytes:
-    """Give JSON in ASCII, which carries whatever a backend says, broken characters too."""
+    """Return JSON in ASCII, which can carry any answer of a backend, broken characters included."""
     try:
         return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's API as far as this service reads them. Everything else in them passes to the backend as it is."""
+"""The fields of OpenAI's request bodies that this service reads. All other fields pass to the backend unchanged."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from app.integrations.ryot import RefusedError
 
 
 def _whole(value: object) -> object:
-    """JSON makes no difference between 2 and 2.0."""
+    """Accept 2.0 as 2: JSON does not distinguish them."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _WHOLE = BeforeValidator(_whole)
 _FIRST = Field(fail_fast=True)
-"""One fault is enough: an error for each of a million items would hold the worker for seconds."""
+"""Stop at the first error: one error for each of a million items would block the worker for seconds."""
 
 _Tokens = Annotated[list[Annotated[int, Field(ge=0, le=2**31), _WHOLE]], _FIRST, Field(min_length=1)]
 _Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class StreamOptions(BaseModel):
-    """What a stream tells beside the text."""
+    """Options of a stream."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -73,7 +73,7 @@ class ChatBody(_Body):
 
 
 def parse(raw: bytes, shape: type[_Body]) -> dict[str, Any]:
-    """Give the body with all that was sent, once it is known to have this shape; RefusedError says what is wrong with it."""
+    """Return the body with all its fields, or raise RefusedError if it does not have this shape."""
     try:
         given = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
@@ -90,7 +90,7 @@ def parse(raw: bytes, shape: type[_Body]) -> dict[str, Any]:
 
 
 def schema(shape: type[BaseModel]) -> dict[str, Any]:
-    """Give a shape as JSON schema with nothing to look up elsewhere, as OpenAPI needs it inside a path."""
+    """Return the JSON schema of a shape with all references inlined, as OpenAPI needs it inside a path."""
     whole = shape.model_json_schema()
     parts = whole.pop("$defs", {})
 

@@ -1,4 +1,4 @@
-"""OpenAPI of the routes in OpenAI's format, which read their bodies by themselves and so cannot be read off a signature."""
+"""OpenAPI descriptions of the routes in OpenAI's format. FastAPI cannot derive them: these routes parse their own bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ryot: language models behind one interface, the built-in stand-in or any OpenAI-compatible server. Nothing here knows HTTP servers."""
+"""Ryot: language models behind one interface, the built-in stand-in or any OpenAI-compatible server. Independent of the web framework."""
 
 from app.integrations.ryot.backend import Backend, Call
 from app.integrations.ryot.errors import BackendTimeoutError, BadBackendError, RefusedError, RyotError, UnknownModelError

@@ -1,4 +1,4 @@
-"""One interface to language models. What goes in and comes out is OpenAI's own JSON, so that nothing is lost on the way through."""
+"""The interface to language models. Calls and answers are OpenAI's own JSON, so that no field is lost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 STREAM_SECONDS = 600.0
 
 DEADLINE: ContextVar[float | None] = ContextVar("DEADLINE")
-"""When whoever asks a backend stops waiting, by the event loop's clock. A backend that gives up a moment earlier knows why.
-None where that is no concern of the backend's."""
+"""When the caller stops waiting, by the event loop's clock, so that a backend can fail with a timeout a moment earlier.
+None if the backend should not."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a model, already known to be well formed."""
+    """One validated call of a model."""
 
     kind: Literal["completion", "chat"]
     model: str
@@ -30,7 +30,7 @@ class Call:
 
     @property
     def prompts(self) -> list[Any]:
-        """The prompts of a batch: texts or lists of token numbers; one for a chat."""
+        """The prompts of a batch, as texts or lists of token numbers. A chat is one prompt."""
         if self.kind == "chat":
             return [self.given["messages"]]
         prompt = self.given["prompt"]
@@ -39,28 +39,28 @@ class Call:
 
 
 class Backend(Protocol):
-    """Where models live. Every method raises RyotError, and nothing else, for what goes wrong."""
+    """A provider of models. Every failure of a method is a RyotError."""
 
     timeout_seconds: float
-    """How long a call may wait: for its answer or, of a stream, for each next chunk."""
+    """Limit for an answer, or for each chunk of a stream."""
 
     stream_seconds: float
-    """How long all of a stream may take."""
+    """Limit for a whole stream."""
 
     async def start(self) -> None:
-        """Get ready, once per worker, before the first call."""
+        """Prepare the backend. Each worker calls this once, before the first call."""
 
     async def models(self) -> list[Json]:
-        """Give the models in OpenAI's format."""
+        """Return the models in OpenAI's format."""
 
     async def knows(self, model: str) -> bool:
-        """Tell whether a model is listed; an earlier list will do where there is none to be had now."""
+        """Return whether a model is listed, by the last known list if the backend is unavailable."""
 
     async def complete(self, call: Call, progress: Callable[[int], None]) -> Json:
-        """Give the whole answer; `progress` is told of tokens as they are generated, by a backend that sees them."""
+        """Return the whole answer. A backend that sees single tokens calls `progress` with their number as they are generated."""
 
     def stream(self, call: Call) -> AsyncGenerator[Json, None]:
-        """Give the answer in chunks; the last one has no choices, and the usage where the backend tells it."""
+        """Yield the answer in chunks. The last one has no choices, and the usage if the backend reports it."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""

@@ -1,10 +1,10 @@
-"""What can go wrong with a call of a model, each with the status and the words of OpenAI's errors."""
+"""Errors of model calls, each with the status and the fields of OpenAI's errors."""
 
 from __future__ import annotations
 
 
 class RyotError(Exception):
-    """A call that has no answer. The text is for people; `status`, `kind`, `param` and `code` are OpenAI's."""
+    """A failed call. `status`, `kind`, `param` and `code` have the meaning that OpenAI gives them."""
 
     status = 502
     kind = "server_error"
@@ -19,7 +19,7 @@ class RyotError(Exception):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Keep what the error document, and the headers beside it, will say; the class's own status and code where none is given."""
+        """Store the fields of the error document and its headers. Status and code default to those of the class."""
         super().__init__(message)
         self.headers = headers
         self.param = param
@@ -30,7 +30,7 @@ class RyotError(Exception):
 
 
 class RefusedError(RyotError):
-    """A call that asks for what cannot be done: the caller's to mend."""
+    """A call that the caller must correct."""
 
     status = 400
     kind = "invalid_request_error"
@@ -43,12 +43,12 @@ class UnknownModelError(RefusedError):
     code = "model_not_found"
 
     def __init__(self, model: str) -> None:
-        """Name the model as the caller did, cut where it is long."""
+        """Name the model, shortened if it is long."""
         super().__init__(f"the model {model[:100]!r} does not exist; GET /v1/models lists those that do", param="model")
 
 
 class BadBackendError(RyotError):
-    """The backend is dead, failed, or said what is no answer."""
+    """The backend is unreachable, failed, or sent a malformed answer."""
 
     status = 502
     code = "bad_backend"
@@ -62,7 +62,7 @@ class BackendTimeoutError(RyotError):
 
 
 class RestingError(RyotError):
-    """The backend has failed too often, and is not asked for a while."""
+    """The circuit breaker is open: the backend has failed too often."""
 
     status = 503
     code = "circuit_open"

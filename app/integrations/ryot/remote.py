@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server as the backend, through OpenAI's own client, which is imported when such a service starts."""
+"""Any OpenAI-compatible server as the backend, through OpenAI's client. Only a service with RYOT_BASE_URL imports that client."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from app.integrations.ryot.backend import Call, Json
 
 SERVICE = "ryot"
-"""The breaker's name."""
+"""Name of the circuit breaker."""
 
 _log = logging.getLogger(__name__)
 
 MODELS_SECONDS = 10.0
-"""How long a list of models is good for."""
+"""How long a list of models is cached."""
 
 _EARLIER_SECONDS = 0.02
-"""So much before whoever waits gives up, a request ends as a timeout of the backend's."""
+"""A request times out this long before its caller stops waiting."""
 
 _FAILURES = (BadBackendError, BackendTimeoutError)
 _PATHS = {"completion": "/completions", "chat": "/chat/completions"}
 _LONGEST_MESSAGE = 500
 _PASSED_ON = frozenset({400, 404, 413, 422, 429})
-"""Refusals of the backend that are the client's to mend; any other is ours or the backend's."""
+"""Refusals that the client can correct. All others are faults of this service or of the backend."""
 
 
 class Remote:
-    """The backend behind RYOT_BASE_URL. Retries are the client library's own; the deadline is over all of them.
+    """The backend at RYOT_BASE_URL. The client library retries; the deadline includes all retries.
 
-    One circuit breaker for all workers ends the asking of a backend that fails; without a policy there is none.
+    All workers share one circuit breaker, which stops calls to a failing backend. It exists only with a policy.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Remote:
         self._listing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Import the client library; the backend itself may be down now and up later."""
+        """Import the client library. The backend may still be down."""
         await asyncio.to_thread(import_module, "openai")
 
     async def models(self) -> list[Json]:
-        """Give what the backend lists, as it listed it a moment ago."""
+        """Return the models of the backend, cached for MODELS_SECONDS."""
         async with self._listing:
             if not self._models or monotonic() >= self._again_at:
                 async with self._asking():
@@ -78,7 +78,7 @@ class Remote:
             return self._models
 
     async def knows(self, model: str) -> bool:
-        """Tell whether the backend lists a model; where it does not answer now, whether it did at the last time."""
+        """Return whether the backend lists a model. If it does not answer, its last list decides."""
         try:
             listed = await self.models()
         except RyotError:
@@ -89,14 +89,14 @@ class Remote:
         return any(each["id"] == model for each in listed)
 
     async def complete(self, call: Call, _progress: Callable[[int], None]) -> Json:
-        """Give the backend's answer; how many tokens it took is known at its end only."""
+        """Return the backend's answer. The number of tokens is only known at its end."""
         async with self._asking():
             path = _PATHS[call.kind]
             answer: object = await self._connected().post(path, cast_to=object, body=call.given, options=self._options())
             return checked(answer)
 
     async def stream(self, call: Call) -> AsyncGenerator[Json, None]:
-        """Give the backend's chunks; they end with why each choice ended, or the backend is at fault."""
+        """Yield the backend's chunks. A stream that ends without a finish reason is an error of the backend."""
         options = {**(call.given.get("stream_options") or {}), "include_usage": True}
         body = {**call.given, "stream": True, "stream_options": options}
         finished = False
@@ -130,7 +130,7 @@ class Remote:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """Make one request."""
+        """Guard one request with the breaker and the deadline."""
         try:
             async with self._breaker.call() if self._breaker else contextlib.nullcontext(), _in_time():
                 yield
@@ -148,7 +148,7 @@ class Remote:
         return self._client
 
     def _options(self) -> Any:
-        """Without a key none is sent, and none that lies in the environment for another purpose."""
+        """Return options that send no Authorization header without a key, whatever the environment contains."""
         import openai
 
         return {} if self._api_key else {"headers": {"Authorization": openai.Omit()}}
@@ -156,7 +156,7 @@ class Remote:
 
 @contextlib.asynccontextmanager
 async def _in_time() -> AsyncIterator[None]:
-    """Wait for the backend until a moment before whoever asked gives up: what is cancelled from outside cannot tell why."""
+    """Raise BackendTimeoutError a moment before the caller's deadline: a cancelled request could not report the reason."""
     ends = DEADLINE.get(None)
     deadline = asyncio.timeout_at(None if ends is None else ends - _EARLIER_SECONDS)
     try:
@@ -171,7 +171,7 @@ async def _in_time() -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Turn what the client library raises into our errors."""
+    """Translate the client library's exceptions to RyotError."""
     import openai
 
     try:
@@ -186,13 +186,13 @@ def _translated() -> Iterator[None]:
         raise BadBackendError("the backend cannot be reached, or broke off") from error
     except openai.APIError as error:
         raise BadBackendError(f"the backend failed: {error.message[:_LONGEST_MESSAGE]}") from error
-    except Exception as error:  # nobody lists what the library raises for nonsense
+    except Exception as error:  # the library does not document its exceptions for malformed answers
         _log.warning("Ryot's backend said what makes no sense: %s", repr(error)[:_LONGEST_MESSAGE])
         raise BadBackendError("the backend's answer makes no sense") from error
 
 
 def _refusal(status: int, body: object) -> RyotError:
-    """Give the error for a status that is none of success."""
+    """Return the error for an HTTP error status."""
     if status in {408, 504}:
         return BackendTimeoutError("the backend itself waited too long")
     if status in {401, 403}:

@@ -1,4 +1,4 @@
-"""What a backend said, once it is known to be an answer: nonsense is refused here, before anything is built on it."""
+"""Validation of a backend's answers, before any code relies on them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from app.integrations.ryot.backend import Json
 
 _MOST_MODELS = 1000
-"""So many of the listed models are taken, since each of them may become a label."""
+"""Limit of listed models, since each may become a label."""
 
 _LONGEST_NAME = 512
 
 
 def checked(answer: object) -> Json:
-    """Give an answer or a chunk that is an object with choices, each an object with a place; BadBackendError for any other."""
+    """Return an answer or a chunk. Raise BadBackendError unless it is an object with choices, each an object with an index."""
     if not isinstance(answer, dict):
         raise BadBackendError("the backend's answer is no JSON object")
     choices = answer.get("choices")
@@ -26,7 +26,7 @@ def checked(answer: object) -> Json:
 
 
 def checked_models(answer: object) -> list[Json]:
-    """Give the models of a list in OpenAI's format; BadBackendError for anything else."""
+    """Return the models of a list in OpenAI's format. Raise BadBackendError for any other answer."""
     listed = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(listed, list):
         raise BadBackendError("the backend's list of models is no list in OpenAI's format")

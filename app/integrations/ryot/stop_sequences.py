@@ -1,4 +1,4 @@
-"""Text that ends before the first of its stop words, though they may come in pieces."""
+"""Text that ends before its first stop sequence, even if the sequence arrives in several pieces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class StopText:
-    """Takes text piece by piece, and releases what can no longer be the beginning of a stop word."""
+    """Collects text in pieces, and releases it once it can no longer be the start of a stop sequence."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
@@ -17,7 +17,7 @@ class StopText:
         self.stopped = False
 
     def add(self, piece: str) -> str:
-        """Give what is released by one more piece; after a stop word that is nothing."""
+        """Add a piece and return the released text, which is empty after a stop sequence."""
         if self.stopped:
             return ""
         self._held += piece
@@ -32,10 +32,10 @@ class StopText:
         return released
 
     def rest(self) -> str:
-        """Give what was held back for a stop word that never came."""
+        """Return the text that was held back for a stop sequence that did not arrive."""
         released, self._held = self._held, ""
         return released
 
     def _begun(self, stop: str) -> int:
-        """Give how many of the last characters may be the beginning of a stop word."""
+        """Return how many of the last characters may be the start of a stop sequence."""
         return next((size for size in range(min(len(stop) - 1, len(self._held)), 0, -1) if self._held.endswith(stop[:size])), 0)
