@@ -77,9 +77,9 @@ def parse(raw: bytes, shape: type[_Body]) -> dict[str, Any]:
     try:
         given = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        raise RefusedError(f"the body is no JSON: {error}") from error
+        raise RefusedError(f"the body is not JSON: {error}") from error
     if not isinstance(given, dict):
-        raise RefusedError("the body is no JSON object")
+        raise RefusedError("the body is not a JSON object")
     try:
         valid = shape.model_validate(given)
     except ValidationError as error:

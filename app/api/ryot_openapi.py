@@ -44,7 +44,10 @@ def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-_BACKEND: Responses = {502: _json("The backend is dead or said what is no answer", _ERROR), 504: _json("The backend is too slow", _ERROR)}
+_BACKEND: Responses = {
+    502: _json("The backend is unreachable, failed, or sent a malformed answer", _ERROR),
+    504: _json("The backend is too slow", _ERROR),
+}
 
 KEYS: Responses = {
     401: _json("There is no API key in the request, or it is wrong, expired or revoked", _ERROR),
@@ -57,7 +60,7 @@ ANSWERS: Responses = {
         "description": "The answer; with `stream`, a chunk of it in each event, and at last `[DONE]`",
         "content": {"application/json": {"schema": _ANSWER}, "text/event-stream": {"schema": {"type": "string"}}},
     },
-    400: _json("The body is no JSON, or asks for what cannot be done", _ERROR),
+    400: _json("The body is not JSON, or asks for an unsupported feature", _ERROR),
     404: _json("No such model", _ERROR),
     413: _json("The body is larger than the bound", _ERROR),
     422: _json("The backend refuses the call", _ERROR),

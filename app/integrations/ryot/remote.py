@@ -117,7 +117,7 @@ class Remote:
                     async with _in_time():
                         each = await anext(chunks, None)
             if not finished:
-                raise BadBackendError("the backend's stream ended before its answer did")
+                raise BadBackendError("the backend's stream ended before a finish reason")
         except _FAILURES:
             if self._breaker:
                 self._breaker.fail()
@@ -183,12 +183,12 @@ def _translated() -> Iterator[None]:
     except openai.APIStatusError as error:
         raise _refusal(error.status_code, error.body) from error
     except openai.APIConnectionError as error:
-        raise BadBackendError("the backend cannot be reached, or broke off") from error
+        raise BadBackendError("the backend cannot be reached, or closed the connection") from error
     except openai.APIError as error:
         raise BadBackendError(f"the backend failed: {error.message[:_LONGEST_MESSAGE]}") from error
     except Exception as error:  # the library does not document its exceptions for malformed answers
-        _log.warning("Ryot's backend said what makes no sense: %s", repr(error)[:_LONGEST_MESSAGE])
-        raise BadBackendError("the backend's answer makes no sense") from error
+        _log.warning("malformed answer of Ryot's backend: %s", repr(error)[:_LONGEST_MESSAGE])
+        raise BadBackendError("the backend's answer is malformed") from error
 
 
 def _refusal(status: int, body: object) -> RyotError:

@@ -18,10 +18,10 @@ _LONGEST_NAME = 512
 def checked(answer: object) -> Json:
     """Return an answer or a chunk. Raise BadBackendError unless it is an object with choices, each an object with an index."""
     if not isinstance(answer, dict):
-        raise BadBackendError("the backend's answer is no JSON object")
+        raise BadBackendError("the backend's answer is not a JSON object")
     choices = answer.get("choices")
     if not isinstance(choices, list) or not all(isinstance(each, dict) and isinstance(each.get("index"), int) for each in choices):
-        raise BadBackendError("the backend's answer has no proper choices")
+        raise BadBackendError("the backend's answer has no valid choices")
     return answer
 
 
@@ -29,8 +29,8 @@ def checked_models(answer: object) -> list[Json]:
     """Return the models of a list in OpenAI's format. Raise BadBackendError for any other answer."""
     listed = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(listed, list):
-        raise BadBackendError("the backend's list of models is no list in OpenAI's format")
+        raise BadBackendError("the backend's list of models is not in OpenAI's format")
     for each in listed:
         if not (isinstance(each, dict) and isinstance(each.get("id"), str) and 0 < len(each["id"]) <= _LONGEST_NAME):
-            raise BadBackendError("the backend lists a model that has no proper id")
+            raise BadBackendError("the backend lists a model without a valid id")
     return [{"object": "model", **each} for each in listed[:_MOST_MODELS]]
