@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info
 
-from monitoring import metrics
+from monitoring import catalogue, metrics
 from monitoring.catalogue.reference_page import table
 from tests.conftest import ROOT
 
@@ -130,15 +132,21 @@ def test_the_documentations_table_is_the_declarations() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == table()
 
 
-def test_what_others_import_is_there_and_nothing_else_is_made_up() -> None:
+def test_public_names_are_those_of_the_catalogue_and_the_tracking() -> None:
     from monitoring.http import middleware
     from monitoring.tracking import decorators
 
+    tracking = ["track_ryot_request", "track_compression", "track_decompression", "track_storage_operation", "increment_tokens_generated"]
     assert metrics.MetricsMiddleware is middleware.MetricsMiddleware
-    for name in ("track_ryot_request", "track_compression", "track_decompression", "track_storage_operation", "increment_tokens_generated"):
+    for name in tracking:
         assert getattr(metrics, name) is getattr(decorators, name)
-    for name in metrics.__all__:
-        assert getattr(metrics, name) is not None
+    modules = [importlib.import_module(f"monitoring.catalogue.{each.name}") for each in pkgutil.iter_modules(catalogue.__path__)]
+    declared = {id(family.metric) for family in metrics.FAMILIES}
+    families = {name: value for module in modules for name, value in vars(module).items() if id(value) in declared}
+    assert len(families) == len(declared)
+    assert sorted(metrics.__all__) == sorted([*families, *tracking, "FAMILIES", "Family", "MetricsMiddleware", "Rule"])
+    for name, family in families.items():
+        assert getattr(metrics, name) is family
     with pytest.raises(AttributeError, match="no attribute 'track_nonsense'"):
         metrics.track_nonsense  # noqa: B018
 
@@ -147,7 +155,7 @@ EXPOSED = """
 from monitoring import multiprocess
 multiprocess.install()
 from prometheus_client import generate_latest
-from monitoring import metrics
+from monitoring import catalogue, metrics
 multiprocess.acquire()
 metrics.system_info.info({"version": "1", "environment": "e", "cluster": "c"})
 print(generate_latest().decode())
