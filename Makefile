@@ -70,8 +70,8 @@ test: $(STAMP)
 
 # The fault cases, crossed over preload and worker class, ten times each, and the long forms of others.
 proof: $(STAMP)
-	PROOF_REPEATS=$(PROOF_REPEATS) $(BIN)/python -m pytest tests/faults tests/breaker tests/app/vault tests/app/test_users_served.py tests/app/test_openapi.py \
-		tests/app/test_compression_kills.py tests/container/test_pod.py $(PYTEST_ARGS)
+	PROOF_REPEATS=$(PROOF_REPEATS) $(BIN)/python -m pytest tests/faults tests/breaker tests/app/integrations/vault tests/app/reporting/test_users_served.py tests/app/api/test_openapi.py \
+		tests/app/api/test_compression_kills.py tests/tools/podman/test_pod.py $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""Tests mirror the packages; tests/faults kills real servers."""
+"""Tests mirror the tree; tests/faults kills real servers."""

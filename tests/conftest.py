@@ -25,7 +25,7 @@ from xdist.scheduler import LoadGroupScheduling
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
 
 # What tests and their tools may inherit; every other variable goes before anything of ours is imported, in-process tests included.
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "USER", "CI", "PROOF_REPEATS"})
@@ -100,7 +100,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupSch
 
     class Scheduling(LoadGroupScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = "tests/container/"
+            folder = "tests/tools/podman/"
             return folder if nodeid.startswith(folder) else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
@@ -155,7 +155,7 @@ def metrics_directory(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def kit(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
     """Give gunicorn with the kit's configuration, on private ports; what it started is ended."""
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
 
     port, metrics_port = free_port(), free_port()
     data_directory(tmp_path / "data")

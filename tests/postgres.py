@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import unused_port
-from tests.faults.processes import wait_until
+from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

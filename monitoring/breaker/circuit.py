@@ -12,7 +12,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from monitoring import metrics
+from monitoring.catalogue import breaker as families
 from monitoring.tracking.children import child
 from monitoring.tracking.wrapping import SUCCESS, decorated
 
@@ -76,14 +76,14 @@ class Breaker:
         self._width = int(self._policy.window_seconds * _BILLION / layout.BUCKETS)
         self._open_nanoseconds = int(self._policy.open_seconds * _BILLION)
         self._counts, self._ignores, self._clock = counts, ignores, clock
-        self._shared = Shared(service, child(metrics.circuit_breaker_rebuilt, service).inc)
+        self._shared = Shared(service, child(families.circuit_breaker_rebuilt, service).inc)
         self._told = ""
         #: The word of the state that this process has said last.
         self._seen = 0
         #: That word where the state is closed, else none that a state has.
         self._closed = -1
-        self._succeeded = child(metrics.circuit_breaker_calls, service, "success")
-        self._state = child(metrics.circuit_breaker_state, service)
+        self._succeeded = child(families.circuit_breaker_calls, service, "success")
+        self._state = child(families.circuit_breaker_state, service)
         # The truth is asked for every few seconds: by whom the change was made, who died and who saw it makes no difference.
         reference = weakref.ref(self)
         self._state.set_function(lambda: _state_now(reference))
@@ -187,8 +187,8 @@ class Breaker:
     def count(self, result: str) -> None:
         """Count a call of this result."""
         if result == "failure":
-            child(metrics.circuit_breaker_failures, self.service).inc()
-        child(metrics.circuit_breaker_calls, self.service, result).inc()
+            child(families.circuit_breaker_failures, self.service).inc()
+        child(families.circuit_breaker_calls, self.service, result).inc()
 
     def _look(self) -> None:
         with contextlib.suppress(TimeoutError), self._shared.editing() as words:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from monitoring import metrics
+from monitoring.catalogue import breaker as families
 from monitoring.multiprocess.linux import regular_file
 from monitoring.multiprocess.storage.value_file import scan
 from monitoring.multiprocess.worker.slot_store import store
@@ -57,4 +57,4 @@ def _shown(slot: int, key: str) -> Iterator[float]:
 
 def _cell(service: str, kind: int) -> Any:
     old, new = layout.CHANGES[kind]
-    return child(metrics.circuit_breaker_transitions, service, layout.STATES[old], layout.STATES[new])._value
+    return child(families.circuit_breaker_transitions, service, layout.STATES[old], layout.STATES[new])._value

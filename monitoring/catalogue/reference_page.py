@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from monitoring.metrics import FAMILIES, Family
+from .all import FAMILIES, Family
 
 _HEAD = """# The families of the service
 

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
-from monitoring import metrics
+from monitoring.catalogue import gpu as families
 from monitoring.multiprocess.worker.election import Election
 from monitoring.multiprocess.worker.slot_store import store
 
@@ -96,12 +96,12 @@ class _Devices:
     def _show(self, reading: Reading) -> None:
         shown = {(family, (device.gpu, device.uuid)): value for device in reading.devices for family, value in device.values.items()}
         for family, labels in self._shown - shown.keys():
-            _remove(getattr(metrics, family), labels)
+            _remove(getattr(families, family), labels)
         for (family, labels), value in shown.items():
-            getattr(metrics, family).labels(*labels).set(value)
+            getattr(families, family).labels(*labels).set(value)
         self._shown = set(shown)
         for reason in REASONS:
-            metrics.gpu_problems.labels(reason).set(reading.count(reason))
+            families.gpu_problems.labels(reason).set(reading.count(reason))
         if store.directory is not None:
             process_memory.write(store.directory, reading.devices)
 
@@ -119,9 +119,9 @@ class _Share:
         worker = f"s{store.slot}"
         found = {(*device, worker): size for device, size in process_memory.own(store.directory, self._newest_seconds).items()}
         for labels in self._shown - found.keys():
-            _remove(metrics.gpu_process_memory_bytes, labels)
+            _remove(families.gpu_process_memory_bytes, labels)
         for labels, size in found.items():
-            metrics.gpu_process_memory_bytes.labels(*labels).set(size)
+            families.gpu_process_memory_bytes.labels(*labels).set(size)
         self._shown = set(found)
 
     def end(self) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from monitoring.asgi_types import Message, Receive, Send
 
-    from .exchange import Exchange
+
+class Exchange(Protocol):
+    """The part of `exchange.Exchange` that is used here."""
+
+    disconnected: bool
+
+    def note(self, message: Message) -> None:
+        """Record a message that the application receives."""
 
 
 async def received(exchange: Exchange, receive: Receive) -> Message:

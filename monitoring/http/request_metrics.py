@@ -11,7 +11,7 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from monitoring import metrics
+from monitoring.catalogue import http as families
 from monitoring.multiprocess.worker.value import DETACHED, direct
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ OTHER = "_other"
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _STATUSES: Final = range(100, 1000)
-_SECONDS: Final[tuple[float, ...]] = tuple(metrics.http_request_duration_seconds._upper_bounds)
-_BYTES: Final[tuple[float, ...]] = tuple(metrics.http_request_size_bytes._upper_bounds)
+_SECONDS: Final[tuple[float, ...]] = tuple(families.http_request_duration_seconds._upper_bounds)
+_BYTES: Final[tuple[float, ...]] = tuple(families.http_request_size_bytes._upper_bounds)
 _BOUNDS: Final = (_SECONDS, _SECONDS, _BYTES, _BYTES)
 _LEAST_SECONDS: Final[float] = _SECONDS[0]
 _LEAST_BYTES: Final[float] = _BYTES[0]
@@ -53,7 +53,7 @@ class Method:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self._progress = metrics.http_requests_in_progress.labels(label)._value
+        self._progress = families.http_requests_in_progress.labels(label)._value
         #: Per endpoint, the cells of the status that it answered with last, which is most often the next one's.
         self.endpoints: dict[str, Cells] = {}
         self._open()
@@ -102,14 +102,14 @@ class Cells:
         self.status = status
         self.bodiless = method == "HEAD" or 100 <= status < 200 or status in {204, 304}
         labels = (method, endpoint, str(status) if status else OTHER)
-        counter = metrics.http_requests.labels(*labels)
+        counter = families.http_requests.labels(*labels)
         self._count = counter._value
         #: Time to first byte, duration, size of the request, size of the response: in the order in which they are observed.
         self._histograms: list[Histogram] = [
-            metrics.http_time_to_first_byte_seconds.labels(method, endpoint),
-            metrics.http_request_duration_seconds.labels(method, endpoint),
-            metrics.http_request_size_bytes.labels(method, endpoint),
-            metrics.http_response_size_bytes.labels(method, endpoint),
+            families.http_time_to_first_byte_seconds.labels(method, endpoint),
+            families.http_request_duration_seconds.labels(method, endpoint),
+            families.http_request_size_bytes.labels(method, endpoint),
+            families.http_response_size_bytes.labels(method, endpoint),
         ]
         #: When to look them up again, since a family that was full, or could not be asked, gave those of its overflow; 0 is never.
         self.again_at = 0.0

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from monitoring import metrics
+from monitoring.catalogue import sigmalang as families
 from monitoring.multiprocess.worker.value import direct
 
 from .children import count
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 SUCCESS = "success"
 _LABELS = (SUCCESS,)
-_REQUESTS = metrics.sigmalang_compression_requests
+_REQUESTS = families.sigmalang_compression_requests
 _SECONDS, _SIZES, _RATIOS = (
     tuple(family._upper_bounds)
     for family in (
-        metrics.sigmalang_compression_duration_seconds,
-        metrics.sigmalang_original_size_bytes,
-        metrics.sigmalang_compression_ratio,
+        families.sigmalang_compression_duration_seconds,
+        families.sigmalang_original_size_bytes,
+        families.sigmalang_compression_ratio,
     )
 )
 
@@ -36,10 +36,10 @@ class Compressions:
     def __init__(self) -> None:
         #: Time, size before, size after, ratio: in the order in which they are observed.
         self._histograms = (
-            metrics.sigmalang_compression_duration_seconds,
-            metrics.sigmalang_original_size_bytes,
-            metrics.sigmalang_compressed_size_bytes,
-            metrics.sigmalang_compression_ratio,
+            families.sigmalang_compression_duration_seconds,
+            families.sigmalang_original_size_bytes,
+            families.sigmalang_compressed_size_bytes,
+            families.sigmalang_compression_ratio,
         )
         self._seen: object = None
         self._counter: object = None

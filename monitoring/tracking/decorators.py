@@ -10,7 +10,16 @@ import inspect
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from monitoring import metrics
+from monitoring.catalogue.ryot import ryot_batch_size, ryot_request_duration_seconds, ryot_requests, ryot_tokens_generated
+from monitoring.catalogue.sigmalang import (
+    sigmalang_compressed_size_bytes,
+    sigmalang_compression_duration_seconds,
+    sigmalang_compression_requests,
+    sigmalang_decompression_duration_seconds,
+    sigmalang_decompression_requests,
+    sigmalang_original_size_bytes,
+)
+from monitoring.catalogue.sigmavault import sigmavault_operation_duration_seconds, sigmavault_operations
 
 from .children import child, count, observe
 from .compression_metrics import Compressions
@@ -42,7 +51,7 @@ def track_ryot_request(function: _F | None = None, /, *, model: str | None = Non
 
 def increment_tokens_generated(model: str, tokens: float = 1) -> None:
     """Count tokens that a model generated; ValueError for less than 0."""
-    child(metrics.ryot_tokens_generated, model).inc(tokens)
+    child(ryot_tokens_generated, model).inc(tokens)
 
 
 @overload
@@ -84,12 +93,12 @@ def _ryot(function: Callable[..., Any], fixed: str | None) -> Begin:
         if prompts is None:
             prompts = find_prompt(args, kwargs)
         if prompts is not None:
-            observe(child(metrics.ryot_batch_size, label), len(prompts) if isinstance(prompts, list | tuple) else 1)
+            observe(child(ryot_batch_size, label), len(prompts) if isinstance(prompts, list | tuple) else 1)
         began = perf_counter()
 
         def finish(status: str, _result: object) -> None:
-            observe(child(metrics.ryot_request_duration_seconds, label), perf_counter() - began)
-            count(metrics.ryot_requests, label, status)
+            observe(child(ryot_request_duration_seconds, label), perf_counter() - began)
+            count(ryot_requests, label, status)
 
         return finish
 
@@ -97,14 +106,14 @@ def _ryot(function: Callable[..., Any], fixed: str | None) -> Begin:
 
 
 def _storage(operation: str) -> Begin:
-    duration = metrics.sigmavault_operation_duration_seconds
+    duration = sigmavault_operation_duration_seconds
 
     def begin(_args: Arguments, _kwargs: Keywords) -> Finish:
         began = perf_counter()
 
         def finish(status: str, _result: object) -> None:
             observe(child(duration, operation), perf_counter() - began)
-            count(metrics.sigmavault_operations, operation, status)
+            count(sigmavault_operations, operation, status)
 
         return finish
 
@@ -126,11 +135,11 @@ def _begin_compression(args: Arguments, kwargs: Keywords) -> Finish:
             if before is not None and after:
                 _compressions.count(seconds, before, after)
                 return
-            observe(metrics.sigmalang_compression_duration_seconds, seconds)
+            observe(sigmalang_compression_duration_seconds, seconds)
             if before is not None and after is not None:
-                observe(metrics.sigmalang_original_size_bytes, before)
-                observe(metrics.sigmalang_compressed_size_bytes, after)
-        count(metrics.sigmalang_compression_requests, status)
+                observe(sigmalang_original_size_bytes, before)
+                observe(sigmalang_compressed_size_bytes, after)
+        count(sigmalang_compression_requests, status)
 
     return finish
 
@@ -140,8 +149,8 @@ def _begin_decompression(_args: Arguments, _kwargs: Keywords) -> Finish:
 
     def finish(status: str, _result: object) -> None:
         if status == SUCCESS:
-            observe(metrics.sigmalang_decompression_duration_seconds, perf_counter() - began)
-        count(metrics.sigmalang_decompression_requests, status)
+            observe(sigmalang_decompression_duration_seconds, perf_counter() - began)
+        count(sigmalang_decompression_requests, status)
 
     return finish
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ import pytest
 from app.integrations.vault import keyring
 from tests.conftest import built_environment, data_directory, unused_port
 from tests.postgres import PostgreSQL, postgresql
-from tests.serving import Served, serving
+from tests.server_process import Served, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +63,16 @@ def serve_app(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iter
             yield server
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder on a disk of 16 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", str(path)]
+    if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+        assert os.environ.get("CI") != "true", "CI has to mount a tmpfs: run it as root"
+        pytest.skip("cannot mount a tmpfs here: needs root")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)

@@ -10,16 +10,16 @@ import openai
 import pytest
 
 from app.integrations.vault import keyring
+from tests.app.api.test_compression import refuse
 from tests.app.openai_server import openai_server
-from tests.app.test_compression import refuse
-from tests.faults.processes import send, wait_dead, wait_until
-from tests.serving import ask
+from tests.processes import send, wait_dead, wait_until
+from tests.server_process import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
 
 JSON = {"Content-Type": "application/json"}
 OPEN_SECONDS = 2

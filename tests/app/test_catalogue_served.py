@@ -16,9 +16,9 @@ import pytest
 from app.integrations.vault import keyring
 from monitoring import metrics
 from tests.conftest import built_environment
-from tests.faults.processes import MARKER, end_marked, wait_until
-from tests.kit import Kit
-from tests.serving import ask
+from tests.gunicorn_service import Kit
+from tests.processes import MARKER, end_marked, wait_until
+from tests.server_process import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from .processes import wait_until
+from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

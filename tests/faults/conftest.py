@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import data_directory
 
-from .bare import Writers
+from .bare_writers import Writers
 from .harness import Harness, Variant
 
 if TYPE_CHECKING:

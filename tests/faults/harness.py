@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import processes
+from tests import processes
+from tests.processes import MARKER, wait_until
+
 from .client import Address, fetch
-from .processes import MARKER, wait_until
 from .scraper import Samples, http, parse, total
 
 if TYPE_CHECKING:

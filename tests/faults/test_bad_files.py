@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .bare import Bare, Writers
+    from .bare_writers import Bare, Writers
     from .harness import Harness, Variant
 
 HEADER = struct.Struct("i")

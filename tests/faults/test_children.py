@@ -6,13 +6,14 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
+from tests.processes import wait_dead, wait_until
+
 from .client import Client, Request, Tally, fetch
-from .processes import wait_dead, wait_until
 from .scraper import Scraper, total, view
 from .verdict import assert_bounded
 
 if TYPE_CHECKING:
-    from .bare import Writers
+    from .bare_writers import Writers
     from .harness import Harness, Variant
 
 METHODS = ("fork", "spawn", "forkserver")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .scraper import Scraper, total, view
 
 if TYPE_CHECKING:
-    from .bare import Writers
+    from .bare_writers import Writers
 
 
 def test_deploy_changes_buckets_mode_and_help(writers: Writers) -> None:

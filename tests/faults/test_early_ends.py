@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.processes import wait_dead, wait_until
+
 from .client import Client, Connection, Request, Tally
-from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
 from .verdict import REQUESTS, assert_bounded, assert_exact
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from monitoring.exporter.server import Limits
-from tests.impostor import impostor
+from tests.fake_exporter import impostor
+from tests.processes import command_line, is_alive, marked, parent, wait_dead, wait_until
 
 from .client import Client, IncompleteError, fetch
 from .harness import Variant
-from .processes import command_line, is_alive, marked, parent, wait_dead, wait_until
 from .scraper import Scraper
 from .scraper import http as source
 from .verdict import assert_exact
@@ -26,7 +26,7 @@ from .verdict import assert_exact
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .bare import Writers
+    from .bare_writers import Writers
     from .harness import Harness, Server
 
 #: Kills, HUPs, and USR2s; `make proof` does all of them, `make test` fewer.

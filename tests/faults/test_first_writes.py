@@ -11,7 +11,7 @@ from .scraper import Scraper, total, view
 from .verdict import assert_bounded, files
 
 if TYPE_CHECKING:
-    from .bare import Writers
+    from .bare_writers import Writers
 
 
 def test_kills_at_the_first_write(writers: Writers) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.processes import wait_dead, wait_until
+
 from .client import Client, Request, fetch
-from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
 from .verdict import assert_bounded, assert_exact
 

@@ -6,8 +6,9 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tests.processes import is_alive, wait_dead, wait_until
+
 from .client import Client, Tally, fetch
-from .processes import is_alive, wait_dead, wait_until
 from .scraper import Scraper, http, parse, total, view
 from .verdict import REQUESTS, assert_bounded, assert_exact
 

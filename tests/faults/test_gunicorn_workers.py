@@ -8,8 +8,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.processes import any_dead, wait_dead, wait_until
+
 from .client import ORDINARY, Client, Request
-from .processes import any_dead, wait_dead, wait_until
 from .scraper import Scraper
 from .verdict import assert_bounded, assert_exact
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .processes import wait_until
+from tests.processes import wait_until
+
 from .scraper import Scraper, total, view
 
 if TYPE_CHECKING:
-    from .bare import Writers
+    from .bare_writers import Writers
 
 
 def require_namespaces() -> None:

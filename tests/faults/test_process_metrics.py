@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from tests.processes import wait_dead, wait_until
+
 from .client import fetch
-from .processes import wait_dead, wait_until
 from .scraper import Scraper, total
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import random
 import signal
 from typing import TYPE_CHECKING
 
+from tests.processes import wait_dead, wait_until
+
 from .client import Client
-from .processes import wait_dead, wait_until
 from .scraper import Scraper, http, view
 from .verdict import assert_bounded, assert_exact
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.faults.processes import wait_until
+from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

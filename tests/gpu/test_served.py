@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.processes import marked, send, wait_dead, wait_until
-from tests.serving import ask
+from tests.processes import marked, send, wait_dead, wait_until
+from tests.server_process import ask
 
 from .conftest import DEVICES
 from .shown import NOTHING, await_shown, expected, of_devices, problems, shown
 
 if TYPE_CHECKING:
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
 
     from .conftest import Driver
 

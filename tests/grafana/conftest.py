@@ -16,13 +16,13 @@ import yaml
 from app.integrations.vault import keyring
 from monitoring.prometheus import Configuration, Times
 from monitoring.prometheus.files import write
-from tests.app.load.conftest import ADMIN_KEY, loader
 from tests.conftest import built_environment
-from tests.faults.processes import MARKER, end_marked, wait_until
 from tests.gpu.conftest import driver, library
-from tests.kit import Kit
-from tests.prometheus.programs import program
-from tests.serving import ask
+from tests.gunicorn_service import Kit
+from tests.processes import MARKER, end_marked, wait_until
+from tests.prometheus.executables import program
+from tests.server_process import ask
+from tests.tools.load.conftest import ADMIN_KEY, loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

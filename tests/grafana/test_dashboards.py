@@ -19,8 +19,8 @@ from monitoring.grafana.panels import figure, graph
 from monitoring.metrics import Rule
 from monitoring.prometheus import Configuration
 from tests.conftest import ROOT
-from tests.expressions import families, selectors
 from tests.grafana.boards import ASKED, BOARDS, FOLDER, PANELS, Asked, replaced
+from tests.promql import families, selectors
 
 if TYPE_CHECKING:
     from pathlib import Path

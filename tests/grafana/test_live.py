@@ -12,18 +12,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from monitoring.breaker import state_layout
-from tests.app.load.conftest import ADMIN_KEY
 from tests.conftest import ROOT, built_environment
-from tests.faults.processes import PATIENCE_SECONDS, wait_until
 from tests.grafana.boards import ASKED, Asked, replaced
-from tests.serving import ask
+from tests.processes import PATIENCE_SECONDS, wait_until
+from tests.server_process import ask
+from tests.tools.load.conftest import ADMIN_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.app.load.conftest import Loader
     from tests.grafana.conftest import Prometheus
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
+    from tests.tools.load.conftest import Loader
 
 ENDLESS = ("--requests", "10000000", "--seconds", "86400", "--slow", "0.2", "--concurrency", "4")
 HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN_KEY}"}

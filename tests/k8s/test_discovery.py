@@ -22,18 +22,18 @@ from monitoring.kubernetes.prometheus_operator import pod_monitor
 from monitoring.observe.stack import Child, free_address, running
 from monitoring.prometheus import Configuration
 from tests.conftest import ROOT, built_environment
-from tests.faults.processes import MARKER, end_marked, wait_until
 from tests.k8s.manifests import Manifests, containers, environment, labels, named
 from tests.k8s.rendering import documents
+from tests.processes import MARKER, end_marked, wait_until
+from tests.prometheus.executables import program
 from tests.prometheus.live import Kubelet, serve
-from tests.prometheus.programs import program
-from tests.serving import ask, serving
+from tests.server_process import ask, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
 
 Target = dict[str, Any]
 

@@ -9,7 +9,7 @@ import pytest
 from monitoring.multiprocess import MergedCollector
 from monitoring.multiprocess.merge import collector, vectors
 
-from .workers import Run
+from .simulated_workers import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

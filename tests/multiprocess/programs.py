@@ -10,8 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from tests.faults import processes
-from tests.faults.processes import MARKER, wait_until
+from tests import processes
+from tests.processes import MARKER, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from monitoring.multiprocess import MergedCollector
 from tests.conftest import ROOT
 
 from .programs import Program, Programs
-from .workers import samples
+from .simulated_workers import samples
 
 if TYPE_CHECKING:
     from pathlib import Path

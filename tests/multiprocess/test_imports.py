@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import ROOT
-from tests.serving import serving
+from tests.server_process import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable

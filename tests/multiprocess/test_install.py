@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.multiprocess import MergedCollector
 
-from .workers import own, samples
+from .simulated_workers import own, samples
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from monitoring.multiprocess.patches.series_removal import overwrite
 
+from .simulated_workers import own
 from .test_model_cap import AMOUNTS, LABELS, CappedService, Truth
-from .workers import own
 
 MODES = ["all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"]
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from monitoring.multiprocess import MergedCollector
 from monitoring.multiprocess.storage.series_log import OTHER, label_set
 
-from .workers import Capped, Run, Worker, own, samples
+from .simulated_workers import Capped, Run, Worker, own, samples
 
 if TYPE_CHECKING:
     from monitoring.multiprocess.worker.value import Value

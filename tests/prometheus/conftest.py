@@ -11,16 +11,16 @@ import pytest
 from monitoring.observe.stack import free_address
 from monitoring.prometheus import Configuration, Times
 from tests.conftest import built_environment
-from tests.faults.processes import MARKER, end_marked
+from tests.processes import MARKER, end_marked
+from tests.prometheus.executables import program
 from tests.prometheus.live import Kubelet, Webhook, live, serve
-from tests.prometheus.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
     from tests.prometheus.live import Live
 
 FASTER = 30

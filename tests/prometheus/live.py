@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from monitoring.observe.stack import Child, observing
-from tests.faults.processes import wait_until
-from tests.serving import ask
+from tests.processes import wait_until
+from tests.server_process import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.faults.processes import wait_until
+from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from monitoring.prometheus import Configuration
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
     from tests.prometheus.live import Live
 
     Observe = Callable[[Configuration], AbstractContextManager[Live]]

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from tests.app.openai_server import LINGERING_SECONDS, openai_server
-from tests.faults.processes import wait_until
-from tests.serving import ask
+from tests.processes import wait_until
+from tests.server_process import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from monitoring.prometheus import Configuration
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
     from tests.prometheus.live import Kubelet, Live
 
 JSON = {"Content-Type": "application/json"}

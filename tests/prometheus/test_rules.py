@@ -18,8 +18,8 @@ from monitoring.prometheus.configuration import duration
 from monitoring.prometheus.files import texts
 from monitoring.prometheus.rules import rules
 from tests.conftest import ROOT
-from tests.expressions import selectors
-from tests.prometheus.programs import program
+from tests.prometheus.executables import program
+from tests.promql import selectors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +154,7 @@ OUTSIDE = {
 
 def known() -> dict[str, set[str]]:
     """Every series that there can be, with its labels."""
-    from tests.expressions import families
+    from tests.promql import families
 
     return {**families(), **OUTSIDE, **{each["record"]: kept(each["record"]) for each in RECORDS}}
 

@@ -13,7 +13,7 @@ from monitoring.prometheus import Configuration
 from monitoring.prometheus.rules import rules
 from monitoring.prometheus.scrape_config import scraping
 from tests.conftest import ROOT
-from tests.prometheus.programs import program
+from tests.prometheus.executables import program
 
 if TYPE_CHECKING:
     from pathlib import Path

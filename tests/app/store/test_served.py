@@ -15,16 +15,16 @@ import pytest
 
 from app.store import schema_version
 from tests.conftest import ROOT
-from tests.faults.processes import wait_dead, wait_until
-from tests.serving import ask, serving
+from tests.processes import wait_dead, wait_until
+from tests.server_process import ask, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.kit import Kit
+    from tests.gunicorn_service import Kit
     from tests.postgres import PostgreSQL
-    from tests.serving import Served
+    from tests.server_process import Served
 
 MISSING = "/health/ready is 503"
 

@@ -1,0 +1,50 @@
+"""The service keeps what its OpenAPI document says: schemathesis asks the live one, with valid and with hostile requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.conftest import ROOT, built_environment
+
+if TYPE_CHECKING:
+    from tests.server_process import Served
+
+EXAMPLES = "25" if "PROOF_REPEATS" in os.environ else "8"
+
+
+def schemathesis(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(ROOT / "schemathesis.toml"), *arguments],
+        cwd=cwd,
+        env=built_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run(url: str, cwd: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return schemathesis("run", url, "--max-examples", EXAMPLES, "--generation-database", "none", *more, cwd=cwd)
+
+
+def test_schemathesis_finds_nothing(served: Served, tmp_path: Path) -> None:
+    ran = run(f"http://127.0.0.1:{served.port}/openapi.json", tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    operations = json.loads(served.ask("GET", "/openapi.json").body)["paths"]
+    assert f"Tested: {sum(map(len, operations.values()))}" in ran.stdout, ran.stdout
+
+
+def test_schemathesis_would_find_a_document_that_is_not_true(served: Served, tmp_path: Path) -> None:
+    """The same run fails where the document promises what the service does not do."""
+    document = json.loads(served.ask("GET", "/openapi.json").body)
+    document["paths"] = {"/health/live": document["paths"]["/health/live"]}
+    document["paths"]["/health/live"]["get"]["responses"]["200"]["content"]["application/json"]["schema"] = {"type": "integer"}
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    ran = run("openapi.json", tmp_path, "--url", f"http://127.0.0.1:{served.port}")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "Response violates schema" in ran.stdout

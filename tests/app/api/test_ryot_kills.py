@@ -1,0 +1,86 @@
+"""Workers are killed under calls of models: whatever a client has received, to the last token of a cut stream, stays counted."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import random
+import signal
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.integrations.ryot.stand_in import MODEL
+from tests.app.api.test_ryot import JSON
+from tests.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
+
+if TYPE_CHECKING:
+    from tests.gunicorn_service import Kit
+
+KILLS = 5
+TOKENS = 60
+
+
+@dataclass
+class Caller:
+    """Calls again and again, every second time with a stream, and notes what it got."""
+
+    port: int
+    stop: threading.Event = field(default_factory=threading.Event)
+    sent: int = 0
+    answered: int = 0
+    tokens: int = 0
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self._call(stream=self.sent % 2 == 0)
+
+    def _call(self, *, stream: bool) -> None:
+        body = json.dumps({"model": MODEL, "prompt": ["The", "A worker"], "max_tokens": TOKENS, "stream": stream})
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        with contextlib.closing(connection):
+            self.sent += 1
+            connection.request("POST", "/v1/completions", body, JSON)
+            response = connection.getresponse()
+            if not stream:
+                self.tokens += json.loads(response.read())["usage"]["completion_tokens"]
+                self.answered += 1
+                return
+            for line in response:
+                if line == b"data: [DONE]\n":
+                    self.answered += 1
+                elif line.startswith(b"data: "):
+                    self.tokens += bool(json.loads(line.removeprefix(b"data: "))["choices"][0]["text"])
+
+
+def counted(kit: Kit, family: str) -> float:
+    lines = kit.scrape().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"neurectomy_ryot_{family}_total{{"))
+
+
+def test_calls_and_tokens_stay_counted_when_workers_are_killed(kit: Kit) -> None:
+    master = kit.start(WEB_CONCURRENCY="3")
+    callers = [Caller(kit.port) for _ in range(4)]
+    threads = [threading.Thread(target=caller.run) for caller in callers]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(KILLS):
+            goal = sum(caller.answered for caller in callers) + 20
+            wait_until(lambda goal=goal: sum(caller.answered for caller in callers) >= goal, "calls are answered")
+            wait_until(lambda: len(kit.workers(master)) == 3, "three workers run")
+            victim = random.choice(kit.workers(master))
+            send(victim, signal.SIGKILL)
+            wait_dead(victim)
+    finally:
+        for caller in callers:
+            caller.stop.set()
+        for thread in threads:
+            thread.join()
+    sent, answered, tokens = (sum(getattr(caller, name) for caller in callers) for name in ("sent", "answered", "tokens"))
+    # Calls that were cut off may still be counted as cancelled; nothing else is under way.
+    assert answered <= counted(kit, "requests") <= sent, (answered, sent)
+    assert tokens <= counted(kit, "tokens_generated") <= sent * 2 * TOKENS, (tokens, sent)
+    print(f"{sent=} {answered=} {tokens=} counted={counted(kit, 'requests')}, {counted(kit, 'tokens_generated')}")

@@ -1,0 +1,101 @@
+"""Where the metrics directory may lie, and what becomes of a service whose directory is taken away, under the real gunicorn."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.processes import take_away, wait_dead, wait_until
+from tests.server_process import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.gunicorn_service import Kit
+
+
+@pytest.mark.parametrize("name", [os.fsencode("é"), b"\xe9 \n", b"x" * 200], ids=["é", "no text", "long"])
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=["utf-8", "ascii"])
+def test_any_name(kit: Kit, tmp_path: Path, name: bytes, locale: dict[str, str]) -> None:
+    del kit.environment["PROMETHEUS_MULTIPROC_DIR"]
+    directory = tmp_path / os.fsdecode(name)
+    environ = {"RUNTIME_DIRECTORY": str(directory), **locale}
+    assert "there is no such directory; create it" in kit.fail(**environ)
+    directory.mkdir(mode=0o700)
+    kit.start(**environ)
+    kit.compress()
+    assert kit.requests() == 1
+    assert ask(kit.port, "GET", "/metrics").status == 200
+    wait_until((directory / "exporter.sock").exists, "the exporter's socket for workers")
+    assert (directory / "counter_s0.db").exists()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system that executes nothing."""
+    path = tmp_path / "mounted"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,nodev,nosuid,mode=0700", "tmpfs", str(path)], check=False).returncode:
+        assert os.environ.get("CI") != "true", "CI has to mount a tmpfs: run it as root"
+        pytest.skip("cannot mount a tmpfs here: needs root")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_where_nothing_may_be_executed_and_where_nothing_may_be_written(kit: Kit, mounted: Path) -> None:
+    kit.start(PROMETHEUS_MULTIPROC_DIR=str(mounted))
+    kit.compress()
+    assert kit.requests() == 1
+    kit.end()
+    command = ["mount", "-o", "remount,ro", str(mounted)]
+    # The kernel closes files of the dead a moment after they are gone, and until then the place is busy.
+    wait_until(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0, "nothing writes there any more")
+    before = sorted(mounted.iterdir())
+    assert "the directory is not writable for user" in kit.fail(PROMETHEUS_MULTIPROC_DIR=str(mounted))
+    assert sorted(mounted.iterdir()) == before
+
+
+def test_a_directory_that_is_taken_away_while_serving(kit: Kit, metrics_directory: Path) -> None:
+    directory = metrics_directory / "metrics"
+    directory.mkdir(mode=0o700)
+    master = kit.start(PROMETHEUS_MULTIPROC_DIR=str(directory))
+    kit.compress()
+    first = kit.workers(master)
+    take_away(directory)
+    for _ in range(10):
+        kit.compress()
+    for port in (kit.port, kit.metrics_port):
+        answer = ask(port, "GET", "/metrics")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert str(directory).encode() in answer.body
+    wait_until(lambda: kit.log.read_text().count("was taken away under this process") == 2, "each worker says so once")
+    os.kill(first[0], signal.SIGKILL)
+    wait_until(lambda: f"no slot in the metrics directory {directory}" in kit.log.read_text(), "the worker that follows it says so")
+    os.kill(master, signal.SIGTTOU)
+    wait_dead(*first)
+    for _ in range(10):
+        kit.compress()  # by a worker that has never had a directory
+    directory.mkdir(mode=0o700)
+
+    def counts() -> bool:
+        kit.compress()
+        answer = ask(kit.metrics_port, "GET", "/metrics")
+        return answer.status == 200 and b"multiproc_workers 1.0" in answer.body
+
+    wait_until(counts, "it uses the new directory")
+
+    def each_counts() -> bool:
+        before = kit.requests()
+        for _ in range(10):
+            kit.compress()
+        return kit.requests() == before + 10
+
+    wait_until(each_counts, "it does not go on with the series of what was refused for a moment")
+    os.kill(master, signal.SIGTERM)
+    assert kit.processes[0].wait(60) == 0
+    assert "Traceback" not in kit.log.read_text()
