@@ -21,6 +21,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.linux import readonly_mapping
 from monitoring.multiprocess.linux.writable_mapping import Mapping
 from monitoring.multiprocess.storage import lock_file
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SUFFIX = ".users"
 CAPACITY = 4096
 """So many users and windows fit into one half."""
 TABLES = 4096
@@ -188,11 +188,11 @@ class Table:
         store.acquire()
         with lock_file.mutex:
             for number in range(TABLES):
-                with _locked(directory / f"{number}{SUFFIX}", make=True) as fd:
+                with _locked(directory / paths.users_file(number), make=True) as fd:
                     if fd is None:
                         continue
                     _require_table(fd)
-                    mapping = Mapping(fd, _SIZE, f"{number}{SUFFIX}")
+                    mapping = Mapping(fd, _SIZE, paths.users_file(number))
                     readonly_mapping.guard(mapping.address, _SIZE)
                     self._mapping, self._words = mapping, mapping.bytes.cast("q")
                     return
@@ -203,7 +203,7 @@ def dead(directory: Path) -> Iterator[tuple[Path, Taken | None]]:
 
     A half that was given is emptied when the next is asked for, so ask only when it is kept. What cannot be opened is passed over.
     """
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
+    for path in sorted(directory.glob(f"*{paths.USERS}")):
         try:
             yield from _dead(path)
         except OSError as error:

@@ -17,9 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.linux import file_owner, readonly_mapping, regular_file
 from monitoring.multiprocess.linux.writable_mapping import Mapping
-from monitoring.multiprocess.storage import lock_file, run
+from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.worker.slot_store import store
 
 from . import state_layout as layout
@@ -41,7 +42,7 @@ class Shared:
     def __init__(self, service: str, rebuilt: Callable[[], None]) -> None:
         self._service = service
         self._rebuilt = rebuilt
-        self._name = f"breaker-{hashlib.blake2b(service.encode(), digest_size=8).hexdigest()}{run.STATE_SUFFIX}"
+        self._name = paths.state_file(f"breaker-{hashlib.blake2b(service.encode(), digest_size=8).hexdigest()}")
         #: Held by a thread that counts in the region. A signal handler may call through the breaker while its own thread is in there.
         self.counting = threading.RLock()
         #: What this process saw of it last: a generation that was never there before follows damage.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from monitoring.catalogue import breaker as families
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.linux import regular_file
 from monitoring.multiprocess.storage.value_file import scan
 from monitoring.multiprocess.worker.slot_store import store
@@ -50,7 +51,7 @@ def _clear_up(words: layout.Words, service: str) -> None:
 
 def _shown(slot: int, key: str) -> Iterator[float]:
     """What a slot's counter shows, if it has one."""
-    content = None if store.directory is None else regular_file.read(store.directory / f"counter_s{slot}.db")
+    content = None if store.directory is None else regular_file.read(store.directory / paths.value_file("counter", slot))
     if content is not None and not isinstance(content, str):
         yield from (record.value for record in scan(content[0]).records if record.key.decode() == key)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .bootstrap import acquire, install, limit_series, per_worker
+from .storage import paths
 
 if TYPE_CHECKING:
     from .merge.collector import MergedCollector
 
-__all__ = ["MergedCollector", "acquire", "install", "limit_series", "per_worker"]
+__all__ = ["MergedCollector", "acquire", "install", "limit_series", "paths", "per_worker"]
 
 
 def __getattr__(name: str) -> Any:
