@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.storage import collector_snapshot, slot_lease
+from monitoring.multiprocess import MergedCollector, paths
+from monitoring.multiprocess.storage import slot_lease
 from tests.multiprocess.programs import Program, Programs
 from tests.multiprocess.simulated_workers import samples
 from tests.processes import wait_until
