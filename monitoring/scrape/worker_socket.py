@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from monitoring.multiprocess import paths
-
-NAME = paths.EXPORTER_SOCKET
-_TEMPORARY = str(paths.temporary(Path(NAME)))
+NAME = "exporter.sock"
+_TEMPORARY = "exporter.tmp"  # swept with all that ends so
 _BACKLOG = 128
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
