@@ -193,6 +193,8 @@ import logging, resource
 logging.disable(logging.CRITICAL)
 c = Counter("c", "help", ["l"])
 first = c.labels("first"); first.inc(); c.labels("_other").inc(0)
+# The last series of the first sampling: a sampling that finds no room would stop new series for a second.
+while shown("python_gc_collections_total", worker="s0", generation="2") is None: time.sleep(0.01)
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
 for n in range(10): c.labels(str(n)).inc()
