@@ -16,13 +16,12 @@ import secrets
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from monitoring.multiprocess import SharedState, metrics_directory
+from monitoring.multiprocess import SharedState, metrics_directory, paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SUFFIX = ".users"
 CAPACITY = 4096
 """The number of users and windows that fit into one half."""
 TABLES = 4096
@@ -151,7 +150,7 @@ class Table(_Halves):
     def _place(self, user: int, now: float) -> int | None:
         """Find, or make, the entry of this user in the current window; None where there is no room."""
         if not self.intact() or (not self.shared and self._may_move()):
-            self.open_first(f"{number}{SUFFIX}" for number in range(TABLES))
+            self.open_first(paths.users_file(number) for number in range(TABLES))
         window = int(now // self.window_seconds)
         if window != self._window:
             self._window, self._window_ends = window, float((window + 1) * self.window_seconds)
@@ -180,7 +179,7 @@ def dead() -> Iterator[Taken]:
     A half is emptied when the next one is asked for: ask only once it is kept. A file that cannot be opened is passed over.
     """
     directory = metrics_directory()
-    for path in sorted(directory.glob(f"*{SUFFIX}")) if directory is not None else []:
+    for path in sorted(directory.glob(f"*{paths.USERS}")) if directory is not None else []:
         yield from _dead(path)
 
 

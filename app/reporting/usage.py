@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics, users
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.linux import regular_file
 from monitoring.multiprocess.storage.value_file import scan
 from monitoring.multiprocess.worker.election import Election
@@ -194,8 +195,9 @@ def _shown_by_all(directory: Path) -> dict[str, float]:
     numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
     begin = f'["{_HISTOGRAM}", '.encode()
     found: dict[str, float] = {}
-    for path in directory.glob("histogram_*.db"):
-        content = regular_file.read(path)
+    for path in directory.iterdir():
+        file = paths.parse_value_file(path.name)
+        content = regular_file.read(path) if file is not None and file.type == "histogram" else ""
         for record in () if isinstance(content, str) else scan(content[0]).records:
             if record.key.startswith(begin):
                 _, name, labels, _ = json.loads(record.key)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .bootstrap import acquire, current_slot, install, limit_series, metrics_directory, per_worker
+from .storage import paths
 
 if TYPE_CHECKING:
     from .merge.collector import MergedCollector
@@ -27,6 +28,7 @@ __all__ = [
     "install",
     "limit_series",
     "metrics_directory",
+    "paths",
     "per_worker",
     "read_samples",
 ]

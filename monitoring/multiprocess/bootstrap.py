@@ -7,8 +7,6 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, TypeVar
 
-from .storage import location as directories
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,6 +43,8 @@ def install(
             stacklevel=2,
         )
         return
+    from .storage import location as directories
+
     chosen = directories.choose(environ={**os.environ, _DIRECTORY: os.fspath(path)}) if path is not None else directories.choose()
     os.environ[_DIRECTORY] = str(chosen)
     # Only now: prometheus_client reads the variable when it is first imported.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from .linux import file_owner, readonly_mapping, regular_file
 from .linux.writable_mapping import Mapping
-from .storage import lock_file, run
+from .storage import lock_file, paths
 from .worker.slot_store import store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class SharedState:
 
     def __init__(self, name: str, size: int, *, magic: bytes, subject: str = "", header: int = 1) -> None:
         self.subject = subject or f"the state {name!r}"
-        self._file = f"{name}{run.STATE_SUFFIX}"
+        self._file = paths.state_file(name)
         self._size, self._magic, self._header = size, int.from_bytes(magic, "little"), header
         self._held: set[int] = set()
         self._retry_at = self._patient_at = 0.0

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from .linux import regular_file
+from .storage import paths
 from .storage.record_format import removed, scan
 from .worker.slot_store import store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_SLOT_FILE = re.compile(r"_s(\d+)\.db$")
 
 
 class WrittenSample(NamedTuple):
@@ -35,11 +33,11 @@ def read_samples(family: str, slot: int | None = None) -> Iterator[WrittenSample
         return
     start = json.dumps([family])[:-1].encode()
     for name in os.listdir(store.directory):
-        found = _SLOT_FILE.search(name)
-        if found is None or slot not in (None, int(found[1])):
+        found = paths.slot_of(name)
+        if found is None or slot not in (None, found):
             continue
         content = regular_file.read(store.directory / name)
         for record in scan(content[0]).records if not isinstance(content, str) else ():
             if record.key.startswith(start) and not removed(record.value):
                 _, sample, labels, _ = json.loads(record.key)
-                yield WrittenSample(int(found[1]), sample, labels, record.value)
+                yield WrittenSample(found, sample, labels, record.value)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess.storage.series_log import LOG_FILE, OTHER, SeriesLog, identity, label_set
+from monitoring.multiprocess import paths
+from monitoring.multiprocess.storage.series_log import OTHER, SeriesLog, identity, label_set
 from tests.multiprocess.forked_workers import execute
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def test_the_log_is_rewritten_when_most_of_it_is_gone(logs: tuple[SeriesLog, Ser
         with one.removing(family, [each]):
             pass
         if n % 999 == 0:
-            sizes.add((metrics_directory / LOG_FILE).stat().st_size)
+            sizes.add((metrics_directory / paths.SERIES_LOG).stat().st_size)
         if n % 7000 == 0:
             gone += [labels for _, labels in two.add(family, each, 10)[1]]
             gone += [labels for _, labels in two.follow()]
