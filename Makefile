@@ -66,12 +66,17 @@ load: $(STAMP)
 	@$(BIN)/python -m tools.load $(LOAD_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --cov --cov-report=term $(PYTEST_ARGS)
 
-# The fault cases, crossed over preload and worker class, ten times each, and the long forms of others.
+# The cases whose long form is longer, and the tests with the marker `proof`, which `make test` leaves out.
+LONG := tests/faults tests/breaker tests/app/integrations/vault tests/app/reporting/test_users_served.py tests/app/api/test_openapi.py \
+	tests/app/api/test_compression_kills.py tests/tools/podman/test_pod.py
+proof: export PROOF_REPEATS := $(PROOF_REPEATS)
 proof: $(STAMP)
-	PROOF_REPEATS=$(PROOF_REPEATS) $(BIN)/python -m pytest tests/faults tests/breaker tests/app/integrations/vault tests/app/reporting/test_users_served.py tests/app/api/test_openapi.py \
-		tests/app/api/test_compression_kills.py tests/tools/podman/test_pod.py $(PYTEST_ARGS)
+	@echo 'fault cases, each $(PROOF_REPEATS) times, crossed over preload and worker class; long forms of: $(LONG)'
+	$(BIN)/python -m pytest $(LONG) $(PYTEST_ARGS)
+	@echo 'variants and long tests that make test leaves out (marker proof)'
+	$(BIN)/python -m pytest -m proof $(addprefix --ignore=,$(LONG)) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,170 +1,66 @@
-"""Every environment variable of the service: its type, its default, and what is allowed.
+"""Every environment variable of the service: its type, its default, and its allowed values.
 
-docs/configuration.md says what each one means. A value that is not allowed is a SettingsError of one line.
+docs/configuration.md explains each variable. A value that is not allowed raises a SettingsError of one line.
 """
 
-import ipaddress
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.store import database_url as place
+from app import settings_validation as check
+from app.store.database_url import ALLOWED, Place
 from monitoring.breaker import Policy
-from monitoring.exporter.listening_socket import parse
 
-#: An empty value of these says "none"; of every other variable, an empty value is as good as no value.
+#: An empty value of these means "none"; an empty value of any other variable counts as unset.
 _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
 _SECRET = ("METRICS_TOKEN", "RYOT_API_KEY", "DATABASE_URL", "ADMIN_KEY")
 
 
-_BREAKER = Policy(failures=5, rate=0.5, window_seconds=30, open_seconds=10)
-_WHOLE = {"failures": True, "minimum_calls": True, "rate": False, "window_seconds": False, "open_seconds": False}
-_POLICY = f"off, or some of {_BREAKER}"
-
-
 class SettingsError(ValueError):
-    """A variable has a value that is not allowed; the text is one line with its name, its value, and what is allowed."""
-
-
-def _policy(text: object) -> object:
-    """Parse `failures=5 rate=0.5`, in any order, what is missing as by default; "off" is no breaker."""
-    if not isinstance(text, str):
-        return text
-    if text == "off":
-        return None
-    given = dict(each.split("=", 1) for each in text.replace(",", " ").split())
-    unknown = given.keys() - _WHOLE.keys()
-    if unknown or not given:
-        raise ValueError
-    numbers: dict[str, Any] = {name: int(value) if _WHOLE[name] else float(value) for name, value in given.items()}
-    return replace(_BREAKER, **numbers)
-
-
-def _one_address(text: str) -> str:
-    if text.startswith("fd://") and text.removeprefix("fd://").isdecimal():
-        return text
-    address = text.removeprefix("tcp://")
-    if address.startswith("unix:"):
-        if not address.removeprefix("unix:").strip("/"):
-            raise ValueError
-        return text
-    host, colon, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
-    if not (colon and port.isascii() and port.isdecimal() and int(port) <= 65535) or (":" in bare and bare == host):
-        raise ValueError
-    if not bare or any(character.isspace() or character in "[]/," for character in bare):
-        raise ValueError
-    return text
-
-
-def _addresses(text: str) -> str:
-    parts = [part.strip() for part in text.split(",")]
-    return ",".join(_one_address(part) for part in parts)
-
-
-def _metrics_address(text: str) -> str:
-    if text and not text.startswith("unix:"):
-        host, _, port = text.rpartition(":")
-        parse(f"127.0.0.1:{port}")
-        _one_address(text if host else f"0.0.0.0{text}")
-    elif text == "unix:":
-        raise ValueError
-    return text
-
-
-def _path(text: str) -> str:
-    if text and (not text.startswith("/") or any(character in "?#{}" or not " " < character < "\x7f" for character in text)):
-        raise ValueError
-    return text
-
-
-def _folder(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError
-    return text
-
-
-def _token(text: str) -> str:
-    if not all(" " < character < "\x7f" for character in text):
-        raise ValueError
-    return text
-
-
-def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not all(" " < character < "\x7f" for character in text):
-        raise ValueError
-    if any(character in "?#" for character in text) or parts.port == 0:  # the port of a nonsense one raises by itself
-        raise ValueError
-    return text
-
-
-def _store_url(text: str) -> str:
-    parts = urlsplit(text)
-    folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
-    bucket = parts.scheme == "s3" and bool(parts.netloc)
-    if not (folder or bucket) or parts.query or parts.fragment or not text.isprintable():
-        raise ValueError
-    return text
-
-
-def _database(text: str) -> str:
-    place.Place.parse(text)
-    return text
-
-
-def _networks(text: str) -> str:
-    parts = [part.strip() for part in text.split(",")]
-    for part in parts:
-        if part != "*":
-            ipaddress.ip_network(part)
-    return ",".join(parts)
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
+    """A variable has a value that is not allowed; the text is one line with the name, the value, and the allowed values."""
 
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
-Breaker = Annotated[Policy | None, BeforeValidator(_policy)]
 Bytes = Annotated[int, Field(ge=1, le=1024**4)]
+Token = Annotated[str, AfterValidator(check.token)]
+FilePath = Annotated[str, AfterValidator(check.file_path)]
+Breaker = Annotated[Policy | None, BeforeValidator(check.breaker_policy)]
 
 _COUNT = "a whole number from 1 to 4096"
 _NUMBER = "a whole number from 0 (off) to 1000000000"
 _BYTES = "whole bytes from 1 to 1099511627776"
+_TOKEN = "visible ASCII characters without spaces"
 _SECONDS = "whole seconds from 0 to 86400"
 
 
 class Settings(BaseSettings):
-    """The environment, checked. Each field's description says what is allowed."""
+    """The environment, checked. Each field's description names the allowed values."""
 
     model_config = SettingsConfigDict(
         alias_generator=str.upper, populate_by_name=True, case_sensitive=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    bind: Annotated[str, AfterValidator(_addresses)] = Field(
+    bind: Annotated[str, AfterValidator(check.addresses)] = Field(
         default="127.0.0.1:8000", description="host:port, [ipv6]:port, unix:/path or fd://number, several with commas"
     )
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(default=None, description="a whole number from 0 to 65535")
-    metrics_bind: Annotated[str, AfterValidator(_metrics_address)] = Field(
-        default="127.0.0.1:9464", description="host:port, [ipv6]:port, unix:/path, or nothing for no exporter"
+    metrics_bind: Annotated[str, AfterValidator(check.metrics_address)] = Field(
+        default="127.0.0.1:9464", description="host:port, [ipv6]:port, unix:/path, or empty for no exporter"
     )
-    metrics_path: Annotated[str, AfterValidator(_path)] = Field(
-        default="/metrics", description="a path that begins with / and has no spaces, ?, #, { or }; or nothing for none"
+    metrics_path: Annotated[str, AfterValidator(check.url_path)] = Field(
+        default="/metrics", description="a path that starts with / and has no spaces, ?, #, { or }; or empty for none"
     )
-    metrics_token: Annotated[str, AfterValidator(_token)] | None = Field(
-        default=None, description="visible ASCII characters without spaces"
-    )
+    metrics_token: Token | None = Field(default=None, description=_TOKEN)
     web_concurrency: Count | None = Field(default=None, description=_COUNT)
     worker_memory_mb: Annotated[int, Field(ge=1, le=1_048_576)] = Field(default=200, description="a whole number from 1 to 1048576")
-    worker_class: Annotated[Literal["uvicorn", "asgi"], BeforeValidator(_lower)] = Field(default="uvicorn", description="uvicorn or asgi")
+    worker_class: Annotated[Literal["uvicorn", "asgi"], BeforeValidator(check.lower)] = Field(
+        default="uvicorn", description="uvicorn or asgi"
+    )
     limit_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="a whole number from 1 to 1000000"
     )
@@ -174,16 +70,16 @@ class Settings(BaseSettings):
     timeout: Seconds = Field(default=30, description=_SECONDS)
     graceful_timeout: Annotated[int, Field(ge=1, le=86_400)] = Field(default=30, description="whole seconds from 1 to 86400")
     keep_alive: Seconds = Field(default=5, description=_SECONDS)
-    forwarded_allow_ips: Annotated[str, AfterValidator(_networks)] = Field(
+    forwarded_allow_ips: Annotated[str, AfterValidator(check.networks)] = Field(
         default="127.0.0.1,::1", description="IP addresses or networks with commas, or * for any peer"
     )
-    log_level: Annotated[Literal["critical", "error", "warning", "info", "debug"], BeforeValidator(_lower)] = Field(
+    log_level: Annotated[Literal["critical", "error", "warning", "info", "debug"], BeforeValidator(check.lower)] = Field(
         default="info", description="critical, error, warning, info or debug"
     )
-    ryot_base_url: Annotated[str, AfterValidator(_url)] | None = Field(
-        default=None, description="an address that begins with http:// or https:// and has no ?, # or spaces"
+    ryot_base_url: Annotated[str, AfterValidator(check.http_url)] | None = Field(
+        default=None, description="an address that starts with http:// or https:// and has no ?, # or spaces"
     )
-    ryot_api_key: Annotated[str, AfterValidator(_token)] | None = Field(default=None, description="visible ASCII characters without spaces")
+    ryot_api_key: Token | None = Field(default=None, description=_TOKEN)
     ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60, description="seconds, more than 0 and at most 86400"
     )
@@ -195,26 +91,28 @@ class Settings(BaseSettings):
     )
     ryot_standin_loading_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(default=0, description="seconds from 0 to 3600")
 
-    ryot_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)
-    vault_breaker: Breaker = Field(default=_BREAKER, description=_POLICY)
+    ryot_breaker: Breaker = Field(default=check.BREAKER, description=check.BREAKER_FORM)
+    vault_breaker: Breaker = Field(default=check.BREAKER, description=check.BREAKER_FORM)
 
     gpu_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
         default=5, description="seconds from 0 (GPUs are not read) to 3600"
     )
-    gpu_in: Annotated[Literal["worker", "exporter"], BeforeValidator(_lower)] = Field(default="worker", description="worker or exporter")
-    gpu_pids_match: bool | None = Field(default=None, description="1 or 0; without it that is found out")
-
-    vault_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
-        default=None, description="file:///path or s3://bucket/prefix; without it, the folder `vault` in DATA_DIR"
+    gpu_in: Annotated[Literal["worker", "exporter"], BeforeValidator(check.lower)] = Field(
+        default="worker", description="worker or exporter"
     )
-    vault_key_file: Annotated[str, AfterValidator(_folder)] | None = Field(default=None, description="a path of visible characters")
+    gpu_pids_match: bool | None = Field(default=None, description="1 or 0; detected where it is not set")
+
+    vault_url: Annotated[str, AfterValidator(check.object_store_url)] | None = Field(
+        default=None, description="file:///path or s3://bucket/prefix; by default the folder `vault` in DATA_DIR"
+    )
+    vault_key_file: FilePath | None = Field(default=None, description="a path of visible characters")
     vault_max_object_bytes: Bytes = Field(default=1024**3, description=_BYTES)
 
-    data_dir: Annotated[str, AfterValidator(_folder)] = Field(default="data", description="a path of visible characters")
-    database_url: Annotated[str, AfterValidator(_database)] | None = Field(default=None, description=place.ALLOWED)
+    data_dir: FilePath = Field(default="data", description="a path of visible characters")
+    database_url: Annotated[str, AfterValidator(check.database)] | None = Field(default=None, description=ALLOWED)
     require_api_key: bool = Field(default=True, description="1, true, yes, on, 0, false, no or off")
     user_window_seconds: Annotated[int, Field(ge=5, le=86_400)] = Field(default=300, description="whole seconds from 5 to 86400")
-    admin_key: Annotated[str, AfterValidator(_token)] | None = Field(default=None, description="visible ASCII characters without spaces")
+    admin_key: Token | None = Field(default=None, description=_TOKEN)
     sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_unfolded_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_long_bodies: Count = Field(default=8, description=_COUNT)
@@ -229,7 +127,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _settle(self) -> Self:
-        """PORT alone means every address; recycling is spread by default, so that workers do not end together."""
+        """PORT alone means every address; MAX_REQUESTS is spread by default, so that workers do not restart together."""
         if self.port is not None and "bind" not in self.model_fields_set:
             object.__setattr__(self, "bind", f"0.0.0.0:{self.port}")
         if self.max_requests_jitter is None:
@@ -237,11 +135,11 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def database(self) -> place.Place:
+    def database(self) -> Place:
         """Where the database is: DATABASE_URL, or a file in DATA_DIR."""
         if self.database_url is not None:
-            return place.Place.parse(self.database_url)
-        return place.Place.of_file(Path(self.data_dir) / "neurectomy.db")
+            return Place.parse(self.database_url)
+        return Place.of_file(Path(self.data_dir) / "neurectomy.db")
 
     @classmethod
     def load(cls) -> Self:
@@ -258,7 +156,7 @@ class Settings(BaseSettings):
 
 
 if __name__ == "__main__":
-    # gunicorn reads some of these before its configuration file can, and answers nonsense with a traceback.
+    # gunicorn reads some of these before its configuration file can, and reports a bad value with a traceback.
     try:
         Settings.load()
     except SettingsError as refused:

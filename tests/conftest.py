@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+
+from tests.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -77,6 +78,8 @@ def data_directory(folder: Path) -> str:
 
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
+#: Whether this is the long run, `make proof`.
+PROVES = "PROOF_REPEATS" in os.environ
 
 
 def pytest_configure() -> None:
@@ -88,22 +91,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs a device that is not here: that is no skip, and the summary says so."""
-    chosen = [item for item in items if HAS_GPU or item.get_closest_marker("gpu") is None]
+    """Deselect what needs a device that is not here, and what only the long run does: that is no skip, and the summary says so."""
+    left_out = {marker for marker, here in (("gpu", HAS_GPU), ("proof", PROVES)) if not here}
+    chosen = [item for item in items if not left_out & {marker.name for marker in item.iter_markers()}]
     if len(chosen) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        kept = set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = chosen
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling:
-    """Keep the tests of the image on one worker, which builds it once: pytest-xdist 3.8 ignores its own `xdist_group` under pytest 9.2."""
-
-    class Scheduling(LoadGroupScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            folder = "tests/tools/podman/"
-            return folder if nodeid.startswith(folder) else super()._split_scope(nodeid)
-
-    return Scheduling(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
+    return Schedule(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,6 +117,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not run."""
     if not HAS_GPU:
         terminalreporter.write_line("no NVIDIA device here: tests with the marker `gpu` are deselected (tests/gpu/test_hardware.py)")
+    if not PROVES:
+        terminalreporter.write_line("tests with the marker `proof` are deselected: `make proof` runs them")
 
 
 @functools.cache

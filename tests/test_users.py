@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from monitoring import users
+from monitoring.multiprocess import shared_state
 from monitoring.users import CAPACITY, Table, Taken, dead, hashed
 from tests.conftest import ROOT, built_environment
 
@@ -26,7 +27,8 @@ WINDOW = 3600
 
 @pytest.fixture(autouse=True)
 def directory(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(users, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
+    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
+    monkeypatch.setattr(users, "metrics_directory", lambda: metrics_directory)
     return metrics_directory
 
 
@@ -56,10 +58,9 @@ class Database:
             self.keep(taken)
             table.emptied(taken)
 
-    def fetch_dead(self, directory: Path) -> None:
-        for _, taken in dead(directory):
-            if taken is not None:
-                self.keep(taken)
+    def fetch_dead(self) -> None:
+        for taken in dead():
+            self.keep(taken)
 
 
 def test_each_request_is_taken_once(table: Table) -> None:
@@ -101,7 +102,7 @@ def test_a_dead_processs_table_is_taken_whatever_it_was_doing(directory: Path) -
             table.note(6)
             wanted[6] = 1
         table.close()
-        database.fetch_dead(directory)
+        database.fetch_dead()
         assert database.requests == wanted, state
         assert list(directory.glob("*.users")) == []
 
@@ -114,12 +115,11 @@ def test_it_is_taken_once_when_who_takes_of_the_dead_dies(directory: Path) -> No
     table.note(6)
     table.close()
     for stop in (1, 2, 3):
-        for number, (_, half) in enumerate(dead(directory), 1):
-            assert half is not None
+        for number, half in enumerate(dead(), 1):
             database.keep(half)
             if number == stop:
                 break  # killed before it is emptied
-    database.fetch_dead(directory)
+    database.fetch_dead()
     assert database.requests == {5: 1, 6: 1}
 
 
@@ -136,7 +136,7 @@ def test_the_next_process_continues_the_table(directory: Path) -> None:
     another = Table(WINDOW)
     another.note(7)
     assert sorted(path.name for path in directory.glob("*.users")) == ["0.users", "1.users"]
-    assert list(dead(directory)) == [], "living ones are left alone"
+    assert list(dead()) == [], "living ones are left alone"
     other.close()
     another.close()
 
@@ -185,7 +185,7 @@ def test_a_forked_child_has_a_table_of_its_own(table: Table, directory: Path) ->
     database = Database()
     database.fetch(table)
     assert database.requests == {5: 1}
-    database.fetch_dead(directory)
+    database.fetch_dead()
     assert database.requests == {5: 2, 6: 1}
 
 
@@ -216,14 +216,14 @@ def test_a_damaged_table_is_made_anew(directory: Path, damage: str, living: bool
         database.fetch(table)
         assert database.requests[8] == 1
         table.close()
-    database.fetch_dead(directory)
+    database.fetch_dead()
     if not living and damage != "removed":
         assert "damaged" in caplog.text
     assert list(directory.glob("*.users")) == []
 
 
 def test_without_a_directory_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(users, "store", types.SimpleNamespace(directory=None))
+    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=None))
     table, database = Table(WINDOW), Database()
     table.note(5)
     database.fetch(table)
@@ -240,7 +240,7 @@ def test_where_there_is_no_room_it_is_in_memory_and_told_once(directory: Path, c
         table.note(user)
     database.fetch(table)
     assert database.requests == {5: 2, 6: 1}
-    assert caplog.text.count("users are noted in this process's own memory") == 1
+    assert caplog.text.count("the table of users goes on without this file") == 1
 
 
 def test_what_was_noted_in_memory_is_taken_also_when_there_is_room_again(directory: Path) -> None:
@@ -252,7 +252,7 @@ def test_what_was_noted_in_memory_is_taken_also_when_there_is_room_again(directo
     assert taken is not None
     table.note(6)
     (directory / "0.users").rmdir()
-    table._again_at = 0.0
+    table._retry_at = 0.0
     table.note(7)
     database.keep(taken)
     table.emptied(taken)
@@ -260,7 +260,7 @@ def test_what_was_noted_in_memory_is_taken_also_when_there_is_room_again(directo
     table.note(8)
     assert (directory / "0.users").is_file(), "it is noted there from now on"
     table.close()
-    database.fetch_dead(directory)
+    database.fetch_dead()
     assert database.requests == {5: 2, 6: 2, 7: 1, 8: 1}
 
 
@@ -287,7 +287,7 @@ def test_what_is_no_table_leaves_those_of_the_dead_to_be_taken(directory: Path, 
     os.mkfifo(directory / "3.users")
     (directory / "4.users").touch()  # on a full disk that is all that a process can make
     for _ in range(3):
-        database.fetch_dead(directory)
+        database.fetch_dead()
     assert database.requests == {5: 1}
     assert sorted(path.name for path in directory.glob("*.users")) == ["1.users", "2.users", "3.users"]
     assert len(caplog.records) == 3, "one line for each"
@@ -340,7 +340,7 @@ def test_what_was_noted_survives_kill_9(directory: Path) -> None:
                 elif line.isdecimal():
                     pending = int(line)
                     begun[pending] = begun.get(pending, 0) + 1
-        database.fetch_dead(directory)
+        database.fetch_dead()
     for user, requests in begun.items():
         assert done.get(user, 0) <= database.requests.get(user, 0) <= requests
     assert database.requests.keys() <= begun.keys()

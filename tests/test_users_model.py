@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from monitoring import users
+from monitoring.multiprocess import shared_state
 from monitoring.users import Table, Taken, dead
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Machine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
         self.now = 1000.0
-        self.patch.setattr(users, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(shared_state, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(users, "metrics_directory", lambda: self.directory)
         self.patch.setattr(users, "time", types.SimpleNamespace(time=lambda: self.now, monotonic=time.monotonic))
         self.tables = [Table(WINDOW) for _ in range(3)]
         self.taking: list[Taken | None] = [None] * 3
@@ -100,7 +102,7 @@ class Machine(RuleBasedStateMachine):
         self.now += seconds
 
     def _of_the_dead(self) -> abc.Iterator[Taken]:
-        return (taken for _, taken in dead(self.directory) if taken is not None)
+        return dead()
 
     def teardown(self) -> None:
         if not hasattr(self, "tables"):

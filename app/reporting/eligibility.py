@@ -9,15 +9,15 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.linux import file_owner
-from monitoring.multiprocess.storage import run
 from monitoring.multiprocess.worker.slot_store import store
 
 if TYPE_CHECKING:
     from app.store.database import Database
     from monitoring.multiprocess.worker.election import Election
 
-_MARK = f"database-used{run.STATE_SUFFIX}"
+_MARK = paths.state_file("database-used")
 
 
 def elected(database: Database, election: Election) -> bool:

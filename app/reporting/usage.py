@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics, users
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.linux import regular_file
 from monitoring.multiprocess.storage.value_file import scan
 from monitoring.multiprocess.worker.election import Election
@@ -123,11 +124,8 @@ class Business:
                 self._table.emptied(taken)
 
     async def _add_of_the_dead(self) -> None:
-        if store.directory is None:
-            return
-        for _, taken in users.dead(store.directory):
-            if taken is not None:
-                await self._keep(taken)
+        for taken in users.dead():
+            await self._keep(taken)
 
     async def _keep(self, taken: users.Taken) -> None:
         async with self._database.writing() as session:
@@ -197,8 +195,9 @@ def _shown_by_all(directory: Path) -> dict[str, float]:
     numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
     begin = f'["{_HISTOGRAM}", '.encode()
     found: dict[str, float] = {}
-    for path in directory.glob("histogram_*.db"):
-        content = regular_file.read(path)
+    for path in directory.iterdir():
+        file = paths.parse_value_file(path.name)
+        content = regular_file.read(path) if file is not None and file.type == "histogram" else ""
         for record in () if isinstance(content, str) else scan(content[0]).records:
             if record.key.startswith(begin):
                 _, name, labels, _ = json.loads(record.key)

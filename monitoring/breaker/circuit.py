@@ -18,8 +18,8 @@ from monitoring.tracking.wrapping import SUCCESS, decorated
 
 from . import state_layout as layout
 from .policy import Policy
-from .state_file import Shared
-from .transition_counter import tell
+from .state_file import StateFile
+from .transition_counter import count_transitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -76,7 +76,7 @@ class Breaker:
         self._width = int(self._policy.window_seconds * _BILLION / layout.BUCKETS)
         self._open_nanoseconds = int(self._policy.open_seconds * _BILLION)
         self._counts, self._ignores, self._clock = counts, ignores, clock
-        self._shared = Shared(service, child(families.circuit_breaker_rebuilt, service).inc)
+        self._shared = StateFile(service, child(families.circuit_breaker_rebuilt, service).inc)
         self._told = ""
         #: The word of the state that this process has said last.
         self._seen = 0
@@ -174,7 +174,7 @@ class Breaker:
         except TimeoutError as error:
             self._stopped(error)
         finally:
-            self._shared.end_probe(held)
+            self._shared.drop(held)
 
     def judge(self, error: BaseException | None) -> bool | None:
         """Whether a call that ended so is a failure of the service; None where it says nothing about it."""
@@ -211,7 +211,7 @@ class Breaker:
                     generation += 1
         except BaseException:  # a signal, or a listener that exits
             if held is not None:
-                self._shared.end_probe(held)
+                self._shared.drop(held)
             raise
         if held is None:
             self._refuse(refused)
@@ -231,7 +231,7 @@ class Breaker:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[layout.Words]:
-        """Give the words, to this process alone; what changed is told at the end. TimeoutError as `Shared.editing`."""
+        """Give the words, to this process alone; what changed is told at the end. TimeoutError as `SharedState.editing`."""
         changes: list[tuple[str, str]] = []
         with self._shared.editing() as words:
             before = words[layout.CURRENT]
@@ -252,7 +252,7 @@ class Breaker:
     def _tell(self, words: layout.Words, before: int = 0) -> list[tuple[str, str]]:
         """Say what the state is now, and count what was not counted yet; give what this process changed since `before`."""
         current = words[layout.CURRENT]
-        tell(words, self.service)
+        count_transitions(words, self.service)
         if current != self._seen:
             self._seen = current
             self._closed = current if layout.state_of(current) == layout.CLOSED else -1

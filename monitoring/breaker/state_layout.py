@@ -20,7 +20,8 @@ STATES = ("closed", "open", "half_open")
 #: From which state to which: the place of a change in `COUNTS`.
 CHANGES = ((CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, OPEN), (HALF_OPEN, CLOSED))
 
-MAGIC = int.from_bytes(b"breaker1", "little")
+NAME = b"breaker1"
+MAGIC = int.from_bytes(NAME, "little")
 #: RETRY_AT is in nanoseconds of the breaker's clock. COUNTS: changes of each kind; COUNTED: those that the metric has. TELLER: the slot and
 #: the kind of who adds to the metric now, which showed TELL_FROM before, so that COUNTED becomes TELL_TO; 0 where nobody does.
 MAGIC_AT, CURRENT, RETRY_AT, PREPARED, KIND, AFTER, REGIONS_USED = range(7)
@@ -38,11 +39,11 @@ _EPOCHS = 1 << 32
 _MOST = 1 << 62
 
 
-def fresh(generation: int) -> bytes:
-    """Give the header of a closed breaker."""
+def fresh(generation: int) -> list[int]:
+    """Return the header of a closed breaker."""
     words = [0] * HEADER_WORDS
     words[MAGIC_AT], words[CURRENT] = MAGIC, word(generation, CLOSED)
-    return b"".join(each.to_bytes(8, "little") for each in words)
+    return words
 
 
 def valid(words: Sequence[int]) -> bool:

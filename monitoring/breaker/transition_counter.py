@@ -1,17 +1,16 @@
-"""How changes of a breaker's state come to be in the metric, each once, also where the process that writes them is killed half way.
+"""Counts each change of a breaker's state once, also where the process that writes it is killed half way.
 
-Before a process adds to its counter it leaves in the breaker's file whose counter that is and what it shows. Whoever finds that left
-looks there: nobody adds to that counter before it is cleared up, so it shows more exactly where the dead one had come that far.
+Before a process adds to its counter it notes in the breaker's file whose counter that is, and its value. The next process that finds
+such a note compares: until it has done so nobody adds to that counter, so a greater value means that the addition was made.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from monitoring.catalogue import breaker as families
-from monitoring.multiprocess.linux import regular_file
-from monitoring.multiprocess.storage.value_file import scan
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.catalogue.breaker import circuit_breaker_transitions
+from monitoring.catalogue.prefix import PREFIX
+from monitoring.multiprocess import current_slot, read_samples
 from monitoring.tracking.children import child
 
 from . import state_layout as layout
@@ -19,17 +18,19 @@ from . import state_layout as layout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FAMILY = f"{PREFIX}circuit_breaker_transitions"
 
-def tell(words: layout.Words, service: str) -> None:
-    """Count in the metric what is not counted there yet; the caller has locked and settled the words."""
+
+def count_transitions(words: layout.Words, service: str) -> None:
+    """Add to the metric the changes that it lacks; the caller has locked and settled the words."""
     if words[layout.TELLER]:
-        _clear_up(words, service)
+        _resolve(words, service)
     for kind in range(len(layout.CHANGES)):
         to = words[layout.COUNTS + kind]
         missing = to - words[layout.COUNTED + kind]
         if missing > 0:
-            cell = _cell(service, kind)
-            slot = store.slot
+            cell = child(circuit_breaker_transitions, *_labels(service, kind).values())._value
+            slot = current_slot()
             if slot is not None and cell.attached:
                 words[layout.TELL_FROM], words[layout.TELL_TO] = int(cell.get()), to
                 words[layout.TELLER] = layout.teller(slot, kind)
@@ -38,23 +39,21 @@ def tell(words: layout.Words, service: str) -> None:
             words[layout.TELLER] = 0
 
 
-def _clear_up(words: layout.Words, service: str) -> None:
-    """Somebody died while telling: note what had come to be in the metric."""
+def _resolve(words: layout.Words, service: str) -> None:
+    """Complete the note of a process that died: whether its addition was made."""
     slot, kind = layout.told_by(words[layout.TELLER])
     if words[layout.COUNTED + kind] < words[layout.TELL_TO] and any(
-        value > words[layout.TELL_FROM] for value in _shown(slot, _cell(service, kind).key)
+        value > words[layout.TELL_FROM] for value in _written(slot, _labels(service, kind))
     ):
         words[layout.COUNTED + kind] = words[layout.TELL_TO]
     words[layout.TELLER] = 0  # what is left next belongs to another
 
 
-def _shown(slot: int, key: str) -> Iterator[float]:
-    """What a slot's counter shows, if it has one."""
-    content = None if store.directory is None else regular_file.read(store.directory / f"counter_s{slot}.db")
-    if content is not None and not isinstance(content, str):
-        yield from (record.value for record in scan(content[0]).records if record.key.decode() == key)
+def _written(slot: int, labels: dict[str, str]) -> Iterator[float]:
+    """Yield the value of a slot's counter, if it has one."""
+    yield from (sample.value for sample in read_samples(_FAMILY, slot) if sample.labels == labels)
 
 
-def _cell(service: str, kind: int) -> Any:
+def _labels(service: str, kind: int) -> dict[str, str]:
     old, new = layout.CHANGES[kind]
-    return child(families.circuit_breaker_transitions, service, layout.STATES[old], layout.STATES[new])._value
+    return {"service": service, "from_state": layout.STATES[old], "to_state": layout.STATES[new]}

@@ -19,6 +19,7 @@ from monitoring.exporter.listening_socket import FD_VARIABLE, PARENT_VARIABLE, R
 from monitoring.exporter.pidfd import pidfd
 from monitoring.exporter.server import Server
 from monitoring.gpu.placement import exporter_seconds
+from monitoring.multiprocess import paths
 from monitoring.scrape.response import Answer, Merges, Unavailable, expected, plain, refusal, wanted
 from monitoring.scrape.worker_socket import Rendezvous
 
@@ -86,7 +87,7 @@ class View:
 def _is_unused(path: Path) -> bool:
     """Whether nobody has written yet: whoever waits for a service that cannot start is to see that it has no worker."""
     with suppress(OSError):
-        return not (path / "lease.lock").exists() and not any(path.glob("*.db"))
+        return not (path / paths.LOCK).exists() and not any(map(paths.is_value_file, os.listdir(path)))
     return False
 
 

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess.storage import run
+from monitoring.multiprocess import paths
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .devices import Device
 
-NAME = f"gpu{run.STATE_SUFFIX}"
+NAME = paths.state_file("gpu")
 _FIRST_NAMESPACE = 0xEFFFFFFC
 """The number of the kernel's first namespace of process ids, which the driver counts in."""
 
@@ -33,7 +33,7 @@ def write(directory: Path, devices: Collection[Device]) -> None:
     if not devices and not (directory / NAME).exists():
         return
     rows = [[device.gpu, device.uuid, pid, size] for device in devices for pid, size in device.processes.items()]
-    temporary = directory / f"{NAME}.{os.getpid()}.tmp"
+    temporary = paths.temporary(directory / paths.state_file(f"gpu-{os.getpid()}"))
     temporary.write_text(json.dumps({"moment": time.monotonic(), "processes": rows}))
     temporary.replace(directory / NAME)
 

@@ -7,8 +7,6 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, TypeVar
 
-from .storage import location as directories
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,6 +43,8 @@ def install(
             stacklevel=2,
         )
         return
+    from .storage import location as directories
+
     chosen = directories.choose(environ={**os.environ, _DIRECTORY: os.fspath(path)}) if path is not None else directories.choose()
     os.environ[_DIRECTORY] = str(chosen)
     # Only now: prometheus_client reads the variable when it is first imported.
@@ -72,6 +72,20 @@ def acquire() -> None:
     from .worker.slot_store import store
 
     store.acquire()
+
+
+def metrics_directory() -> Path | None:
+    """Return the directory that `install()` has chosen; None before it."""
+    return _installed
+
+
+def current_slot() -> int | None:
+    """Return the slot that this process holds; None while it holds none."""
+    if _installed is None:
+        return None
+    from .worker.slot_store import store
+
+    return store.slot
 
 
 def limit_series(family: str, max_series: int) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-NAME = "exporter.sock"
-_TEMPORARY = "exporter.tmp"  # swept with all that ends so
+from monitoring.multiprocess import paths
+
+NAME = paths.EXPORTER_SOCKET
+_TEMPORARY = str(paths.temporary(Path(NAME)))
 _BACKLOG = 128
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 

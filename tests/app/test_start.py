@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"METRICS_PATH": "metrics"}, ["METRICS_PATH='metrics'", "begins with /"]),
+        ({"METRICS_PATH": "metrics"}, ["METRICS_PATH='metrics'", "starts with /"]),
         ({"PROMETHEUS_MULTIPROC_DIR": "/no/such/directory"}, ["PROMETHEUS_MULTIPROC_DIR=/no/such/directory", "no such directory"]),
     ],
 )

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.conftest import ROOT, built_environment
 from tests.processes import PATIENCE_SECONDS
 from tests.prometheus.executables import program
@@ -145,6 +147,7 @@ sys.exit(report.code(enforced=True))
     assert b"missed: too slow" in done.stdout
 
 
+@pytest.mark.proof
 def test_pods() -> None:
     program("prometheus")
     printed = run("pods", "--pods", "2", "--workers", "1", "--requests", "60", "--minutes", "0.2", "--interval", "0.5")

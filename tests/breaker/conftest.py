@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from monitoring import metrics
-from monitoring.breaker import STATES, Breaker, CircuitOpenError, Policy, state_file
+from monitoring.breaker import STATES, Breaker, CircuitOpenError, Policy
+from monitoring.multiprocess import shared_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def refused(breaker: Breaker) -> float:
 
 @pytest.fixture
 def directory(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(state_file, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
+    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
     return metrics_directory
 
 
@@ -98,4 +99,4 @@ def make(directory: Path) -> Iterator[Callable[..., Service]]:
     yield service
     for each in made:
         for breaker in each.breakers:
-            breaker._shared.forget()
+            breaker._shared.close()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from monitoring import metrics
-from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, CircuitOpenError, Policy, state_file, state_layout
+from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, CircuitOpenError, Policy, state_layout
+from monitoring.multiprocess import shared_state
 from monitoring.multiprocess.worker.slot_store import store
 
 from .conftest import SECOND, DownError, fail, refused, succeed
@@ -277,10 +278,13 @@ def test_a_forked_child_has_a_region_of_its_own_and_no_right_to_probe(make: Make
     fail(breaker)
     assert breaker.state == OPEN, "what failed in the child counts"
     service.now += SECOND
-    with breaker.call():
+    call = breaker.call()
+    with call:
+        held = call._held
+        assert held
 
         def ends_the_parents_probe() -> bool:
-            breaker._shared.end_probe(0)
+            breaker._shared.drop(held)
             return refused(breaker) == 1.0
 
         in_child(ends_the_parents_probe)
@@ -340,9 +344,9 @@ def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) 
     one, other = service.worker(), service.worker()
     succeed(one)
     for renewed in store.on_renewal:
-        if renewed.__module__ == state_file.__name__:
+        if renewed.__module__ == shared_state.__name__:
             renewed()
-    assert one._shared._mapping is None
+    assert one._shared.shared is False
     fail(other)
     assert one.state == OPEN
 
@@ -355,7 +359,7 @@ def test_a_refusal_can_be_carried_to_another_process() -> None:
 
 
 def test_without_a_directory_the_state_is_the_processs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_file, "store", types.SimpleNamespace(directory=None))
+    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=None))
     breaker = Breaker("alone", Policy(failures=1, open_seconds=0.001))
     fail(breaker)
     while breaker.state == OPEN:
@@ -416,7 +420,7 @@ def test_a_new_run_begins_closed(make: Make, directory: Path) -> None:
 
     service = make(failures=1)
     fail(service.worker())
-    service.breakers[0]._shared.forget()
+    service.breakers[0]._shared.close()
     run.clear(directory, run.read(directory))
     assert not list(directory.glob("breaker-*"))
     assert service.worker().state == CLOSED

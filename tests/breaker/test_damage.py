@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,14 +148,14 @@ def test_where_no_file_can_be_had_each_process_is_alone(make: Make, kind: str, c
     assert refused(one) > 0
     succeed(other)
     for breaker in (one, other):
-        breaker._shared._again_at = 0.0
+        breaker._shared._retry_at = 0.0
     assert one.state == OPEN, "what it knows by itself stays while it looks in vain"
     assert other.state == CLOSED
     assert str(path) in caplog.text
     assert not (tmp_path / "elsewhere").exists()
     (path.rmdir if kind == "directory" else path.unlink)()
     for breaker in (one, other):
-        breaker._shared._again_at = 0.0
+        breaker._shared._retry_at = 0.0
         assert breaker.state == CLOSED
     fail(one)
     assert other.state == OPEN, "they share a file again"
@@ -183,7 +184,7 @@ class Mortal:
 def test_a_death_between_any_two_writes_of_a_change_leaves_it_made_and_counted_or_not_made() -> None:
     for writes in range(20):
         content = memoryview(bytearray(state_layout.SIZE)).cast("q")
-        content[: state_layout.HEADER_WORDS] = memoryview(state_layout.fresh(5)).cast("q")
+        content[: state_layout.HEADER_WORDS] = array("q", state_layout.fresh(5))
         state_layout.change(content, OPEN, 100)
         try:
             state_layout.change(Mortal(content, writes), HALF_OPEN, 0)  # type: ignore[arg-type]
@@ -276,7 +277,7 @@ def test_a_prober_that_died_is_followed(make: Make) -> None:
     call.__enter__()
     assert refused(other) == 1.0
     assert call._held
-    one._shared.end_probe(call._held)  # what the kernel does
-    one._shared.forget()
+    one._shared.drop(call._held)  # what the kernel does
+    one._shared.close()
     succeed(other)
     assert service.transitions() == {"closed-open": 1, "open-half_open": 1, "half_open-closed": 1}

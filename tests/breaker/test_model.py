@@ -15,7 +15,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, STATES, CircuitOpenError, Policy, state_file
+from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, STATES, CircuitOpenError, Policy
+from monitoring.multiprocess import shared_state
 
 from .conftest import SECOND, DownError, Service
 
@@ -40,7 +41,7 @@ class Machine(RuleBasedStateMachine):
     def begin_service(self, failures: int, rate: float, minimum: int) -> None:
         self.patch = pytest.MonkeyPatch()
         self.directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
-        self.patch.setattr(state_file, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(shared_state, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
         self.policy = Policy(failures=failures, rate=rate, minimum_calls=minimum, window_seconds=60, open_seconds=10)
         self.service = Service(self.directory, self.policy)
         self.workers = [self.service.worker() for _ in range(4)]
@@ -122,9 +123,9 @@ class Machine(RuleBasedStateMachine):
         for held in [each for each in self.held if each.worker == worker]:
             self.held.remove(held)
             if held.probe:
-                self.workers[worker]._shared.end_probe(held.call._held)
+                self.workers[worker]._shared.drop(held.call._held)
                 self.probing = False
-        self.workers[worker]._shared.forget()
+        self.workers[worker]._shared.close()
         self.workers[worker] = self.service.worker()
 
     @rule(seconds=st.sampled_from([0.5, 3, 7, 10, 25, 61]))
@@ -144,7 +145,7 @@ class Machine(RuleBasedStateMachine):
                 with contextlib.suppress(Exception):
                     held.call.end(GeneratorExit())
             for breaker in self.service.breakers:
-                breaker._shared.forget()
+                breaker._shared.close()
             self.patch.undo()
             shutil.rmtree(self.directory)
 

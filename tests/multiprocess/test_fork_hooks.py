@@ -27,8 +27,7 @@ ROLES = {
     "SeriesLog.forget": "forget the log of series",
     "Collectors._forget": "forget the snapshots",
     "MergedCollector._forget": "forget the view",
-    "Shared.forget_forked": "forget the breaker's file",
-    "Table.forget": "forget the table of users",
+    "SharedState.forget": "forget the shared states",
 }
 #: Modules with hooks of their own that `USE` does not import.
 OTHERS = ("monitoring.exporter.supervisor",)

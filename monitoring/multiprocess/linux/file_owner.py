@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-_OURS = re.compile(r"[a-z0-9_.-]+\.(db|json|lock|log|sock|state|tmp|users)")
 _owner: tuple[int, int] | None = None
 
 
@@ -64,7 +63,7 @@ def replace(path: Path, temporary: Path, data: bytes) -> None:
         raise
 
 
-def hand_over(directory: Path) -> None:
+def hand_over(directory: Path, is_ours: Callable[[str], bool]) -> None:
     """Give a directory of root's with everything in it to the owner: only one that is empty, or has nothing but files of ours.
 
     Nobody but root could have put anything there, so that nothing in it is a trap.
@@ -77,7 +76,7 @@ def hand_over(directory: Path) -> None:
         if found.st_uid == _owner[0] or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
             return
         names = os.listdir(fd)
-        if not all(map(_OURS.fullmatch, names)):
+        if not all(map(is_ours, names)):
             return
         for name in names:
             os.chown(name, *_owner, dir_fd=fd, follow_symlinks=False)

@@ -22,7 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from monitoring.multiprocess import text_format
 from monitoring.multiprocess.linux import regular_file
-from monitoring.multiprocess.storage import collector_snapshot, declarations, location, lock_file, run, slot_lease
+from monitoring.multiprocess.storage import collector_snapshot, declarations, location, paths, run, slot_lease
 
 from . import batch, directory_metrics, merge_rules
 from . import source as reader
@@ -64,7 +64,7 @@ class MergedCollector(MultiProcessCollector):
             raise ValueError(message)
         self._path = Path(path)
         self._given = given
-        self._families_path = os.path.join(path, declarations.FAMILIES_FILE)
+        self._families_path = os.path.join(path, paths.FAMILIES)
         self._vectors = vectors()
         self._sources: Sources
         self._families: bytes
@@ -235,13 +235,13 @@ class MergedCollector(MultiProcessCollector):
             found = slot_lease.living_slots(self._path)
         except PermissionError:
             self._reports.say(
-                lock_file.LOCK_FILE,
-                f"{self._path / lock_file.LOCK_FILE} is not readable for user {os.geteuid()}, so who is alive cannot be known: live "
+                paths.LOCK,
+                f"{self._path / paths.LOCK} is not readable for user {os.geteuid()}, so who is alive cannot be known: live "
                 "gauges, custom collectors and multiproc_workers are left out; run this as the service's user, or as one who may read that "
                 "file",
             )
             return None, set()
-        self._reports.right(lock_file.LOCK_FILE)
+        self._reports.right(paths.LOCK)
         return found
 
     def _refresh(self) -> tuple[Counter[str], directory_metrics.Usage]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.metrics_core import Metric
 
 from monitoring.multiprocess import text_format
-from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.storage import paths
 from monitoring.multiprocess.worker import slot_store
 
 from . import source_cells
@@ -36,7 +36,7 @@ class Inventory:
     ) -> None:
         reasons = [({"reason": reason}, float(troubles.get(reason, 0))) for reason in _TROUBLES]
         self._families = []
-        ours = os.path.exists(f"{path}/{lock_file.LOCK_FILE}")
+        ours = os.path.exists(f"{path}/{paths.LOCK}")
         if ours or troubles:
             self._gauge("multiproc_bad_files", "Value files skipped, or kept at their last good values.", *reasons)
         if ours:

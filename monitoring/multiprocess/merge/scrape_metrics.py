@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.utils import INF, floatToGoString
 
-from monitoring.multiprocess.storage import lock_file, run
+from monitoring.multiprocess.storage import lock_file, paths, run
 from monitoring.multiprocess.storage.value_file import ValueFile
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Scrapes:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._address, self._pid, self._identifier = 0, os.getpid(), ""
+        self._address, self._pid, self._number = 0, os.getpid(), 0
         self._generation = -1
         self._not_before = 0.0
         self._cells: list[tuple[memoryview[float], int]] = []
@@ -47,7 +47,7 @@ class Scrapes:
         self._not_before = time.monotonic() + _RETRY_SECONDS
         # A read-only directory or a full disk is no fault of the scrape.
         with contextlib.suppress(OSError), lock_file.mutex:
-            if (self._directory / lock_file.LOCK_FILE).exists():
+            if (self._directory / paths.LOCK).exists():
                 self._open_in_run(generation)
 
     def _open_in_run(self, generation: int) -> None:
@@ -74,20 +74,20 @@ class Scrapes:
         if self._address and os.getpid() == self._pid:
             lock_file.drop(self._address)
 
-    def _taken(self, fd: int) -> str:
-        """The identifier of the files that nobody else writes."""
+    def _taken(self, fd: int) -> int:
+        """Return the number of the files that no other view writes."""
         if not self._address:
             number = next((n for n in range(lock_file.MOST_VIEWS) if lock_file.try_lock(fd, lock_file.VIEWS + n)), None)
             if number is None:
                 message = f"{lock_file.MOST_VIEWS} views of {self._directory} write their accounts already"
                 raise OSError(message)
             self._address = lock_file.hold(fd)
-            self._identifier = f"scrapes{number}"
-        return self._identifier
+            self._number = number
+        return self._number
 
-    def _open(self, identifier: str) -> list[tuple[memoryview[float], int]]:
-        counter = ValueFile(self._directory / f"counter_{identifier}.db")
-        histogram = ValueFile(self._directory / f"histogram_{identifier}.db")
+    def _open(self, number: int) -> list[tuple[memoryview[float], int]]:
+        counter = ValueFile(self._directory / paths.scrapes_file("counter", number))
+        histogram = ValueFile(self._directory / paths.scrapes_file("histogram", number))
         name, text = _DURATION
         buckets = [mmap_key(name, f"{name}_bucket", ["le"], [floatToGoString(bound)], text) for bound in _BOUNDS]  # type: ignore[no-untyped-call]
         return [

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from monitoring.multiprocess.linux import readonly_mapping, regular_file
+from monitoring.multiprocess.storage import paths
 from monitoring.multiprocess.storage.record_format import Lineage, removed
 
 from .record_parser import parse
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .template_parser import Patterns, Whole
     from .vectors import PlainVectors
 
-_GAUGE_MODES = frozenset({"all", "min", "max", "sum", "mostrecent", "liveall", "livemin", "livemax", "livesum", "livemostrecent"})
 _CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 _HEADER = struct.Struct("iI")
 
@@ -291,9 +291,5 @@ class Source:
 
 def source(path: str, vectors: PlainVectors, patterns: Patterns) -> Source | None:
     """The source of a file named as upstream names them, or None for any other name."""
-    parts = os.path.basename(path).removesuffix(".db").split("_")
-    if parts[0] == "gauge" and len(parts) == 3 and parts[1] in _GAUGE_MODES:
-        return Source(path, "gauge", parts[1], parts[2], vectors, patterns)
-    if parts[0] in _CUMULATIVE and len(parts) >= 2:
-        return Source(path, parts[0], "", "_".join(parts[1:]), vectors, patterns)
-    return None
+    name = paths.parse_value_file(os.path.basename(path))
+    return None if name is None else Source(path, *name, vectors, patterns)

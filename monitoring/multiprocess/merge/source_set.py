@@ -7,6 +7,8 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from monitoring.multiprocess.storage import paths
+
 from . import batch, directory_metrics, template_parser
 from . import source as reader
 
@@ -151,7 +153,7 @@ class Sources:
     def _listed(self) -> dict[str, int]:
         try:
             with os.scandir(self._path) as entries:
-                return {entry.name: entry.inode() for entry in entries if entry.name.endswith(".db")}
+                return {entry.name: entry.inode() for entry in entries if paths.is_value_file(entry.name)}
         except OSError as error:
             self._reports.say(
                 str(self._path),

@@ -21,7 +21,7 @@ from monitoring.multiprocess.sampling import gauge_functions
 from monitoring.multiprocess.sampling.custom_collectors import Collectors, custom
 from monitoring.multiprocess.sampling.process_metrics import ProcessMetrics
 from monitoring.multiprocess.sampling.sampler import sampler
-from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.storage import lock_file, paths
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.worker import lease_recovery, worker_metrics
 from monitoring.multiprocess.worker.slot_store import store
@@ -261,8 +261,10 @@ def _write_described(metric: Any) -> None:
 def _end_upstream_files(directory: Path) -> None:
     """Where upstream's multiprocess mode was on already, this process has files there: their values are carried, so they must go."""
     if getattr(values.ValueClass, "_multiprocess", False):
-        for path in directory.glob(f"*_{os.getpid()}.db"):
-            path.unlink(missing_ok=True)
+        for path in directory.iterdir():
+            file = paths.parse_value_file(path.name)
+            if file is not None and file.identifier == str(os.getpid()):
+                path.unlink(missing_ok=True)
 
 
 def _rebind(metric: Any) -> None:

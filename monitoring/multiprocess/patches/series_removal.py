@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import re
 import stat
 import time
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import metrics
 
 from monitoring.multiprocess.linux.writable_mapping import Mapping
-from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.storage import lock_file, paths
 from monitoring.multiprocess.storage.record_format import REMOVED, removed
 from monitoring.multiprocess.worker.slot_store import store
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from .series_limit import Cap
 
-_SLOT_FILE = re.compile(r"(.+)_s\d+\.db")
 _CUMULATIVE = ("counter", "histogram", "summary")
 #: A worker may have read a value just before it was removed, and write its sum just after: so often such writes are undone.
 _LOOKS = 3
@@ -58,8 +56,8 @@ def overwrite(
         places: list[tuple[Mapping, str, list[int]]] = []
         found: Found = set()
         for name in os.listdir(directory):
-            match = _SLOT_FILE.fullmatch(name)
-            if match is None:
+            file = paths.parse_value_file(name)
+            if file is None or file.slot is None:
                 continue
             try:
                 opened = _open(directory / name)
@@ -70,9 +68,9 @@ def overwrite(
                 mapping, size = opened
                 stack.callback(mapping.unmap)
                 samples = list(_samples(mapping.content(size), family, labels))
-                own = "le" if match[1] == "histogram" else ""
+                own = "le" if file.type == "histogram" else ""
                 found.update(frozenset(pair for pair in each.items() if pair[0] != own) for _, each in samples)
-                places.append((mapping, match[1], [position for position, _ in samples]))
+                places.append((mapping, file.prefix, [position for position, _ in samples]))
         with noting(found):
             edited = [sample for mapping, prefix, positions in places for sample in _edit(mapping, prefix, positions, value)]
             for _ in range(_LOOKS):

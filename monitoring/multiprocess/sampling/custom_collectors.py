@@ -20,7 +20,7 @@ from prometheus_client.platform_collector import PlatformCollector
 
 from monitoring.multiprocess import bootstrap
 from monitoring.multiprocess.linux import file_owner
-from monitoring.multiprocess.storage import collector_snapshot, lock_file
+from monitoring.multiprocess.storage import collector_snapshot, lock_file, paths
 from monitoring.multiprocess.worker.election import Election
 from monitoring.multiprocess.worker.slot_store import store
 
@@ -116,11 +116,11 @@ class Collectors:
 
     def _publish(self) -> None:
         own = self._registered(per_worker=True)
-        if store.slot is not None and (own or collector_snapshot.own(store.slot) in self._written):
-            self._write(collector_snapshot.own(store.slot), own)
+        if store.slot is not None and (own or paths.own_snapshot(store.slot) in self._written):
+            self._write(paths.own_snapshot(store.slot), own)
         shared = self._registered(per_worker=False)
         if self._election.held:
-            self._write(collector_snapshot.SHARED, shared)
+            self._write(paths.SHARED_SNAPSHOT, shared)
         elif not shared:
             self._retire()
 
@@ -132,18 +132,18 @@ class Collectors:
         data = collector_snapshot.encode(metric for collector in collectors for metric in collector.families)
         if self._written.get(name) == data and path.exists():
             return
-        file_owner.replace(path, path.with_suffix(".tmp"), data)
+        file_owner.replace(path, paths.temporary(path), data)
         self._written[name] = data
 
     def _retire(self) -> None:
         """No collectors here. Where those that had some are gone, as after a deploy without them, what they said goes too."""
-        if store.directory is None or not (store.directory / collector_snapshot.SHARED).exists() or not self._election.vacant():
+        if store.directory is None or not (store.directory / paths.SHARED_SNAPSHOT).exists() or not self._election.vacant():
             self._vacant_ticks = 0
             return
         self._vacant_ticks += 1
         if self._vacant_ticks >= _TICKS_BEFORE_RETIRING and self._election.try_hold():
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(store.directory / collector_snapshot.SHARED)
+                os.unlink(store.directory / paths.SHARED_SNAPSHOT)
             self._election.release()
 
     def _forget(self) -> None:

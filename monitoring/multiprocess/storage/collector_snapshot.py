@@ -19,11 +19,12 @@ from prometheus_client.validation import _validate_labelname, _validate_metric_n
 from monitoring.multiprocess import text_format
 from monitoring.multiprocess.linux import regular_file
 
+from . import paths
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-SHARED = "collected.json"
 _MOST_BYTES = 64 << 20
 _SUFFIXES = {
     "counter": ("_total", "_created"),
@@ -50,7 +51,7 @@ class Snapshots:
     def read(self, clean_slots: Collection[int]) -> list[Metric]:
         """The families, sorted by name: nothing where nobody is alive. The same list again while nothing has changed."""
         self.troubles = Counter()
-        names = [SHARED, *(own(slot) for slot in sorted(clean_slots))] if clean_slots else []
+        names = [paths.SHARED_SNAPSHOT, *(paths.own_snapshot(slot) for slot in sorted(clean_slots))] if clean_slots else []
         found = {name: entry for name in names if (entry := self._look(name)) is not None}
         if found != self._files:
             self._files = found
@@ -100,11 +101,6 @@ class Snapshots:
         if message not in self._told:
             self._told.add(message)
             _log.warning("%s", message)
-
-
-def own(slot: int) -> str:
-    """The name of the file of one worker's own collectors."""
-    return f"collected_s{slot}.json"
 
 
 def encode(families: Iterable[Metric]) -> bytes:

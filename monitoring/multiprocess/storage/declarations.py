@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring.multiprocess.linux import file_owner, regular_file
 
-from . import lock_file
+from . import lock_file, paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-FAMILIES_FILE = "families.json"
 #: Bytes and what they say. One assignment, so threads and forks see a whole pair.
 _parsed: tuple[bytes, Mapping[str, Family]] = (b"", {})
 
@@ -50,7 +49,7 @@ def read(directory: Path) -> Mapping[str, Family]:
 
     OSError where this process lacks descriptors or memory.
     """
-    content = regular_file.read(directory / FAMILIES_FILE)
+    content = regular_file.read(directory / paths.FAMILIES)
     return {} if isinstance(content, str) else parse(content[0]) or {}
 
 
@@ -89,7 +88,8 @@ def _replace(directory: Path, merged: dict[str, Family]) -> None:
     global _parsed
     entries = ",\n".join(f"{json.dumps(name)}: {_entry(family)}" for name, family in sorted(merged.items()))
     content = f"{{{entries}}}\n".encode()
-    file_owner.replace(directory / FAMILIES_FILE, directory / "families.tmp", content)
+    path = directory / paths.FAMILIES
+    file_owner.replace(path, paths.temporary(path), content)
     _parsed = (content, merged)
 
 

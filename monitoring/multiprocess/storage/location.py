@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from monitoring.multiprocess.linux import file_owner
 
+from . import paths
 from .bind_address import address_in, bound_address
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _RUNTIME = "RUNTIME_DIRECTORY"
 _NAME = "multiproc-metrics"
 _SHARED_MEMORY = Path("/dev/shm")
-_LOCK_FILE = "lease.lock"
 _FLOCK = struct.Struct("hhqqi4x")
 #: Bytes that no lease uses: the probe must never meet one.
 _PROBE_START, _PROBE_BITS = 1 << 41, 40
@@ -51,7 +51,7 @@ def choose(bind: str | None = None, environ: Mapping[str, str] | None = None) ->
         path = _given(given, f"{_RUNTIME}={given}")
     else:
         path = _own(_default(bound_address(environ) if bind is None else bind), f"set {VARIABLE} to another one")
-    _require_same_owner(path / _LOCK_FILE)
+    _require_same_owner(path / paths.LOCK)
     probe_locks(path)
     return path
 
@@ -123,7 +123,7 @@ def _given(text: str, said: str) -> Path:
         raise DirectoryError(message)
     if _shared_by_all(path):
         return _own(path / f"{_NAME}-{file_owner.owner()[0]}", "or give a directory that only this user may write")
-    file_owner.hand_over(path)
+    file_owner.hand_over(path, paths.is_ours)
     if not file_owner.may_write(path):
         user = file_owner.owner()[0]
         message = f"{said}: the directory is not writable for user {user}; change its owner or mode, or give another one"
@@ -161,7 +161,7 @@ def _own(path: Path, advice: str) -> Path:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
         if stat.S_ISDIR(path.lstat().st_mode):
-            file_owner.hand_over(path)
+            file_owner.hand_over(path, paths.is_ours)
         found = path.lstat()
     except OSError as error:
         message = f"metrics directory {path}: it cannot be created ({error.strerror}); {advice}"
@@ -192,12 +192,12 @@ def _require_same_owner(lock_file: Path) -> None:
 @contextlib.contextmanager
 def _probe_file(path: Path) -> Iterator[Path]:
     """Give a file to try locks on: the lock file itself where there is one, since a full file system may not have room for another."""
-    lock_file = path / _LOCK_FILE
+    lock_file = path / paths.LOCK
     if os.path.lexists(lock_file):
         yield lock_file
         return
     try:
-        descriptor, name = tempfile.mkstemp(prefix="probe-", suffix=".tmp", dir=path)
+        descriptor, name = tempfile.mkstemp(prefix="probe-", suffix=paths.TEMPORARY, dir=path)
     except OSError as error:
         message = f"metrics directory {path}: no file can be created in it ({error.strerror}); set {VARIABLE} to another one"
         raise DirectoryError(message) from error

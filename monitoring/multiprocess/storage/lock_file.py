@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 
 from monitoring.multiprocess.linux import file_owner, mmap
 
+from . import paths
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LOCK_FILE = "lease.lock"
 SLOTS = 1 << 20
 CLEAN = SLOTS
 RUN = 2 * SLOTS
@@ -56,7 +57,7 @@ os.register_at_fork(before=mutex.acquire, after_in_parent=mutex.release, after_i
 
 def open_lock_file(directory: Path, *, write: bool = True) -> int:
     """Open the directory's lock file (made where missing, if `write`) and return its descriptor; OSError says why not."""
-    path, flags = directory / LOCK_FILE, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
+    path, flags = directory / paths.LOCK, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         try:
             return os.open(path, flags)
@@ -88,7 +89,7 @@ def lock(fd: int, start: int, *, shared: bool = False, patience: float = 30.0) -
     pause = 0.0005
     while not try_lock(fd, start, shared=shared):
         if time.monotonic() > deadline:
-            message = f"byte {start} of {LOCK_FILE} has been locked by another process for {patience:g} s; is that process stopped?"
+            message = f"byte {start} of {paths.LOCK} has been locked by another process for {patience:g} s; is that process stopped?"
             raise TimeoutError(errno.ETIMEDOUT, message)
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
@@ -148,8 +149,8 @@ def hold(fd: int) -> int:
 
     The caller holds `mutex` from the lock to the closing of the descriptor: a fork in between would hand the descriptor on.
     """
-    address = mmap.share(fd, mmap.PAGE, LOCK_FILE)
-    mmap.keep_from_children(address, mmap.PAGE, LOCK_FILE)
+    address = mmap.share(fd, mmap.PAGE, paths.LOCK)
+    mmap.keep_from_children(address, mmap.PAGE, paths.LOCK)
     return address
 
 

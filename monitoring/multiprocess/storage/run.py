@@ -11,7 +11,6 @@ import json
 import logging
 import multiprocessing
 import os
-import re
 import stat
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -20,13 +19,9 @@ from typing import Any
 
 from monitoring.multiprocess.linux import file_owner, regular_file
 
-from . import lock_file, series_log
+from . import lock_file, paths, series_log
 
-RUN_FILE = "run.json"
-#: So end the names of files whose content is a run's: they go with its value files.
-STATE_SUFFIX = ".state"
 _READY, _CLEARING = "ready", "clearing"
-_COLLECTED = re.compile(r"collected(_s\d+)?\.json")
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +49,7 @@ class Run:
 
 def read(directory: Path) -> Run:
     """The current run; a missing or damaged file reads as generation 0. OSError where this process lacks descriptors or memory."""
-    content = regular_file.read(f"{directory}/{RUN_FILE}")
+    content = regular_file.read(f"{directory}/{paths.RUN}")
     return Run() if isinstance(content, str) else _parse(content[0])
 
 
@@ -101,7 +96,7 @@ def clear(directory: Path, record: Run) -> Run:
     clearing = Run(record.generation + (not record.clearing), _CLEARING)
     _write(directory, clearing)
     for entry in list(os.scandir(directory)):
-        if entry.name.endswith((".db", ".tmp", STATE_SUFFIX)) or entry.name == "families.json" or _COLLECTED.fullmatch(entry.name):
+        if paths.ends_with_run(entry.name):
             if entry.is_dir(follow_symlinks=False):
                 _log.warning(
                     "left %s in the metrics directory: it is a directory, not a value file; remove it by hand",
@@ -171,9 +166,9 @@ def _hold_run_byte(directory: Path) -> int:
 
 def _write(directory: Path, record: Run) -> None:
     data = json.dumps(asdict(record)).encode().ljust(512) + b"\n"
-    path = directory / RUN_FILE
+    path = directory / paths.RUN
     try:
-        file_owner.replace(path, directory / "run.tmp", data)
+        file_owner.replace(path, paths.temporary(path), data)
     except OSError:
         # A full file system: the old file's block is there to be written over. Without an old file there is nothing to protect.
         if path.exists() and stat.S_ISREG(path.lstat().st_mode):

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 from monitoring.multiprocess.linux import file_owner, regular_file
 from monitoring.multiprocess.linux.writable_mapping import Mapping as MappedFile
 
-from . import declarations, lock_file
+from . import declarations, lock_file, paths
 from .record_format import removed, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-LOG_FILE = "series.log"
 OTHER = "_other"
 """The value of every label of the series that takes what is refused."""
 
@@ -55,7 +54,7 @@ class SeriesLog:
     """The log of `directory` as this process knows it. Every method raises OSError where the log cannot be read or written."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / LOG_FILE
+        self._path = directory / paths.SERIES_LOG
         self._mapping: MappedFile | None = None
         self._inode = self._generation = self._held = 0
         self._reload = True
@@ -231,7 +230,7 @@ class SeriesLog:
         entries = [_RECORD.pack(family, labels) for family, sets in known.items() for labels in sorted(sets)]
         generation = random.getrandbits(63) + 1
         data = _HEADER.pack(len(entries), generation, _MAGIC, 0) + b"".join(entries)
-        temporary = self._path.with_suffix(".tmp")
+        temporary = paths.temporary(self._path)
         fd = file_owner.create_anew(temporary)
         try:
             os.posix_fallocate(fd, 0, -(-len(data) // _CHUNK) * _CHUNK)
@@ -254,7 +253,7 @@ class SeriesLog:
         declared = declarations.read(self._path.parent)
         known: dict[int, set[int]] = {}
         for name in os.listdir(self._path.parent):
-            content = regular_file.read(self._path.parent / name) if name.endswith(".db") and "_s" in name else ""
+            content = regular_file.read(self._path.parent / name) if paths.slot_of(name) is not None else ""
             for record in scan(content[0]).records if not isinstance(content, str) else ():
                 if not removed(record.value):
                     _note(record.key, declared, known)
@@ -263,7 +262,7 @@ class SeriesLog:
 
 def clear(directory: Path) -> None:
     """Take the log away with the run that it belongs to; OSError where that fails."""
-    path = directory / LOG_FILE
+    path = directory / paths.SERIES_LOG
     with contextlib.suppress(FileNotFoundError):
         with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
             file.write(_HEADER.pack(_REPLACED, 0, _MAGIC, _REPLACED))

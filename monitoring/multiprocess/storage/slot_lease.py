@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from monitoring.multiprocess.linux import regular_file
 
-from . import lock_file, run
+from . import lock_file, paths, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-#: Values that mean nothing once their writer is gone: the next holder of the slot begins without them.
-_NOT_CONTINUED = ("gauge_live", "gauge_all_")
-_SLOT_FILE = re.compile(r"_s(\d+)\.db$")
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Lease:
     def stands(self, directory: Path) -> bool:
         """Whether the lock file of the directory is still the one in which this lease is held."""
         try:
-            found = os.lstat(directory / lock_file.LOCK_FILE)
+            found = os.lstat(directory / paths.LOCK)
         except OSError as error:
             return error.errno in regular_file.LACKING
         return (found.st_dev, found.st_ino) == self.file
@@ -96,13 +91,12 @@ def living_slots(directory: Path) -> tuple[set[int], set[int]]:
 def _candidates(directory: Path, former: int | None) -> Iterable[int]:
     if former is None:
         return range(lock_file.SLOTS)
-    used = {int(found[1]) for name in os.listdir(directory) if (found := _SLOT_FILE.search(name))}
+    used = set(map(paths.slot_of, os.listdir(directory)))
     return chain([former], (n for n in range(lock_file.SLOTS) if n not in used and n != former))
 
 
 def _clean(directory: Path, slot: int) -> None:
     for name in os.listdir(directory):
-        gauge = name.endswith(f"_s{slot}.db") and name.startswith(_NOT_CONTINUED)
-        if gauge or name.endswith(f"_s{slot}.tmp") or name == f"collected_s{slot}.json":
+        if paths.ends_with_worker(name, slot):
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(directory / name)

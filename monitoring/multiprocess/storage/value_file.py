@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from monitoring.multiprocess.linux import file_owner, regular_file
 from monitoring.multiprocess.linux.writable_mapping import Mapping
 
-from . import lock_file
+from . import lock_file, paths
 from .record_format import INITIAL_BYTES, SALVAGE_BITS, Lineage, Scan, blank, capacity_for, encode, intact, lineage, rebuild, removed, scan
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ValueFile:
         self._moved = moved
         self._prefix = path.name.rpartition("_")[0]
         self._blank = blank(self._prefix)
-        self._temporary = path.with_suffix(".tmp")
+        self._temporary = paths.temporary(path)
         self._mappings: list[Mapping] = []
         self._salvaged = False
         fd, data = self._open()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess.storage import declarations, lock_file, slot_lease
+from monitoring.multiprocess.storage import lock_file, paths, slot_lease
 from monitoring.multiprocess.storage.record_format import removed
 
 from .slot_store import store
@@ -38,7 +38,7 @@ def check() -> None:
             _log.warning(
                 "%s was removed or replaced under slot %d, so others could take that slot too; this process goes on in slot %d; "
                 "keep cleaners of old files away from the metrics directory",
-                directory / lock_file.LOCK_FILE,
+                directory / paths.LOCK,
                 held.slot,
                 taken.slot,
             )
@@ -47,7 +47,7 @@ def check() -> None:
 
 def _move(directory: Path, held: slot_lease.Lease, taken: slot_lease.Lease) -> None:
     gauges = [found for value in store.living_values() if (found := _own(value, stays=held.slot == taken.slot))]
-    published = (directory / declarations.FAMILIES_FILE).exists()
+    published = (directory / paths.FAMILIES).exists()
     held.release()
     store.renew(taken, again=not published)
     for value, own, at in gauges:

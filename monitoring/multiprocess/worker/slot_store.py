@@ -14,7 +14,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from monitoring.multiprocess.storage import declarations, lock_file, slot_lease
+from monitoring.multiprocess.storage import declarations, lock_file, paths, slot_lease
 from monitoring.multiprocess.storage.value_file import ValueFile
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Store:
         assert self.directory is not None
         file = self._files.get(prefix)
         if file is None:
-            file = self._files[prefix] = ValueFile(self.directory / f"{prefix}_s{self._lease.slot}.db", self._moved)
+            file = self._files[prefix] = ValueFile(self.directory / paths.value_file(prefix, self._lease.slot), self._moved)
         for value, (view, index) in zip(values, file.ensure([value.key for value in values]), strict=True):
             value.attach(view, index)
             if owed := self._owed.pop(value, 0.0):

@@ -168,7 +168,7 @@ def test_a_call_that_cannot_be_billed_fails_only_where_keys_are_required(tmp_pat
         assert json.loads(service.ask("GET", "/v1/usage").body)["usage"][0]["calls"] == 1
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def test_costs_are_tokens_times_price_when_workers_are_killed(kit: Kit, request: pytest.FixtureRequest, database: str) -> None:
     if database == "postgresql":
         made: PostgreSQL = request.getfixturevalue("server")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.conftest import ROOT, built_environment
+from tests.conftest import PROVES, ROOT, built_environment
 
 if TYPE_CHECKING:
     from tests.server_process import Served
 
-EXAMPLES = "25" if "PROOF_REPEATS" in os.environ else "8"
+EXAMPLES = "25" if PROVES else "4"
 
 
 def schemathesis(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

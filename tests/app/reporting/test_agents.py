@@ -48,7 +48,7 @@ class Client:
         return {name.removeprefix("neurectomy_agent_"): float(value) for name, _, value in found}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"])
 def client(request: pytest.FixtureRequest, kit: Kit) -> Client:
     settings = {"WEB_CONCURRENCY": "3", "REQUIRE_API_KEY": "1", "ADMIN_KEY": ADMIN}
     if request.param == "postgresql":

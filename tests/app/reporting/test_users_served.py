@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import sqlite3
 import subprocess
@@ -25,7 +24,7 @@ from app.store.database import Database
 from app.store.database_url import Place
 from app.store.models import Activity
 from tests.app.api.test_keys import bearer
-from tests.conftest import ROOT, built_environment
+from tests.conftest import PROVES, ROOT, built_environment
 from tests.gunicorn_service import Kit
 from tests.processes import send, wait_dead, wait_until
 from tests.server_process import ask
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
     from tests.postgres import PostgreSQL
 
 FAMILY = "neurectomy_active_users"
-USERS = 1000 if "PROOF_REPEATS" in os.environ else 250
-KILLS = 4
-TAKEOVERS = 3 if "PROOF_REPEATS" not in os.environ else 50
+USERS = 1000 if PROVES else 120
+KILLS = 4 if PROVES else 2
+TAKEOVERS = 50 if PROVES else 2
 SETTINGS = {"REQUIRE_API_KEY": "1", "USER_WINDOW_SECONDS": "86400"}
 
 
@@ -114,7 +113,7 @@ def use(kits: dict[Kit, int], users: list[str]) -> int:
     return len(asked)
 
 
-@pytest.mark.parametrize("where", ["sqlite", "postgresql, two instances"])
+@pytest.mark.parametrize("where", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql, two instances"])
 def test_many_users_are_as_many(kit: Kit, where: str, request: pytest.FixtureRequest) -> None:
     settings, instances = SETTINGS | {"WEB_CONCURRENCY": "8"}, [kit]
     place = Place.of_file(Path(kit.environment["DATA_DIR"]) / "neurectomy.db")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.mmap_dict import mmap_key
 
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.merge import collector
 from monitoring.multiprocess.storage import declarations
 from tests.multiprocess.simulated_workers import Run, Worker, count, level, own, same_as_a_new_one, samples
@@ -251,7 +252,7 @@ def test_a_damaged_declaration_file_changes_nothing(directory: Path, make: Calla
     worker = Worker(directory)
     count(worker, 1)
     assert b"# HELP c_total declared help" in kept.render()
-    (directory / declarations.FAMILIES_FILE).write_bytes(b"{")
+    (directory / paths.FAMILIES).write_bytes(b"{")
     assert b"# HELP c_total declared help" in kept.render()
     worker.kill()
 

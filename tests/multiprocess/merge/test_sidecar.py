@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from monitoring.multiprocess import paths
 from monitoring.multiprocess.storage import lock_file
 from tests.conftest import built_environment
 from tests.multiprocess.simulated_workers import Run, Worker
@@ -76,7 +77,7 @@ def test_who_may_read_the_directory_sees_who_is_alive(directory: Path, mode: int
 def test_who_may_not_is_told_so_once_and_sees_no_dead_gauge(directory: Path) -> None:
     directory.chmod(0o755)
     run, first, second = serve(directory)
-    (directory / lock_file.LOCK_FILE).chmod(0o600)
+    (directory / paths.LOCK).chmod(0o600)
     second.kill()
     found, said = seen(directory)
     assert found["c_total"] == "4.0"
@@ -93,4 +94,4 @@ def test_who_may_not_is_told_so_once_and_sees_no_dead_gauge(directory: Path) -> 
 def test_the_lock_file_is_as_open_as_its_directory(directory: Path, mode: int, lock: int) -> None:
     directory.chmod(mode)
     os.close(lock_file.open_lock_file(directory))
-    assert (directory / lock_file.LOCK_FILE).stat().st_mode & 0o777 == lock
+    assert (directory / paths.LOCK).stat().st_mode & 0o777 == lock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.storage import collector_snapshot, slot_lease
+from monitoring.multiprocess import MergedCollector, paths
+from monitoring.multiprocess.storage import slot_lease
 from tests.multiprocess.programs import Program, Programs
 from tests.multiprocess.simulated_workers import samples
 from tests.processes import wait_until
@@ -272,10 +272,10 @@ def test_a_cold_start_clears_snapshots(metrics_directory: Path, environment: dic
     )
     with Programs(metrics_directory, environment) as programs:
         former = programs.start(INSTALL + program + STAY)
-        wait_until((metrics_directory / collector_snapshot.SHARED).exists, "a snapshot is there")
+        wait_until((metrics_directory / paths.SHARED_SNAPSHOT).exists, "a snapshot is there")
         former.kill()
         programs.start("multiprocess.install(); multiprocess.acquire()" + STAY).wait_for("up")
-        assert not (metrics_directory / collector_snapshot.SHARED).exists()
+        assert not (metrics_directory / paths.SHARED_SNAPSHOT).exists()
 
 
 def test_the_role_follows_a_stopped_slot_only_when_it_dies(metrics_directory: Path, environment: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.samples import Exemplar
 
-from monitoring.multiprocess import MergedCollector, text_format
+from monitoring.multiprocess import MergedCollector, paths, text_format
 from monitoring.multiprocess.storage import collector_snapshot
 from tests.multiprocess.simulated_workers import Worker
 
@@ -67,7 +67,7 @@ def test_every_type_is_kept() -> None:
 def test_both_expositions_show_them_as_upstream_would(metrics_directory: Path) -> None:
     worker = Worker(metrics_directory)
     worker.value("counter", "stock", "stock_total").inc(1.0)
-    (metrics_directory / collector_snapshot.SHARED).write_bytes(
+    (metrics_directory / paths.SHARED_SNAPSHOT).write_bytes(
         collector_snapshot.encode([*everything(), GaugeMetricFamily("stock", "clashes", value=3)])
     )
     view = MergedCollector(None, str(metrics_directory))
@@ -90,7 +90,7 @@ def test_what_a_view_is_given_stands_for_what_the_directory_says(metrics_directo
     worker = Worker(metrics_directory)
     for name in ("a", "b", "z"):
         worker.value("gauge", name, name, "livesum", label="there").set(1.0)
-    (metrics_directory / collector_snapshot.SHARED).write_bytes(collector_snapshot.encode([GaugeMetricFamily("c", "clashes", value=3)]))
+    (metrics_directory / paths.SHARED_SNAPSHOT).write_bytes(collector_snapshot.encode([GaugeMetricFamily("c", "clashes", value=3)]))
     said = [GaugeMetricFamily("c", "given", labels=["l"]), GaugeMetricFamily("b", 'given "too"', labels=["l"])]
     view = MergedCollector(None, str(metrics_directory), given=lambda: said)
 
@@ -135,7 +135,7 @@ def test_no_bytes_harm_a_view(data: bytes) -> None:
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "empty", "directory", "fifo", "link", "deep"])
 def test_a_bad_snapshot_keeps_the_last_good_one(metrics_directory: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    path = metrics_directory / collector_snapshot.SHARED
+    path = metrics_directory / paths.SHARED_SNAPSHOT
     good = collector_snapshot.encode(everything())
     path.write_bytes(good)
     snapshots = collector_snapshot.Snapshots(metrics_directory)

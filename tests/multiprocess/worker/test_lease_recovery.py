@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.storage import lock_file, slot_lease
+from monitoring.multiprocess import MergedCollector, paths
+from monitoring.multiprocess.storage import slot_lease
 from tests.multiprocess.programs import Program, Programs
 from tests.multiprocess.simulated_workers import own, samples
 from tests.processes import take_away, wait_until
@@ -69,7 +69,7 @@ def test_a_lock_file_that_a_cleaner_took_is_noticed_by_itself(directory: Path, e
         do(first, COUNT, 0)
         do(first, "assert election.try_hold()", 0)
         before = shown(directory)
-        (directory / lock_file.LOCK_FILE).unlink()
+        (directory / paths.LOCK).unlink()
         wait_until(lambda: slot_lease.living_slots(directory) == ({0}, {0}), "its slot is held in the new lock file")
         do(first, "assert election.try_hold()", 0)
         assert any("lease.lock was removed or replaced under slot 0" in line for line in first.lines)
@@ -93,7 +93,7 @@ def test_a_slot_that_was_taken_meanwhile_is_left_to_the_other(directory: Path, e
         third.wait_for("ready")
         for program, slot in ((first, 0), (second, 1)):
             do(program, "child.inc(5); gauges['livesum'].set(3)", slot)
-        (directory / lock_file.LOCK_FILE).unlink()
+        (directory / paths.LOCK).unlink()
         do(third, "multiprocess.acquire()", 0)  # nobody holds anything in the new lock file
         do(first, "lease_recovery.check()", 2)
         do(second, "lease_recovery.check()", 1)

@@ -87,6 +87,7 @@ def test_the_health_check_fails_where_nothing_answers(image: str) -> None:
     assert (asked.returncode, "Connection refused" in asked.stderr) == (1, True)
 
 
+@pytest.mark.proof
 def test_its_benchmark(image: str) -> None:
     del image  # it is built
     printed = run_benchmark("image", "--rounds", "1", "--local-base")

@@ -26,6 +26,7 @@ from app.integrations.vault.maintenance import Upkeep, rewrap
 from app.integrations.vault.object_storage import MissingError
 from app.integrations.vault.snapshots import Snapshots
 from app.integrations.vault.vault import BLOBS, DATA_KEYS, RESTORING, blob_path, key_path, pointer_path
+from tests.conftest import PROVES
 
 from .conftest import given, read, run
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-TAMPERED = 1000 if "PROOF_REPEATS" in os.environ else 250
+TAMPERED = 1000 if PROVES else 100
 """So many objects in a folder for each kind of change, and a tenth of it in S3."""
 
 SIZES = (0, 1, 1000, CHUNK_BYTES, 3 * CHUNK_BYTES + 1)

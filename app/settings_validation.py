@@ -1,0 +1,124 @@
+"""Parses and checks the values of environment variables. Each function returns the value, or raises ValueError."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.store.database_url import Place
+from monitoring.breaker import Policy
+from monitoring.exporter.listening_socket import parse
+
+BREAKER = Policy(failures=5, rate=0.5, window_seconds=30, open_seconds=10)
+BREAKER_FORM = f"off, or some of {BREAKER}"
+_NUMBER_TYPES = {"failures": int, "minimum_calls": int, "rate": float, "window_seconds": float, "open_seconds": float}
+
+
+def breaker_policy(text: object) -> object:
+    """Parse `failures=5 rate=0.5`, in any order; the rest keeps its default. "off" means no breaker."""
+    if not isinstance(text, str):
+        return text
+    if text == "off":
+        return None
+    given = dict(each.split("=", 1) for each in text.replace(",", " ").split())
+    if not given or given.keys() - _NUMBER_TYPES.keys():
+        raise ValueError
+    numbers: dict[str, Any] = {name: _NUMBER_TYPES[name](value) for name, value in given.items()}
+    return replace(BREAKER, **numbers)
+
+
+def _address(text: str) -> str:
+    if text.startswith("fd://") and text.removeprefix("fd://").isdecimal():
+        return text
+    address = text.removeprefix("tcp://")
+    if address.startswith("unix:"):
+        if not address.removeprefix("unix:").strip("/"):
+            raise ValueError
+        return text
+    host, colon, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
+    if not (colon and port.isascii() and port.isdecimal() and int(port) <= 65535) or (":" in bare and bare == host):
+        raise ValueError
+    if not bare or any(character.isspace() or character in "[]/," for character in bare):
+        raise ValueError
+    return text
+
+
+def addresses(text: str) -> str:
+    """Check the addresses of BIND, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    return ",".join(_address(part) for part in parts)
+
+
+def metrics_address(text: str) -> str:
+    """Check METRICS_BIND. It may be empty, and a host may be left out."""
+    if text and not text.startswith("unix:"):
+        host, _, port = text.rpartition(":")
+        parse(f"127.0.0.1:{port}")
+        _address(text if host else f"0.0.0.0{text}")
+    elif text == "unix:":
+        raise ValueError
+    return text
+
+
+def url_path(text: str) -> str:
+    """Check the path part of a URL. It may be empty."""
+    if text and (not text.startswith("/") or any(character in "?#{}" or not " " < character < "\x7f" for character in text)):
+        raise ValueError
+    return text
+
+
+def file_path(text: str) -> str:
+    """Check the path of a file or folder."""
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+def token(text: str) -> str:
+    """Check a secret that is sent in an HTTP header."""
+    if not all(" " < character < "\x7f" for character in text):
+        raise ValueError
+    return text
+
+
+def http_url(text: str) -> str:
+    """Check the base URL of an HTTP service."""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not all(" " < character < "\x7f" for character in text):
+        raise ValueError
+    if any(character in "?#" for character in text) or parts.port == 0:  # reading an invalid port raises ValueError
+        raise ValueError
+    return text
+
+
+def object_store_url(text: str) -> str:
+    """Check a file:// or s3:// URL."""
+    parts = urlsplit(text)
+    folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    bucket = parts.scheme == "s3" and bool(parts.netloc)
+    if not (folder or bucket) or parts.query or parts.fragment or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def database(text: str) -> str:
+    """Check DATABASE_URL."""
+    Place.parse(text)
+    return text
+
+
+def networks(text: str) -> str:
+    """Check IP addresses and networks, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part != "*":
+            ipaddress.ip_network(part)
+    return ",".join(parts)
+
+
+def lower(value: object) -> object:
+    """Return a word in lower case without surrounding spaces."""
+    return value.strip().lower() if isinstance(value, str) else value

@@ -1,0 +1,307 @@
+"""A file of 64-bit words in the metrics directory: one state, mapped by every worker that uses it.
+
+A process opens the file at its first use, and makes it where it is missing or damaged. Locks on bytes of the file guard the words: one
+while they change (`editing`), others until they are dropped (`hold`). The kernel frees them on any death. A file that is truncated from
+outside reads as zeros instead of ending the process.
+
+Without a metrics directory, or while the file cannot be used, the words are in the memory of this process. The file is tried again
+after a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+import weakref
+from array import array
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from .linux import file_owner, readonly_mapping, regular_file
+from .linux.writable_mapping import Mapping
+from .storage import lock_file, paths
+from .worker.slot_store import store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    Words = memoryview[int]
+
+#: The byte that is locked while the words change, far behind the end of the file. The bytes for `hold` follow it.
+_EDIT = 1 << 40
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_PATIENCE_SECONDS = 0.1
+_RETRY_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+_reported: set[str] = set()
+_states: weakref.WeakSet[SharedState] = weakref.WeakSet()
+
+
+class SharedState:
+    """`size` words that all processes of a run share under one `name`; the first is `magic`, eight bytes for their meaning and version.
+
+    A subclass may refine `fresh` and `valid`, and learn from `attached` and `detached` when `words` are others. `subject` names the
+    state in log lines. `header` is the number of words that `valid` needs.
+    """
+
+    def __init__(self, name: str, size: int, *, magic: bytes, subject: str = "", header: int = 1) -> None:
+        self.subject = subject or f"the state {name!r}"
+        self._file = paths.state_file(name)
+        self._size, self._magic, self._header = size, int.from_bytes(magic, "little"), header
+        self._held: set[int] = set()
+        self._retry_at = self._patient_at = 0.0
+        self._exclusive = False
+        self._reset()
+        _states.add(self)
+
+    def fresh(self) -> Sequence[int]:
+        """Return the first words of a new state; the others are 0."""
+        return [self._magic]
+
+    def valid(self, words: Words) -> bool:
+        """Return whether a header can have been written by this version."""
+        return words[0] == self._magic
+
+    def intact(self) -> bool:
+        """Return whether `words` are still those of the file, and not the zeros of a truncated one."""
+        return self.valid(self.words)
+
+    def attached(self, claim: Callable[[int], bool]) -> None:
+        """React to new `words`. `claim` locks a byte for as long as they stay; False where another process has it."""
+
+    def detached(self) -> None:
+        """React to the end of `words`: they are zeros now."""
+
+    def damaged(self, path: Path) -> None:
+        """React to a damaged file, whose state was replaced by a fresh one."""
+        _log.warning("%s: damaged. It is replaced: %s starts afresh", path, self.subject)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the words are those of the file."""
+        return self._mapping is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether there is a directory, and no failure of the last second."""
+        return store.directory is not None and time.monotonic() >= self._retry_at
+
+    @contextmanager
+    def editing(self) -> Iterator[Words]:
+        """Yield the words, valid, while no other process edits them.
+
+        TimeoutError where another process keeps them for a tenth of a second, or this process lacks descriptors or memory: the caller
+        may stand in an event loop.
+        """
+        with lock_file.mutex:
+            fd = self._open_to_edit()
+            try:
+                self._require_intact()
+                yield self.words
+            finally:
+                if fd is not None:
+                    _close(fd)
+
+    def open_first(self, names: Iterable[str]) -> bool:
+        """Open the first of these files that no other process has, and keep it from others until `close`; return whether there is one."""
+        with lock_file.mutex:
+            try:
+                if self.due:
+                    if self._mapping is not None:
+                        self.close()
+                    store.acquire()
+                    self._exclusive = any(map(self._open_alone, names))
+            except OSError as error:
+                self._fail(error)
+            self._require_intact()
+            return self.shared
+
+    def hold(self, byte: int) -> int | None:
+        """Lock a byte of the file for as long as this process lives; return what `drop` needs, None where the byte is not free."""
+        with lock_file.mutex:
+            held = -1 - byte if self._mapping is None else self._hold(byte)
+            if held is None or held in self._held:
+                return None
+            self._held.add(held)
+            return held
+
+    def drop(self, held: int) -> None:
+        """End a `hold`. A forked child does not have what its parent held: there it changes nothing."""
+        with lock_file.mutex:
+            if held in self._held:
+                self._held.remove(held)
+                if held > 0:
+                    lock_file.drop(held)
+
+    def remove(self) -> None:
+        """Remove the file that `open_first` has opened, and let go of it."""
+        if self._mapping is not None:
+            self._path().unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        mapping, words = self._mapping, self.words
+        self._held = {held for held in self._held if held > 0}
+        self._reset()
+        if mapping is not None:
+            words.release()
+            readonly_mapping.unguard(mapping.address)
+            mapping.unmap()
+
+    def forget(self) -> None:
+        """Forget the file in a forked child: the mapping and the locks stayed with the parent."""
+        if self._mapping is not None:
+            readonly_mapping.unguard(self._mapping.address)
+        self._held.clear()
+        self._retry_at = self._patient_at = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.words: Words = memoryview(bytearray(8 * self._size)).cast("q")
+        self._mapping: Mapping | None = None
+        self._identity: tuple[int, int] | None = None
+        self._exclusive = False
+        self.detached()
+
+    def _path(self) -> Path:
+        assert store.directory is not None
+        return store.directory / self._file
+
+    def _require_intact(self) -> None:
+        """Start a state in the memory of this process where there is none."""
+        if not self.intact():
+            self.close()
+            header = array("q", self.fresh())
+            self.words[: len(header)] = memoryview(header)
+            self.attached(lambda _byte: True)
+
+    def _open_to_edit(self) -> int | None:
+        """Return the descriptor that has the lock, None where there is no file."""
+        if store.directory is None or (self._mapping is None and not self.due):
+            return None
+        store.acquire()  # a process that is not part of the run could have its file removed
+        try:
+            fd = self._descriptor()
+            try:
+                self._lock(fd)
+                self._map(fd)
+            except BaseException:
+                _close(fd)
+                raise
+        except TimeoutError:
+            raise
+        except OSError as error:
+            self._fail(error)
+            return None
+        return fd
+
+    def _open_alone(self, name: str) -> bool:
+        self._file = name
+        fd = self._descriptor()
+        try:
+            # A file that was removed before it was locked is not in the directory any more.
+            if not lock_file.try_lock(fd, _EDIT) or not os.fstat(fd).st_nlink:
+                return False
+            self._map(fd)
+            return True
+        finally:
+            os.close(fd)
+
+    def _descriptor(self) -> int:
+        path = self._path()
+        while True:
+            try:
+                fd = os.open(path, _FLAGS)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    return file_owner.create(path, 0o600)
+                continue
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return fd
+            os.close(fd)
+            raise OSError(0, "not a regular file. Remove it")
+
+    def _lock(self, fd: int) -> None:
+        """Wait for the process that edits. While that one is stopped, only one call a second waits."""
+        if lock_file.try_lock(fd, _EDIT):
+            return
+        if time.monotonic() >= self._patient_at:
+            with suppress(TimeoutError):
+                lock_file.lock(fd, _EDIT, patience=_PATIENCE_SECONDS)
+                return
+            self._patient_at = time.monotonic() + _RETRY_SECONDS
+        message = f"{self._path()}: locked by another process for {_PATIENCE_SECONDS:g} s. Is that process stopped?"
+        raise TimeoutError(message)
+
+    def _map(self, fd: int) -> None:
+        """Map the locked file, repaired if need be; nothing to do where it is mapped already."""
+        found = os.fstat(fd)
+        if found.st_size != 8 * self._size or not self.valid(memoryview(os.pread(fd, 8 * self._header, 0)).cast("q")):
+            self._make(fd, damaged=found.st_size > 0)
+        if self._identity == (found.st_dev, found.st_ino) and self.intact():
+            return
+        self.close()
+        mapping = Mapping(fd, 8 * self._size, self._file)
+        readonly_mapping.guard(mapping.address, 8 * self._size)
+        self._mapping, self._identity = mapping, (found.st_dev, found.st_ino)
+        self.words = mapping.bytes.cast("q")
+        self.attached(lambda byte: lock_file.try_lock(fd, _EDIT + 1 + byte))
+
+    def _make(self, fd: int, *, damaged: bool) -> None:
+        os.ftruncate(fd, 0)
+        os.posix_fallocate(fd, 0, 8 * self._size)
+        os.pwrite(fd, array("q", self.fresh()).tobytes(), 0)
+        if damaged:
+            self.damaged(self._path())
+
+    def _hold(self, byte: int) -> int | None:
+        try:
+            fd = os.open(self._path(), _FLAGS)
+        except OSError:
+            return None  # removed, or no descriptors
+        try:
+            return lock_file.hold(fd) if lock_file.try_lock(fd, _EDIT + 1 + byte) else None
+        except OSError:
+            return None  # no memory
+        finally:
+            os.close(fd)
+
+    def _fail(self, error: OSError) -> None:
+        """Go on in the memory of this process. TimeoutError where the mapped file is good, and this process lacks what an edit takes."""
+        if self._mapping is not None:
+            if error.errno in regular_file.LACKING:
+                raise TimeoutError(f"{self._path()}: {error.strerror}") from error
+            self.close()
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        message = f"{self._path()}: {error.strerror}. {self.subject} goes on without this file"
+        if message not in _reported:
+            _reported.add(message)
+            _log.warning("%s", message)
+
+
+def _close(fd: int) -> None:
+    """Close a descriptor and free its lock: a mapping that was made through it would keep that."""
+    try:
+        lock_file.unlock(fd, _EDIT)
+    finally:
+        os.close(fd)
+
+
+def _renewed() -> None:
+    """Open the files again: this process has another slot."""
+    for state in list(_states):
+        if not state._exclusive:
+            state.close()
+
+
+def _forget_all() -> None:
+    for state in list(_states):
+        state.forget()
+
+
+store.on_renewal.append(_renewed)
+os.register_at_fork(after_in_child=_forget_all)
