@@ -13,11 +13,10 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
+from app import command_environment  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 from app.store.database import Database
 from app.store.errors import StoreError
-
-from . import command_environment  # noqa: F401 - first: see there
 
 if TYPE_CHECKING:
     from app.store.models import ApiKey

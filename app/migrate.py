@@ -4,10 +4,9 @@ import asyncio
 import os
 import sys
 
+from app import command_environment  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
 from app.store.errors import StoreError
-
-from . import command_environment  # noqa: F401 - first: see there
 
 
 def main() -> None:

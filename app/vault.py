@@ -9,10 +9,9 @@ import asyncio
 import sys
 from pathlib import Path
 
+from app import command_environment  # noqa: F401 - first: see there
 from app.integrations.vault import VaultError, create, keyring, maintenance
 from app.settings import Settings, SettingsError
-
-from . import command_environment  # noqa: F401 - first: see there
 
 
 def main() -> None:
