@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pytest
     from xdist.workermanage import WorkerController
 
-#: One worker builds the image once, and one renders the manifests once.
-FOLDERS = ("tests/tools/podman/", "tests/k8s/")
+#: One worker builds the image once, one renders the manifests once, and one starts the S3 server once.
+FOLDERS = ("tests/tools/podman/", "tests/k8s/", "tests/app/integrations/vault/")
 #: Modules and folders that take longest, the longest first.
 LONGEST = (
     "tests/tools/podman/",
@@ -30,7 +30,7 @@ LONGEST = (
     "tests/k8s/",
     "tests/gunicorn/test_metrics_directory.py",
     "tests/faults/test_uvicorn_workers.py",
-    "tests/app/integrations/vault/test_vault.py",
+    "tests/app/integrations/vault/",
     "tests/app/reporting/test_usage.py",
     "tests/app/store/test_served.py",
     "tests/tools/load/test_served.py",
@@ -40,7 +40,6 @@ LONGEST = (
     "tests/scrape/test_endpoint.py",
     "tests/prometheus/test_rules.py",
     "tests/app/api/test_long_bodies.py",
-    "tests/app/integrations/vault/test_kills.py",
     "tests/app/test_catalogue_served.py",
     "tests/faults/test_children.py",
     "tests/app/store/test_migrator.py",

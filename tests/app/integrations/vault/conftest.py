@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from app.integrations.vault import Vault, create, keyring
+from app.integrations.vault.vault import pointer_path
 from tests.conftest import built_environment, unused_port
 from tests.server_process import serving
 
@@ -74,3 +75,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.fixture
 def vault(url: str, key_file: Path) -> Vault:
     return create(url, "unused", str(key_file))
+
+
+async def kept(vault: Vault, folder: str = "") -> set[str]:
+    return {each.path async for each in vault.place.list(folder)}
+
+
+async def blob(vault: Vault, name: str) -> bytes:
+    return (await vault.place.get(pointer_path(name)))[-16:]
