@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
-def test_check_config_passes_beside_a_running_service_and_touches_nothing(kit: Kit, worker_class: str) -> None:
+def test_check_config_beside_a_running_service_changes_nothing(kit: Kit, worker_class: str) -> None:
     with socket.create_server(("127.0.0.1", kit.port)), socket.create_server(("127.0.0.1", kit.metrics_port)):
         command = [*COMMAND, "--check-config", "app.main:app"]
         environment = kit.environment | {"WORKER_CLASS": worker_class}

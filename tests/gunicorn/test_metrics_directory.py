@@ -58,7 +58,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def test_where_nothing_may_be_executed_and_where_nothing_may_be_written(kit: Kit, mounted: Path) -> None:
+def test_mounted_noexec_it_works_and_read_only_it_is_refused(kit: Kit, mounted: Path) -> None:
     kit.start(PROMETHEUS_MULTIPROC_DIR=str(mounted))
     kit.compress()
     assert kit.requests() == 1

@@ -144,7 +144,7 @@ def test_a_cold_start_on_a_full_disk_begins_at_0_all_the_same(disk: Disk) -> Non
     assert counted(disk.path) == 2
 
 
-def test_what_was_refused_before_there_was_any_room_is_counted_once_there_is(disk: Disk) -> None:
+def test_refused_observations_are_counted_once_there_is_room(disk: Disk) -> None:
     disk.mount("size=2m")
     master = Run(disk.path)
     filler = fill(disk.path)
@@ -163,7 +163,7 @@ def test_what_was_refused_before_there_was_any_room_is_counted_once_there_is(dis
 
 
 @pytest.mark.parametrize("mode", ["livesum", "sum", "liveall"])
-def test_a_gauge_that_went_up_while_there_was_no_room_does_not_go_below_nothing(disk: Disk, mode: str) -> None:
+def test_a_gauge_raised_without_room_does_not_fall_below_zero(disk: Disk, mode: str) -> None:
     disk.mount("size=2m")
     master = Run(disk.path)
     filler = fill(disk.path)

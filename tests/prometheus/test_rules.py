@@ -68,7 +68,7 @@ def test_each_alert_fires_when_it_must_and_only_then(case: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_every_alert_has_a_case_that_fires_and_a_near_miss_that_does_not() -> None:
+def test_every_alert_has_a_case_that_fires_and_a_near_miss() -> None:
     fires, quiet = set(), set()
     for file in CASES:
         for case in yaml.safe_load(file.read_text())["tests"]:
@@ -186,7 +186,7 @@ def test_rules_aggregate_instance_and_worker_away() -> None:
         assert kept(record["record"]) >= {"cluster", "job"}
 
 
-def test_health_checks_and_scrapes_are_left_out_of_error_and_latency_rules() -> None:
+def test_rules_of_errors_and_latency_leave_out_health_and_scrapes() -> None:
     for rule in [*RECORDS, *ALERTS]:
         name = rule.get("record") or rule["alert"]
         if re.search("neurectomy_http_.*(total|bucket|count)", rule["expr"]) and not name.endswith("neurectomy_http_requests:rate5m"):

@@ -286,7 +286,7 @@ def test_the_directory_is_followed_when_it_is_made_anew(exporter: Exporter, dire
     assert exporter.requests
 
 
-def test_a_worker_without_an_exporter_merges_and_stops_once_there_is_one(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_merges_only_while_there_is_no_exporter(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
     scrapes = Scrapes()
     merged: list[bool] = []
@@ -314,7 +314,7 @@ def test_a_worker_without_an_exporter_merges_and_stops_once_there_is_one(directo
     assert len(merged) == 2
 
 
-def test_many_at_once_in_one_worker_are_all_answered_and_few_are_in_flight(
+def test_many_scrapes_of_one_worker_are_answered_few_in_flight(
     exporter: Exporter, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))

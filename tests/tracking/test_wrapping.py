@@ -175,7 +175,7 @@ def test_who_leaves_a_generator_early_cancels_it(log: Log) -> None:
     assert log[-1] == ("cancelled", None)
 
 
-def test_who_leaves_an_async_generator_early_cancels_it_and_its_cleaning_up_is_waited_for(log: Log) -> None:
+def test_leaving_an_async_generator_early_waits_for_its_cleanup(log: Log) -> None:
     cleaned = []
 
     @log

@@ -145,7 +145,7 @@ def test_who_leaves_while_the_bill_is_written_pays_once(tmp_path_factory: pytest
 
 
 @pytest.mark.parametrize("required", ["1", "0"])
-def test_a_call_that_cannot_be_billed_fails_only_where_keys_are_required(tmp_path_factory: pytest.TempPathFactory, required: str) -> None:
+def test_an_unbilled_call_fails_only_where_keys_are_required(tmp_path_factory: pytest.TempPathFactory, required: str) -> None:
     settings = {"REQUIRE_API_KEY": required, "ADMIN_KEY": ADMIN, "DATA_DIR": data_directory(tmp_path_factory.mktemp("locked"))}
     call = {"model": MODEL, "prompt": "The", "max_tokens": 3}
     with serve_app(tmp_path_factory, **settings) as served:

@@ -51,7 +51,7 @@ def takes_long_ones(served: Served) -> None:
     assert served.ask("POST", "/v1/decompress", FRAME, RAW).body == LONG
 
 
-def test_past_the_bound_long_bodies_are_told_to_come_again_and_short_ones_served(narrow: Served) -> None:
+def test_past_the_bound_only_short_bodies_are_served(narrow: Served) -> None:
     with holding(narrow) as client:
         before = samples(narrow)
         asked = (

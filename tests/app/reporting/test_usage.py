@@ -144,7 +144,7 @@ def test_a_request_for_which_there_is_no_room_is_counted_at_once(tmp_path: Path)
     asyncio.run(work())
 
 
-def test_requests_that_do_not_stop_keep_nobody_from_showing_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_totals_are_shown_while_requests_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place.of_file(tmp_path / "neurectomy.db")
 
     async def work() -> None:

@@ -142,7 +142,7 @@ def test_more_users_than_one_statement_takes(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_closing_a_window_takes_as_many_statements_for_many_users_as_for_few(place: Place) -> None:
+def test_closing_a_window_takes_a_fixed_number_of_statements(place: Place) -> None:
     """On SQLite nobody else writes meanwhile: ten thousand users would keep everybody waiting for ten seconds."""
 
     async def work() -> None:
@@ -166,9 +166,7 @@ def test_closing_a_window_takes_as_many_statements_for_many_users_as_for_few(pla
     asyncio.run(work())
 
 
-def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_is_open(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_requests_count_in_a_window_that_is_open(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         window = int(time.time() // WINDOW)
@@ -190,7 +188,7 @@ def test_what_comes_late_or_from_a_clock_that_was_put_back_is_of_a_window_that_i
     asyncio.run(work())
 
 
-def test_who_looked_at_the_clock_first_and_is_written_last_takes_no_moment_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_writer_takes_no_timestamp_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         now = (time.time() // WINDOW + 0.5) * WINDOW
@@ -204,7 +202,7 @@ def test_who_looked_at_the_clock_first_and_is_written_last_takes_no_moment_back(
     asyncio.run(work())
 
 
-def test_a_clock_that_was_far_ahead_hides_nobody_and_keeps_no_window_open(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_far_ahead_hides_no_user_and_holds_no_window(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         now = time.time()
@@ -228,9 +226,7 @@ def test_a_clock_that_was_far_ahead_hides_nobody_and_keeps_no_window_open(place:
 
 
 @pytest.mark.parametrize("ahead", [-WINDOW - 60, -400, -60, 60, 400, WINDOW + 60])
-def test_an_instance_whose_clock_is_wrong_closes_no_window_early_and_sees_the_same_users(
-    server: PostgreSQL, monkeypatch: pytest.MonkeyPatch, ahead: float
-) -> None:
+def test_an_instance_with_a_wrong_clock_closes_no_window_early(server: PostgreSQL, monkeypatch: pytest.MonkeyPatch, ahead: float) -> None:
     """Only PostgreSQL is of more than one machine."""
 
     async def work() -> None:

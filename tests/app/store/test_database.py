@@ -147,7 +147,7 @@ def test_a_forked_child_opens_its_own_connections(place: Place, environment: dic
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_nothing_is_opened_and_sqlalchemy_not_imported_before_the_first_session(environment: dict[str, str], tmp_path: Path) -> None:
+def test_nothing_is_opened_or_imported_before_the_first_session(environment: dict[str, str], tmp_path: Path) -> None:
     program = (
         "import os, sys, app.main; descriptors = len(os.listdir('/proc/self/fd'));"
         "sys.exit('sqlalchemy' in sys.modules or 'alembic' in sys.modules or 'aiosqlite' in sys.modules)"

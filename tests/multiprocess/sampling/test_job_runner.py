@@ -78,7 +78,7 @@ def calls(called: list[Called]) -> list[int]:
     return [each.calls for each in called]
 
 
-def test_what_hangs_is_left_behind_once_and_called_again_when_it_has_returned(rounds: Round) -> None:
+def test_a_hanging_job_is_called_again_once_it_has_returned(rounds: Round) -> None:
     hanging = rounds.have(30, hangs=True)
     (sound,) = rounds.have(1)
     for number in range(1, 4):

@@ -144,9 +144,7 @@ for _ in range(3):
     assert total(MergedCollector(None, str(metrics_directory))) == 6
 
 
-def test_a_lease_survives_the_closing_of_every_descriptor_and_ends_with_its_process(
-    metrics_directory: Path, environment: dict[str, str]
-) -> None:
+def test_a_lease_outlives_its_descriptors_but_not_its_process(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = (
         COUNT
         + """

@@ -105,7 +105,7 @@ def test_a_slot_that_was_taken_meanwhile_is_left_to_the_other(directory: Path, e
         assert samples(MergedCollector(None, str(directory)))["multiproc_workers", ()] == 3
 
 
-def test_a_directory_that_is_gone_costs_no_write_and_is_used_again_when_it_is_there(directory: Path, environment: dict[str, str]) -> None:
+def test_a_directory_that_was_removed_is_used_again_when_it_is_back(directory: Path, environment: dict[str, str]) -> None:
     with Programs(directory, environment) as programs:
         first = worker(programs, 0, seconds=0.05)
         do(first, COUNT, 0)

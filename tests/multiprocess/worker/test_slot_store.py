@@ -27,7 +27,7 @@ def dropped(directory: Path, reason: str) -> float:
     return samples(MergedCollector(None, str(directory)))["multiproc_dropped_observations_total", (("reason", reason),)]
 
 
-def test_a_file_that_cannot_be_mapped_any_larger_refuses_new_series_only(metrics_directory: Path, environment: dict[str, str]) -> None:
+def test_a_file_that_cannot_grow_refuses_new_series_only(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
 multiprocess.install()
 import resource
@@ -82,7 +82,7 @@ def test_without_descriptors_nothing_is_taken_for_missing_or_damaged(metrics_dir
             read()
 
 
-def test_a_file_is_not_begun_anew_because_descriptors_lacked_for_a_moment(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_descriptors_does_not_reset_a_file(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     master, worker = Run(metrics_directory), Worker(metrics_directory)
     with worker.running():
         worker.value("counter", "c", "c_total").inc(5)
@@ -165,7 +165,7 @@ Counter("c", "help").inc()
     assert len([name for name, _ in found if name == "i_info"]) == 3000
 
 
-def test_a_late_declaration_of_an_old_worker_does_not_undo_a_newer_deploy(metrics_directory: Path) -> None:
+def test_a_late_declaration_does_not_undo_a_newer_deploy(metrics_directory: Path) -> None:
     master = Run(metrics_directory)
     old, new = Worker(metrics_directory), Worker(metrics_directory)
     old.store.declare(Family("g", "gauge", "old", "max"))

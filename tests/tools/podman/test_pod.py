@@ -44,7 +44,7 @@ def served(serving: Serving) -> Iterator[Served]:
         yield made
 
 
-def test_the_exporter_sees_what_all_workers_of_the_other_container_count(served: Served) -> None:
+def test_the_exporter_sees_all_workers_of_the_other_container(served: Served) -> None:
     before, alone = served.samples(), served.by_worker()
     with served.client() as client:
         wait_until(lambda: sum(value > alone.get(file, 0) for file, value in served.by_worker().items()) >= 2, "two workers have counted")

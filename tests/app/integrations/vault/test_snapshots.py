@@ -51,7 +51,7 @@ def test_snapshots_there_and_back(vault: Vault) -> None:
     run(work())
 
 
-def test_a_restore_that_died_is_finished_and_one_without_a_snapshot_given_up(vault: Vault) -> None:
+def test_an_interrupted_restore_is_finished_or_given_up(vault: Vault) -> None:
     async def work() -> None:
         snapshots = Snapshots(vault)
         for number in range(10):
