@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app import settings_validation as check
 from app.store.database_url import ALLOWED, Place
 from monitoring.breaker import Policy
+from monitoring.exporter import settings as exporter
 
 #: An empty value of these means "none"; an empty value of any other variable counts as unset.
 _MAY_BE_EMPTY = ("METRICS_BIND", "METRICS_PATH")
@@ -27,14 +28,13 @@ Count = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1, le=1024**4)]
-Token = Annotated[str, AfterValidator(check.token)]
+Token = Annotated[str, AfterValidator(exporter.token)]
 FilePath = Annotated[str, AfterValidator(check.file_path)]
 Breaker = Annotated[Policy | None, BeforeValidator(check.breaker_policy)]
 
 _COUNT = "a whole number from 1 to 4096"
 _NUMBER = "a whole number from 0 (off) to 1000000000"
 _BYTES = "whole bytes from 1 to 1099511627776"
-_TOKEN = "visible ASCII characters without spaces"
 _SECONDS = "whole seconds from 0 to 86400"
 
 
@@ -50,12 +50,13 @@ class Settings(BaseSettings):
     )
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(default=None, description="a whole number from 0 to 65535")
     metrics_bind: Annotated[str, AfterValidator(check.metrics_address)] = Field(
-        default="127.0.0.1:9464", description="host:port, [ipv6]:port, unix:/path, or empty for no exporter"
+        default=exporter.DEFAULT_BIND, description=exporter.BIND_FORM
     )
     metrics_path: Annotated[str, AfterValidator(check.url_path)] = Field(
         default="/metrics", description="a path that starts with / and has no spaces, ?, #, { or }; or empty for none"
     )
-    metrics_token: Token | None = Field(default=None, description=_TOKEN)
+    metrics_token: Token | None = Field(default=None, description=exporter.TOKEN_FORM)
+    metrics_linger: Annotated[float, BeforeValidator(exporter.seconds)] = Field(default=0, description=exporter.LINGER_FORM)
     web_concurrency: Count | None = Field(default=None, description=_COUNT)
     worker_memory_mb: Annotated[int, Field(ge=1, le=1_048_576)] = Field(default=200, description="a whole number from 1 to 1048576")
     worker_class: Annotated[Literal["uvicorn", "asgi"], BeforeValidator(check.lower)] = Field(
@@ -79,7 +80,7 @@ class Settings(BaseSettings):
     ryot_base_url: Annotated[str, AfterValidator(check.http_url)] | None = Field(
         default=None, description="an address that starts with http:// or https:// and has no ?, # or spaces"
     )
-    ryot_api_key: Token | None = Field(default=None, description=_TOKEN)
+    ryot_api_key: Token | None = Field(default=None, description=exporter.TOKEN_FORM)
     ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60, description="seconds, more than 0 and at most 86400"
     )
@@ -94,11 +95,11 @@ class Settings(BaseSettings):
     ryot_breaker: Breaker = Field(default=check.BREAKER, description=check.BREAKER_FORM)
     vault_breaker: Breaker = Field(default=check.BREAKER, description=check.BREAKER_FORM)
 
-    gpu_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
-        default=5, description="seconds from 0 (GPUs are not read) to 3600"
+    gpu_seconds: Annotated[float, BeforeValidator(exporter.seconds)] = Field(
+        default=exporter.DEFAULT_GPU_SECONDS, description=exporter.GPU_SECONDS_FORM
     )
-    gpu_in: Annotated[Literal["worker", "exporter"], BeforeValidator(check.lower)] = Field(
-        default="worker", description="worker or exporter"
+    gpu_in: Annotated[Literal["worker", "exporter"], BeforeValidator(exporter.gpu_in)] = Field(
+        default="worker", description=exporter.GPU_IN_FORM
     )
     gpu_pids_match: bool | None = Field(default=None, description="1 or 0; detected where it is not set")
 
@@ -112,7 +113,7 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(check.database)] | None = Field(default=None, description=ALLOWED)
     require_api_key: bool = Field(default=True, description="1, true, yes, on, 0, false, no or off")
     user_window_seconds: Annotated[int, Field(ge=5, le=86_400)] = Field(default=300, description="whole seconds from 5 to 86400")
-    admin_key: Token | None = Field(default=None, description=_TOKEN)
+    admin_key: Token | None = Field(default=None, description=exporter.TOKEN_FORM)
     sigmalang_max_document_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_unfolded_bytes: Bytes = Field(default=1024**3, description=_BYTES)
     sigmalang_max_long_bodies: Count = Field(default=8, description=_COUNT)
@@ -149,10 +150,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             name = str(first["loc"][0]) if first["loc"] else "environment"
-            value = "(hidden)" if name in _SECRET else repr(first.get("input"))[:200]
-            allowed = cls.model_fields[name.lower()].description
-            message = f"{name}={value} is not allowed: it must be {allowed}"
-            raise SettingsError(message) from None
+            form = cls.model_fields[name.lower()].description
+            raise SettingsError(exporter.not_allowed(name, first.get("input"), form, secret=name in _SECRET)) from None
 
 
 if __name__ == "__main__":

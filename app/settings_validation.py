@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.store.database_url import Place
+from monitoring.addresses import Address
 from monitoring.breaker import Policy
-from monitoring.exporter.listening_socket import parse
+from monitoring.exporter import settings as exporter
 
 BREAKER = Policy(failures=5, rate=0.5, window_seconds=30, open_seconds=10)
 BREAKER_FORM = f"off, or some of {BREAKER}"
@@ -29,38 +30,17 @@ def breaker_policy(text: object) -> object:
     return replace(BREAKER, **numbers)
 
 
-def _address(text: str) -> str:
-    if text.startswith("fd://") and text.removeprefix("fd://").isdecimal():
-        return text
-    address = text.removeprefix("tcp://")
-    if address.startswith("unix:"):
-        if not address.removeprefix("unix:").strip("/"):
-            raise ValueError
-        return text
-    host, colon, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
-    if not (colon and port.isascii() and port.isdecimal() and int(port) <= 65535) or (":" in bare and bare == host):
-        raise ValueError
-    if not bare or any(character.isspace() or character in "[]/," for character in bare):
-        raise ValueError
-    return text
-
-
 def addresses(text: str) -> str:
-    """Check the addresses of BIND, separated by commas."""
+    """Check the addresses of BIND, separated by commas. A host must be given: an empty one would mean every address."""
     parts = [part.strip() for part in text.split(",")]
-    return ",".join(_address(part) for part in parts)
+    if any(address == Address(port=address.port) for address in map(Address.parse, parts)):
+        raise ValueError
+    return ",".join(parts)
 
 
 def metrics_address(text: str) -> str:
-    """Check METRICS_BIND. It may be empty, and a host may be left out."""
-    if text and not text.startswith("unix:"):
-        host, _, port = text.rpartition(":")
-        parse(f"127.0.0.1:{port}")
-        _address(text if host else f"0.0.0.0{text}")
-    elif text == "unix:":
-        raise ValueError
-    return text
+    """Check METRICS_BIND, which may be empty: then there is no exporter."""
+    return exporter.bind(text) if text else text
 
 
 def url_path(text: str) -> str:
@@ -73,13 +53,6 @@ def url_path(text: str) -> str:
 def file_path(text: str) -> str:
     """Check the path of a file or folder."""
     if not text.isprintable():
-        raise ValueError
-    return text
-
-
-def token(text: str) -> str:
-    """Check a secret that is sent in an HTTP header."""
-    if not all(" " < character < "\x7f" for character in text):
         raise ValueError
     return text
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from monitoring.addresses import Address
+
 FD_VARIABLE = "NEURECTOMY_METRICS_FD"
 """The variable with which a process hands the listening socket to a program that it executes."""
 
@@ -32,9 +34,10 @@ def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
         if descriptor is not None or _same(inherited, address):
             return inherited
         inherited.close()
-    family, target = parse(address)
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening: socket.socket | None = None
     try:
+        family, target = Address.parse(address).resolve()
+        listening = socket.socket(family, socket.SOCK_STREAM)
         if isinstance(target, str):
             _remove_stale(target)
         else:
@@ -42,7 +45,8 @@ def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
         listening.bind(target)
         listening.listen(_BACKLOG)
     except OSError as error:
-        listening.close()
+        if listening is not None:
+            listening.close()
         line = f"METRICS_BIND={address}: cannot listen there: {error.strerror or error}"
         raise OSError(error.errno, line) from None
     return listening
@@ -62,24 +66,6 @@ def systemd_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
         line = f"LISTEN_FDS={len(taken)}: descriptor {bad} is no listening stream socket; use ListenStream= and Accept=no"
         raise ValueError(line)
     return [sock for sock in taken if sock is not None]
-
-
-def parse(address: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
-    """Take an address apart; a host name is resolved here."""
-    if address.startswith("unix:"):
-        return socket.AF_UNIX, address.removeprefix("unix:")
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        line = f"METRICS_BIND={address}: not an address: use host:port, [ipv6]:port or unix:/path"
-        raise ValueError(line)
-    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
-    try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        line = f"METRICS_BIND={address}: cannot resolve {host}: {error.strerror}"
-        raise OSError(error.errno, line) from None
-    family, _, _, _, target = found[0]
-    return family, (str(target[0]), int(target[1]))
 
 
 def _inherited(descriptor: str | None) -> socket.socket | None:
@@ -102,7 +88,7 @@ def _inherited(descriptor: str | None) -> socket.socket | None:
 
 def _same(listening: socket.socket, address: str) -> bool:
     """Say whether a socket listens where an address asks; port 0 is satisfied with any."""
-    family, target = parse(address)
+    family, target = Address.parse(address).resolve()
     name = listening.getsockname()
     if isinstance(target, str):
         return listening.family == family and name == target

@@ -1,6 +1,6 @@
-"""Who listens on an address that a new master wants: the pids, so that an operator knows what to end.
+"""Finds which processes listen on an address that a new master needs, so that the operator knows what to stop.
 
-Orphans of a killed master go on serving; a new master on their address cannot start until they are gone.
+Workers of a killed master keep serving. A new master cannot start on their address until they have ended.
 """
 
 import errno
@@ -13,37 +13,43 @@ from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 
+from monitoring.addresses import ANY, ANY_IPV6, Address
+
 _LISTEN = "0A"
-_ANY, _ANY_6 = "0.0.0.0", "::"
 _PAUSE_SECONDS = 0.05
 
 
 class AddressInUseError(ValueError):
-    """An address cannot be bound; the text is one line that names who holds it."""
+    """An address cannot be bound. The text is one line that names the processes that listen there."""
 
 
 def require_free(address: str, said: str, patience_seconds: float = 2.0) -> None:
-    """Return when `address` could be bound; wait a little for a server that is just ending, then raise AddressInUseError."""
+    """Return once the address can be bound, or raise AddressInUseError; the patience is for a server that is just ending.
+
+    `said` names the address in the error, as `BIND=127.0.0.1:8000`.
+    """
+    wanted = Address.parse(address)
     deadline = time.monotonic() + patience_seconds
-    while error := _bind_error(address):
+    while error := _bind_error(wanted):
         if error.errno != errno.EADDRINUSE:
             message = f"{said}: cannot listen there: {error.strerror or error}"
             raise AddressInUseError(message)
         if time.monotonic() >= deadline:
-            raise AddressInUseError(f"{said}: {in_use(address)}")
+            raise AddressInUseError(f"{said}: {_in_use(wanted)}")
         time.sleep(_PAUSE_SECONDS)
 
 
 def require_apart(assignments: list[str]) -> None:
-    """Return where no two of these `VARIABLE=address` need the same place; else raise AddressInUseError with both."""
-    for said, other in combinations(assignments, 2):
-        if _collide(_place(said.partition("=")[2]), _place(other.partition("=")[2])):
+    """Raise AddressInUseError if two of these `VARIABLE=address` cannot be bound at the same time."""
+    places = [(said, _place(Address.parse(said.partition("=")[2]))) for said in assignments]
+    for (said, place), (other, second) in combinations(places, 2):
+        if _collide(place, second):
             message = f"{said} and {other} are the same address; give them different ones"
             raise AddressInUseError(message)
 
 
-def in_use(address: str) -> str:
-    """Say in words who holds an address."""
+def _in_use(address: Address) -> str:
+    """Return a sentence that names the processes and what to do."""
     pids = holders(address)
     if not pids:
         return "the address is in use by a process of another user or container; choose another address, or end that process"
@@ -52,20 +58,18 @@ def in_use(address: str) -> str:
     return f"the address is in use by {who} {numbers}; end them (workers outlive a killed master), or choose another address"
 
 
-def holders(address: str) -> list[int]:
-    """Give the pids that have a socket open that listens on this address, as far as this user may see."""
-    inodes = set(_unix_inodes(address) if address.startswith("unix:") else _tcp_inodes(int(address.rpartition(":")[2])))
+def holders(address: Address) -> list[int]:
+    """Return the pids of processes that listen on the port or the path, as far as this user may see."""
+    inodes = set(_unix_inodes(address.path) if address.path else _tcp_inodes(address.port))
     wanted = {f"socket:[{inode}]" for inode in inodes}
     return sorted(pid for pid in _pids() if pid != os.getpid() and not wanted.isdisjoint(_links(pid)))
 
 
-def _bind_error(address: str) -> OSError | None:
-    if address.startswith("unix:"):
-        return _unix_error(address.removeprefix("unix:"))
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
+def _bind_error(address: Address) -> OSError | None:
+    if address.path:
+        return _unix_error(address.path)
     try:
-        found = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, target = found[0]
+        family, target = address.resolve()
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(target)
@@ -74,16 +78,14 @@ def _bind_error(address: str) -> OSError | None:
     return None
 
 
-def _place(address: str) -> tuple[str, int] | None:
-    """Give the host, as a number, and the port of an address, or a socket's path and 0; None where it takes no place that is known."""
-    if address.startswith("unix:"):
-        return str(Path(address.removeprefix("unix:")).absolute()), 0
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if address.startswith("fd://") or not port.isdecimal() or int(port) == 0:
-        return None
-    with suppress(OSError):  # whoever binds it says what is wrong with it
-        found = socket.getaddrinfo(host.strip("[]") or _ANY, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return str(found[0][4][0]), int(port)
+def _place(address: Address) -> tuple[str, int] | None:
+    """Return what two addresses cannot share: host and port, or a path and 0. None for a descriptor, port 0, or an unknown host."""
+    if address.path:
+        return str(Path(address.path).absolute()), 0
+    if address.port:
+        with suppress(OSError):  # the server that binds it reports the error
+            _, target = address.resolve()
+            return target if isinstance(target, tuple) else None
     return None
 
 
@@ -91,11 +93,11 @@ def _collide(first: tuple[str, int] | None, second: tuple[str, int] | None) -> b
     if first is None or second is None or first[1] != second[1]:
         return False
     hosts = {first[0], second[0]}
-    return len(hosts) == 1 or (first[1] > 0 and (_ANY_6 in hosts or (_ANY in hosts and not any(":" in host for host in hosts))))
+    return len(hosts) == 1 or (first[1] > 0 and (ANY_IPV6 in hosts or (ANY in hosts and not any(":" in host for host in hosts))))
 
 
 def _unix_error(path: str) -> OSError | None:
-    """Gunicorn removes a socket file that it finds: make sure that nobody serves it any more."""
+    """Gunicorn removes a socket file that it finds: make sure that no server listens on it."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.bind(path)
@@ -107,14 +109,14 @@ def _unix_error(path: str) -> OSError | None:
         return None
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return FileExistsError(errno.EEXIST, "there is a file that is no socket")
+            return FileExistsError(errno.EEXIST, "the path is a file that is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.connect(path)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as error:
         return error
-    return OSError(errno.EADDRINUSE, "somebody answers there")
+    return OSError(errno.EADDRINUSE, "a server answers there")
 
 
 def _tcp_inodes(port: int) -> Iterator[str]:
@@ -126,8 +128,7 @@ def _tcp_inodes(port: int) -> Iterator[str]:
                     yield words[9]
 
 
-def _unix_inodes(address: str) -> Iterator[str]:
-    path = address.removeprefix("unix:")
+def _unix_inodes(path: str) -> Iterator[str]:
     with suppress(OSError):
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
             words = line.split(maxsplit=7)

@@ -78,7 +78,8 @@ def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_co
         for address in binds:
             if not address.startswith("fd://"):
                 address_conflicts.require_free(address, f"BIND={address}")
-        address_conflicts.require_apart([*(f"BIND={address}" for address in binds), f"METRICS_BIND={metrics_bind}"])
+        metrics_binds = [f"METRICS_BIND={metrics_bind}"] if metrics_bind else []
+        address_conflicts.require_apart([*(f"BIND={address}" for address in binds), *metrics_binds])
     if metrics_bind:
         if FD_VARIABLE not in os.environ and not metrics_bind.endswith(":0"):
             address_conflicts.require_free(metrics_bind, f"METRICS_BIND={metrics_bind}")

@@ -5,7 +5,6 @@ passes on what the exporter answers; only where none does it merges by itself, i
 """
 
 import asyncio
-import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitoring.addresses import Address, is_loopback, open_sockets
 from monitoring.asgi_types import Receive, Scope, Send
 from monitoring.scrape.relay import Relay
 from monitoring.scrape.response import Answer, Merges, Unavailable, expected, plain, refusal, wanted
@@ -32,7 +32,7 @@ class MetricsEndpoint:
     """
 
     def __init__(self, *, bind: str, token: str | None, missing: Callable[[], Exception]) -> None:
-        self._bind = bind
+        self._bind = [Address.parse(part.strip()) for part in bind.split(",")]
         self._token = token
         self._missing = missing
         self._local: bool | None = None
@@ -47,7 +47,7 @@ class MetricsEndpoint:
     def _is_local(self, scope: Scope) -> bool:
         if started_by_gunicorn():
             if self._local is None:
-                self._local = is_loopback(",".join(listening_addresses()) or self._bind)
+                self._local = all(each.is_loopback for each in listening_addresses() or self._bind)
             return self._local
         server = scope.get("server")
         return server is not None and server[1] is not None and is_loopback(server[0])
@@ -122,45 +122,16 @@ async def _send(answer: Answer, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
 
-def is_loopback(address: str) -> bool:
-    """Say whether every peer of an address, ``host``, ``host:port`` or a list of these with commas, is on this machine.
-
-    A Unix socket is not: it is what a proxy in front connects to, on behalf of anybody.
-    """
-    return all(_host_is_loopback(part.strip()) for part in address.split(","))
-
-
-def _host_is_loopback(address: str) -> bool:
-    address = address.removeprefix("tcp://")
-    if address.startswith("["):
-        host = address[1:].partition("]")[0]
-    elif address.count(":") > 1:
-        host = address
-    else:
-        host = address.partition(":")[0]
-    if host.lower() == "localhost":
-        return True
-    try:
-        parsed = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return bool(parsed.is_loopback or (mapped is not None and mapped.is_loopback))
-
-
 def started_by_gunicorn() -> bool:
     """Say whether a gunicorn master started this process: it leaves its name in the environment."""
     return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
 
 
-def listening_addresses() -> list[str]:
-    """Name the addresses that this process listens on, whoever configured them; a Unix socket's ends in no port."""
+def listening_addresses() -> list[Address]:
+    """Return the addresses that this process listens on. Where there is no /proc, there are none."""
     found = set()
-    with suppress(OSError):
-        for entry in os.listdir("/proc/self/fd"):
-            # A descriptor may be closed by another thread, or be no socket.
-            with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as candidate:
-                if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    name = candidate.getsockname()
-                    found.add(f"[{name[0]}]:{name[1]}" if isinstance(name, tuple) else "unix:")
-    return sorted(found)
+    for sock in open_sockets():
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            name = sock.getsockname()
+            found.add(Address(host=name[0], port=name[1]) if isinstance(name, tuple) else Address(path=os.fsdecode(name)))
+    return list(found)

@@ -104,6 +104,7 @@ BAD = [
     ("METRICS_BIND", "nonsense"),
     ("METRICS_BIND", "127.0.0.1:"),
     ("METRICS_BIND", "unix:"),
+    ("METRICS_LINGER", "3601"),
     ("METRICS_PATH", "metrics"),
     ("METRICS_PATH", "/metrics?x"),
     ("WEB_CONCURRENCY", "many"),

@@ -185,4 +185,4 @@ def closefds() -> dict[str, str]:
 
 
 # As app.main does: what the exporter answers is passed on, and where there is none the worker merges.
-app.router.routes.append(Route("/metrics", MetricsEndpoint(bind="127.0.0.1", token=None, missing=lambda: HTTPException(404))))
+app.router.routes.append(Route("/metrics", MetricsEndpoint(bind="127.0.0.1:8000", token=None, missing=lambda: HTTPException(404))))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from monitoring.addresses import Address
 from monitoring.gunicorn.address_conflicts import AddressInUseError, holders, require_free
 from tests.conftest import built_environment
 
@@ -49,13 +50,13 @@ def test_a_free_address(free_port: Callable[[], int], tmp_path: Path) -> None:
     require_free(f"tcp://localhost:{port}", "BIND")
     require_free(f":{port}", "BIND")
     require_free(f"unix:{tmp_path}/none", "BIND")
-    assert holders(f"127.0.0.1:{port}") == []
+    assert holders(Address.parse(f"127.0.0.1:{port}")) == []
 
 
 def test_the_holder_of_a_port_is_named(free_port: Callable[[], int]) -> None:
     port = free_port()
     with holding(str(port)) as pid:
-        assert holders(f"0.0.0.0:{port}") == [pid]
+        assert holders(Address.parse(f"0.0.0.0:{port}")) == [pid]
         with pytest.raises(AddressInUseError, match=f"^BIND=x: the address is in use by process {pid}; end them") as caught:
             require_free(f"127.0.0.1:{port}", "BIND=x", patience_seconds=0)
     assert "\n" not in str(caught.value)
@@ -81,7 +82,7 @@ def test_the_holder_of_a_unix_socket_is_named(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_a_socket(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(AddressInUseError, match="a file that is no socket"):
+    with pytest.raises(AddressInUseError, match="a file that is not a socket"):
         require_free(f"unix:{tmp_path}/file", "BIND")
 
 
@@ -94,6 +95,6 @@ def test_we_are_not_our_own_holder() -> None:
     with socket.socket() as served:
         served.bind(("127.0.0.1", 0))
         served.listen()
-        assert os.getpid() not in holders(f"127.0.0.1:{served.getsockname()[1]}")
+        assert os.getpid() not in holders(Address.parse(f"127.0.0.1:{served.getsockname()[1]}"))
         with pytest.raises(AddressInUseError, match="another user or container"):
             require_free(f"127.0.0.1:{served.getsockname()[1]}", "BIND", patience_seconds=0)

@@ -100,9 +100,9 @@ def test_unix_sockets_alone_also_after_a_kill(kit: Kit, tmp_path: Path) -> None:
     [
         ({"BIND": "unix:{tmp}/none/api.sock"}, "BIND=unix:{tmp}/none/api.sock: cannot listen there: No such file or directory"),
         ({"BIND": "unix:{tmp}/" + 120 * "x"}, "cannot listen there: AF_UNIX path too long"),
-        ({"BIND": "unix:{tmp}/file"}, "BIND=unix:{tmp}/file: cannot listen there: there is a file that is no socket"),
+        ({"BIND": "unix:{tmp}/file"}, "BIND=unix:{tmp}/file: cannot listen there: the path is a file that is not a socket"),
         ({"METRICS_BIND": "unix:{tmp}/none/m.sock"}, "METRICS_BIND=unix:{tmp}/none/m.sock: cannot listen there: No such file or directory"),
-        ({"METRICS_BIND": "unix:{tmp}/file"}, "METRICS_BIND=unix:{tmp}/file: cannot listen there: there is a file that is no socket"),
+        ({"METRICS_BIND": "unix:{tmp}/file"}, "METRICS_BIND=unix:{tmp}/file: cannot listen there: the path is a file that is not a socket"),
         ({"BIND": "127.0.0.1:{port},127.0.0.1:{port}"}, "BIND=127.0.0.1:{port} and BIND=127.0.0.1:{port} are the same address"),
         ({"METRICS_BIND": "localhost:{port}"}, "BIND=127.0.0.1:{port} and METRICS_BIND=localhost:{port} are the same address"),
         ({"BIND": "0.0.0.0:{port}", "METRICS_BIND": "127.0.0.1:{port}"}, "are the same address; give them different ones"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import app
 from app.api import health
 from app.settings import Settings
-from monitoring.exporter.__main__ import DEFAULT_BIND
+from monitoring.exporter.settings import DEFAULT_BIND
 from tests.k8s import references, service
 from tests.k8s.manifests import Manifests, containers, pod, title
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from app import command_environment  # noqa: F401 - first: see there
 from app.settings import Settings, SettingsError
+from monitoring.addresses import ANY, ANY_IPV6, Address
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -148,13 +149,12 @@ def _fail(line: str) -> int:
 
 
 def _bound(bind: str) -> str:
-    """Give the address under which what BIND says can be called from here."""
-    first = bind.partition(",")[0].removeprefix("tcp://")
-    if first.startswith(("unix:", "fd:")):
-        raise ValueError(f"BIND={bind!r} is no address to call: give --url")
-    host, _, port = first.rpartition(":")
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "*": "127.0.0.1"}.get(host, host)
-    return f"http://{host}:{port}"
+    """Return a URL of the first address in BIND."""
+    address = Address.parse(bind.partition(",")[0])
+    if not address.host:
+        raise ValueError(f"BIND={bind!r} is not an address that can be called. Set --url.")
+    host = {ANY: "127.0.0.1", ANY_IPV6: "::1"}.get(address.host, address.host)
+    return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
 
 
 def _url(text: str) -> str:

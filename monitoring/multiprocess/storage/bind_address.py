@@ -6,12 +6,12 @@ its children the supervisor's), else from a listening socket that the process in
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from monitoring.addresses import open_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,22 +58,13 @@ def _options(arguments: Sequence[str]) -> dict[str, list[str]]:
 def _from_sockets() -> str:
     """Name the stream sockets that are bound and not connected: a supervisor's child has them before it imports the application."""
     found = set()
-    for entry in _descriptors():
-        # A descriptor may be closed by another thread, or be no socket.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(entry)) as candidate:
-            if candidate.type == socket.SOCK_STREAM and (name := _name(candidate)):
-                try:
-                    candidate.getpeername()
-                except OSError:
-                    found.add(name)
+    for candidate in open_sockets():
+        if candidate.type == socket.SOCK_STREAM and (name := _name(candidate)):
+            try:
+                candidate.getpeername()
+            except OSError:
+                found.add(name)
     return ",".join(sorted(found))
-
-
-def _descriptors() -> list[int]:
-    try:
-        return sorted(int(name) for name in os.listdir("/proc/self/fd"))
-    except OSError:
-        return []
 
 
 def _name(candidate: socket.socket) -> str:

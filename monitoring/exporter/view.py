@@ -1,0 +1,66 @@
+"""The merged view of the service's metrics directory."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from monitoring.multiprocess import paths
+from monitoring.scrape.response import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+    from monitoring.multiprocess import MergedCollector
+
+_NOBODY = b"# HELP multiproc_workers Processes that hold a slot.\n# TYPE multiproc_workers gauge\nmultiproc_workers 0.0\n"
+
+
+class View:
+    """The merged view of the service's directory, made anew where the directory is."""
+
+    def __init__(self, locate: Callable[[], Path], given: Callable[[], Iterable[Metric]]) -> None:
+        """Keep what names the directory, which need not exist yet, and what is shown beside what is in it."""
+        self._locate = locate
+        self._given = given
+        self._collector: MergedCollector | None = None
+        self._fd: int | None = None
+
+    def render(self, openmetrics: bool) -> bytes:
+        """Merge once; one thread at a time. Raises Unavailable while there is no directory."""
+        from monitoring.multiprocess import MergedCollector
+        from monitoring.multiprocess.storage.location import DirectoryError
+
+        path: Path | None = None
+        try:
+            path = self._locate()
+            if self._fd is None or not os.path.samestat(path.stat(), os.fstat(self._fd)):
+                self._renew(path)
+            if self._collector is None:
+                self._collector = MergedCollector(None, str(path), given=self._given)
+        except DirectoryError as error:
+            raise Unavailable(str(error)) from None
+        except (OSError, ValueError):
+            reason = f"there is no metrics directory {path}: the service that fills it has not started, or somebody has removed it"
+            raise Unavailable(reason) from None
+        shown = self._collector.render(openmetrics)
+        return _NOBODY + shown if _is_unused(path) else shown
+
+    def _renew(self, path: Path) -> None:
+        """Hold another directory: as long as it is held, no new one can have its inode."""
+        self._collector = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether nobody has written yet: whoever waits for a service that cannot start is to see that it has no worker."""
+    with suppress(OSError):
+        return not (path / paths.LOCK).exists() and not any(map(paths.is_value_file, os.listdir(path)))
+    return False
