@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 DEFAULT_BIND = "127.0.0.1:9464"
-DEFAULT_GPU_SECONDS = 5
+DEFAULT_GPU_SECONDS: float = 5
 
 BIND_FORM = "host:port, [ipv6]:port or unix:/path"
 TOKEN_FORM = "visible ASCII characters without spaces"
