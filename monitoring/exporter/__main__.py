@@ -64,9 +64,9 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
 
 def _directory(environ: Mapping[str, str]) -> Callable[[], Path]:
     """Give what names the metrics directory."""
-    from monitoring.multiprocess.storage import location  # while the sockets are open already: it takes its time
+    from monitoring.multiprocess import find_directory  # slow to import: the sockets are open already
 
-    return lambda: location.find(environ)
+    return lambda: find_directory(environ)
 
 
 def _serve(

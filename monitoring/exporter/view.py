@@ -32,8 +32,7 @@ class View:
 
     def render(self, openmetrics: bool) -> bytes:
         """Merge once; one thread at a time. Raises Unavailable while there is no directory."""
-        from monitoring.multiprocess import MergedCollector
-        from monitoring.multiprocess.storage.location import DirectoryError
+        from monitoring.multiprocess import DirectoryError, MergedCollector
 
         path: Path | None = None
         try:

@@ -19,8 +19,6 @@ from uvicorn_worker import UvicornWorker
 from monitoring import multiprocess
 from monitoring.exporter.listening_socket import FD_VARIABLE, bind_socket
 from monitoring.exporter.supervisor import Exporter
-from monitoring.multiprocess.linux import file_owner
-from monitoring.multiprocess.storage import location, run
 
 from . import address_conflicts
 
@@ -68,9 +66,9 @@ def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_co
     options = overrides()
     _Master.account = _account(options)
     if _Master.account is not None:
-        file_owner.assign(*_Master.account)
+        multiprocess.assign_owner(*_Master.account)
     binds = [part.strip() for text in options.get("bind") or [bind] for part in text.split(",")]
-    path = location.choose(bind=",".join(sorted(binds)))
+    path = multiprocess.choose_directory(bind=",".join(sorted(binds)))
     if options.get("check_config") or options.get("print_config"):
         _use_nothing_real()
         return
@@ -113,7 +111,7 @@ def on_starting(server: Any) -> None:
             "set --user and --group on the command line or in GUNICORN_CMD_ARGS"
         )
     if _Master.prepared and os.getpid() != _Master.pid:
-        run.join(location.choose())
+        multiprocess.join_run(multiprocess.choose_directory())
         _Master.pid = os.getpid()
 
 
@@ -139,7 +137,7 @@ def post_worker_init() -> None:
 def pre_exec(server: Any) -> None:
     """Give the master that USR2 executes the same metrics directory and the exporter's socket."""
     environ = server.cfg.env_orig
-    environ[location.VARIABLE] = _Master.path
+    environ[multiprocess.DIRECTORY_VARIABLE] = _Master.path
     environ.pop(FD_VARIABLE, None)
     if _Master.exporter is not None:
         _Master.exporter.hand_over(environ)
@@ -175,7 +173,7 @@ def _use_nothing_real() -> None:
     """Let a check of the configuration import the application without touching a running instance's metrics."""
     path = tempfile.mkdtemp(prefix="check-config-")
     atexit.register(shutil.rmtree, path, ignore_errors=True)
-    os.environ[location.VARIABLE] = path
+    os.environ[multiprocess.DIRECTORY_VARIABLE] = path
 
 
 def _refuse(line: str) -> NoReturn:
