@@ -17,6 +17,7 @@ from monitoring import users
 from monitoring.multiprocess import shared_state
 from monitoring.users import CAPACITY, Table, Taken, dead, hashed
 from tests.conftest import ROOT, built_environment
+from tests.multiprocess.simulated_workers import no_lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ WINDOW = 3600
 
 @pytest.fixture(autouse=True)
 def directory(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
+    monkeypatch.setattr(shared_state, "store", no_lease(metrics_directory))
     monkeypatch.setattr(users, "metrics_directory", lambda: metrics_directory)
     return metrics_directory
 
@@ -223,7 +224,7 @@ def test_a_damaged_table_is_made_anew(directory: Path, damage: str, living: bool
 
 
 def test_without_a_directory_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=None))
+    monkeypatch.setattr(shared_state, "store", no_lease(None))
     table, database = Table(WINDOW), Database()
     table.note(5)
     database.fetch(table)
@@ -304,6 +305,7 @@ import os, random, sys
 from monitoring import multiprocess
 multiprocess.install()
 from monitoring.users import Table
+from tests.multiprocess.simulated_workers import no_lease
 table = Table(3600)
 while True:
     user = random.randrange(1, 50)

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from monitoring import users
 from monitoring.multiprocess import shared_state
 from monitoring.users import Table, Taken, dead
+from tests.multiprocess.simulated_workers import no_lease
 
 if TYPE_CHECKING:
     from collections import abc
@@ -34,7 +35,7 @@ class Machine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
         self.now = 1000.0
-        self.patch.setattr(shared_state, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(shared_state, "store", no_lease(self.directory))
         self.patch.setattr(users, "metrics_directory", lambda: self.directory)
         self.patch.setattr(users, "time", types.SimpleNamespace(time=lambda: self.now, monotonic=time.monotonic))
         self.tables = [Table(WINDOW) for _ in range(3)]

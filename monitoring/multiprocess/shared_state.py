@@ -14,15 +14,14 @@ import logging
 import os
 import stat
 import time
-import weakref
 from array import array
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from .linux import file_owner, readonly_mapping, regular_file
+from .linux import file_owner, fork, regular_file, sigbus_guard
 from .linux.writable_mapping import Mapping
 from .storage import lock_file, paths
-from .worker.slot_store import store
+from .worker.slot_store import Phase, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +36,6 @@ _PATIENCE_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 _reported: set[str] = set()
-_states: weakref.WeakSet[SharedState] = weakref.WeakSet()
 
 
 class SharedState:
@@ -55,7 +53,8 @@ class SharedState:
         self._retry_at = self._patient_at = 0.0
         self._exclusive = False
         self._reset()
-        _states.add(self)
+        store.hooks.add(Phase.RENEWED, self._renewed)
+        fork.forget_in_child(self.forget)
 
     def fresh(self) -> Sequence[int]:
         """Return the first words of a new state; the others are 0."""
@@ -149,16 +148,21 @@ class SharedState:
         self._reset()
         if mapping is not None:
             words.release()
-            readonly_mapping.unguard(mapping.address)
+            sigbus_guard.unguard(mapping.address)
             mapping.unmap()
 
     def forget(self) -> None:
         """Forget the file in a forked child: the mapping and the locks stayed with the parent."""
         if self._mapping is not None:
-            readonly_mapping.unguard(self._mapping.address)
+            sigbus_guard.unguard(self._mapping.address)
         self._held.clear()
         self._retry_at = self._patient_at = 0.0
         self._reset()
+
+    def _renewed(self) -> None:
+        """Let the file be opened again: this process has another slot."""
+        if not self._exclusive:
+            self.close()
 
     def _reset(self) -> None:
         self.words: Words = memoryview(bytearray(8 * self._size)).cast("q")
@@ -246,7 +250,7 @@ class SharedState:
             return
         self.close()
         mapping = Mapping(fd, 8 * self._size, self._file)
-        readonly_mapping.guard(mapping.address, 8 * self._size)
+        sigbus_guard.guard(mapping.address, 8 * self._size)
         self._mapping, self._identity = mapping, (found.st_dev, found.st_ino)
         self.words = mapping.bytes.cast("q")
         self.attached(lambda byte: lock_file.try_lock(fd, _EDIT + 1 + byte))
@@ -289,19 +293,3 @@ def _close(fd: int) -> None:
         lock_file.unlock(fd, _EDIT)
     finally:
         os.close(fd)
-
-
-def _renewed() -> None:
-    """Open the files again: this process has another slot."""
-    for state in list(_states):
-        if not state._exclusive:
-            state.close()
-
-
-def _forget_all() -> None:
-    for state in list(_states):
-        state.forget()
-
-
-store.on_renewal.append(_renewed)
-os.register_at_fork(after_in_child=_forget_all)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pytest
 from monitoring import metrics
 from monitoring.breaker import STATES, Breaker, CircuitOpenError, Policy
 from monitoring.multiprocess import shared_state
+from tests.multiprocess.simulated_workers import no_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def refused(breaker: Breaker) -> float:
 
 @pytest.fixture
 def directory(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
+    monkeypatch.setattr(shared_state, "store", no_lease(metrics_directory))
     return metrics_directory
 
 

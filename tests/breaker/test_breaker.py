@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import threading
-import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +15,8 @@ import pytest
 from monitoring import metrics
 from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, Breaker, CircuitOpenError, Policy, state_layout
 from monitoring.multiprocess import shared_state
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess.worker.slot_store import Phase
+from tests.multiprocess.simulated_workers import no_lease
 
 from .conftest import SECOND, DownError, fail, refused, succeed
 
@@ -343,9 +343,7 @@ def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) 
     service = make(failures=1)
     one, other = service.worker(), service.worker()
     succeed(one)
-    for renewed in store.on_renewal:
-        if renewed.__module__ == shared_state.__name__:
-            renewed()
+    shared_state.store.hooks.call(Phase.RENEWED)
     assert one._shared.shared is False
     fail(other)
     assert one.state == OPEN
@@ -359,7 +357,7 @@ def test_a_refusal_can_be_carried_to_another_process() -> None:
 
 
 def test_without_a_directory_the_state_is_the_processs_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=None))
+    monkeypatch.setattr(shared_state, "store", no_lease(None))
     breaker = Breaker("alone", Policy(failures=1, open_seconds=0.001))
     fail(breaker)
     while breaker.state == OPEN:

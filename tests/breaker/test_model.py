@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from monitoring.breaker import CLOSED, HALF_OPEN, OPEN, STATES, CircuitOpenError, Policy
 from monitoring.multiprocess import shared_state
+from tests.multiprocess.simulated_workers import no_lease
 
 from .conftest import SECOND, DownError, Service
 
@@ -41,7 +42,7 @@ class Machine(RuleBasedStateMachine):
     def begin_service(self, failures: int, rate: float, minimum: int) -> None:
         self.patch = pytest.MonkeyPatch()
         self.directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
-        self.patch.setattr(shared_state, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(shared_state, "store", no_lease(self.directory))
         self.policy = Policy(failures=failures, rate=rate, minimum_calls=minimum, window_seconds=60, open_seconds=10)
         self.service = Service(self.directory, self.policy)
         self.workers = [self.service.worker() for _ in range(4)]

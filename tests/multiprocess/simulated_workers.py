@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from monitoring.multiprocess.linux.hooks import Hooks
 from monitoring.multiprocess.patches.series_limit import Cap
 from monitoring.multiprocess.patches.series_removal import overwrite
 from monitoring.multiprocess.storage import lock_file, run
 from monitoring.multiprocess.storage.series_log import identity
 from monitoring.multiprocess.worker import value as values
-from monitoring.multiprocess.worker.slot_store import Store
+from monitoring.multiprocess.worker.slot_store import Phase, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,3 +139,8 @@ def same_as_a_new_one(kept: MergedCollector, directory: Path, make: Callable[[Pa
         lines = [sorted(line for line in text.render(openmetrics).splitlines() if b"multiproc_" not in line) for text in (kept, fresh)]
         assert lines[0] == lines[1]
     return found
+
+
+def no_lease(directory: Path | None) -> Any:
+    """A store that knows its directory and never takes a lease."""
+    return SimpleNamespace(directory=directory, acquire=lambda: True, hooks=Hooks(Phase))

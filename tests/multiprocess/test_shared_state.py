@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 import signal
-import types
 from typing import TYPE_CHECKING
 
 import pytest
 
 from monitoring.multiprocess import SharedState, shared_state
+from tests.multiprocess.simulated_workers import no_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ MAGIC = b"counts-1"
 
 @pytest.fixture(autouse=True)
 def directory(metrics_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=metrics_directory, acquire=lambda: True))
+    monkeypatch.setattr(shared_state, "store", no_lease(metrics_directory))
     return metrics_directory
 
 
@@ -133,7 +133,7 @@ def test_what_a_dead_process_held_is_free(make: Callable[[], SharedState]) -> No
 
 
 def test_without_a_directory_the_words_are_in_memory(make: Callable[[], SharedState], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_state, "store", types.SimpleNamespace(directory=None))
+    monkeypatch.setattr(shared_state, "store", no_lease(None))
     one, other = make(), make()
     assert [add(one), add(one), add(other)] == [1, 2, 1]
     assert not one.shared

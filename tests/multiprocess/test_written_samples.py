@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import types
 from typing import TYPE_CHECKING
 
 from monitoring.multiprocess import read_samples, written_samples
 from monitoring.multiprocess.storage.record_format import Record, encode, rebuild
+from tests.multiprocess.simulated_workers import no_lease
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +27,12 @@ def test_each_slots_samples_of_one_family(metrics_directory: Path, monkeypatch: 
     (metrics_directory / "counter_77.db").write_bytes(whole)
     (metrics_directory / "counter_s5.db").mkdir()
     os.mkfifo(metrics_directory / "histogram_s6.db")
-    monkeypatch.setattr(written_samples, "store", types.SimpleNamespace(directory=metrics_directory))
+    monkeypatch.setattr(written_samples, "store", no_lease(metrics_directory))
     assert sorted(read_samples("a")) == [(3, "a_total", {"l": "x"}, 3.0), (4, "a_total", {"l": "x"}, 3.0)]
     assert list(read_samples("a", 4)) == [(4, "a_total", {"l": "x"}, 3.0)]
     assert list(read_samples("b")) == []
 
 
 def test_nothing_without_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(written_samples, "store", types.SimpleNamespace(directory=None))
+    monkeypatch.setattr(written_samples, "store", no_lease(None))
     assert list(read_samples("a")) == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from monitoring.multiprocess.linux import readonly_mapping, regular_file
+from monitoring.multiprocess.linux import regular_file, sigbus_guard
 from monitoring.multiprocess.storage.record_format import Lineage
 
 from .batch_columns import Column, Columns
@@ -81,7 +81,7 @@ class Bulk:
         Where there are any, all sources are handed back with the values read last, and this bulk has ended.
         `listing` has the inodes of the directory's files by name, found before this call.
         """
-        guarded = readonly_mapping.guarded()
+        guarded = sigbus_guard.active()
         if not guarded and self._cut(range(len(self.sources))):
             # To read beyond a file's end would be the end of this process.
             self.close()

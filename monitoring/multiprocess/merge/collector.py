@@ -12,7 +12,6 @@ import os
 import threading
 import time
 import warnings
-import weakref
 from collections import Counter
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from monitoring.multiprocess import text_format
-from monitoring.multiprocess.linux import regular_file
+from monitoring.multiprocess.linux import fork, regular_file
 from monitoring.multiprocess.storage import collector_snapshot, declarations, location, paths, run, slot_lease
 
 from . import batch, directory_metrics, merge_rules
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 _ATTEMPTS = 50
 _FEWEST_KEYS = 1000
 _FORMER_VARIABLE = "prometheus_multiproc_dir"
-_views: weakref.WeakSet[MergedCollector] = weakref.WeakSet()
 
 
 class MergedCollector(MultiProcessCollector):
@@ -75,7 +73,7 @@ class MergedCollector(MultiProcessCollector):
         self._laid_declared: Mapping[str, declarations.Family]
         self._shown: Any
         self._forget()
-        _views.add(self)
+        fork.forget_in_child(self._forget)
         if registry:
             registry.register(self)
 
@@ -304,11 +302,3 @@ def _given_directory() -> str | None:
         os.environ[location.VARIABLE] = os.environ[_FORMER_VARIABLE]
         warnings.warn(f"{_FORMER_VARIABLE} is deprecated, set {location.VARIABLE}", DeprecationWarning, stacklevel=3)
     return os.environ.get(location.VARIABLE)
-
-
-def _forget_all() -> None:
-    for view in list(_views):
-        view._forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -17,6 +17,7 @@ import prometheus_client
 from prometheus_client import metrics, registry, values
 from prometheus_client.utils import floatToGoString
 
+from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.sampling import gauge_functions
 from monitoring.multiprocess.sampling.custom_collectors import Collectors, custom
 from monitoring.multiprocess.sampling.process_metrics import ProcessMetrics
@@ -24,7 +25,7 @@ from monitoring.multiprocess.sampling.sampler import sampler
 from monitoring.multiprocess.storage import lock_file, paths
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.worker import lease_recovery, worker_metrics
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess.worker.slot_store import Phase, store
 from monitoring.multiprocess.worker.value import Value
 
 from . import series_limit, series_removal
@@ -55,7 +56,7 @@ def patch(directory: Path, sample_seconds: float, max_series: int) -> None:
     capped = Cap(directory, max_series, _forget) if max_series else None
     series_removal.patch(_forget, capped)
     worker_metrics.prepare()
-    store.on_lease.append(_write_pending)
+    store.hooks.add(Phase.ATTACHED, _write_pending)
     gauge_functions.patch()
     sampler.own += [lease_recovery.check, ProcessMetrics().sample]
     sampler.prepare(sample_seconds)
@@ -150,7 +151,7 @@ def _wrap_cap(capped: Cap, existing: list[Any]) -> None:
     for metric in existing:
         capped.adopt(metric)
     series_limit.patch(capped)
-    os.register_at_fork(after_in_child=capped.log.forget)
+    fork.forget_in_child(capped.log.forget)
 
 
 def _wrap_together(kind: Any) -> None:

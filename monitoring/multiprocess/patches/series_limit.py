@@ -17,7 +17,7 @@ from monitoring.multiprocess.bootstrap import series_limits
 from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.storage.series_log import GONE, OTHER, SeriesLog, identity, label_set
-from monitoring.multiprocess.worker.slot_store import RETRY_AFTER, store
+from monitoring.multiprocess.worker.slot_store import RETRY_AFTER, Phase, store
 from monitoring.multiprocess.worker.value import Value
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def patch(cap: Cap) -> None:
 
     metrics.MetricWrapperBase.labels = labels  # type: ignore[method-assign]
     store.declare(_REFUSED)
-    store.before_attaching.append(cap.follow)
+    store.hooks.add(Phase.TAKEN, cap.follow)
 
 
 def _checked(metric: Any, labelvalues: tuple[Any, ...], labelkwargs: dict[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 
 from monitoring.multiprocess import bootstrap
-from monitoring.multiprocess.linux import file_owner
+from monitoring.multiprocess.linux import file_owner, fork
 from monitoring.multiprocess.storage import collector_snapshot, lock_file, paths
 from monitoring.multiprocess.worker.election import Election
 from monitoring.multiprocess.worker.slot_store import store
@@ -90,7 +90,7 @@ class Collectors:
                 self.add(collector)
         sampler.sources.append(self._jobs)
         sampler.finish.append(self._publish)
-        os.register_at_fork(after_in_child=self._forget)
+        fork.forget_in_child(self._forget)
 
     def add(self, collector: Any) -> None:
         """It was registered."""

@@ -6,13 +6,13 @@ slot's former holder; a gauge is shown while its process holds the slot.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 
+from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.storage.declarations import Family
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess.worker.slot_store import Phase, store
 from monitoring.multiprocess.worker.value import DirectGauge, Value
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class ProcessMetrics:
     def __init__(self) -> None:
         self._cells: dict[Series, Value] = {}
         self._last: dict[Series, float] = {}
-        store.on_renewal.append(self._relabel)
-        os.register_at_fork(after_in_child=self._forget)
+        store.hooks.add(Phase.RENEWED, self._relabel)
+        fork.forget_in_child(self._forget)
 
     def sample(self) -> None:
         """Write what has changed; nothing where no slot is held."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess.linux import fork
+from monitoring.multiprocess.worker.slot_store import Phase, store
 
 from .job_runner import Caller
 
@@ -65,8 +65,9 @@ class Sampler:
     def prepare(self, seconds: float) -> None:
         """Sample every `seconds`, from the moment when this process, or a forked child, takes a slot. Once, from `install()`."""
         self.seconds = seconds
-        store.on_lease.append(self.start)
-        os.register_at_fork(before=self._pause, after_in_parent=self._resume, after_in_child=self._forget)
+        store.hooks.add(Phase.READY, self.start)
+        fork.pause_across(self._pause, self._resume)
+        fork.forget_in_child(self._forget)
         atexit.register(self.close)
 
     def start(self) -> None:

@@ -16,11 +16,11 @@ import fcntl
 import os
 import stat
 import struct
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from monitoring.multiprocess.linux import file_owner, mmap
+from monitoring.multiprocess.linux.fork import mutex as mutex
 
 from . import paths
 
@@ -43,16 +43,10 @@ ROLES = 1 << 42
 VIEWS = START + 64
 MOST_VIEWS = 1024
 
-#: One lock for what must not be half done when a process forks: a lease between lock and close, a new key in a value file. It is
-#: reentrant because a signal handler may write a metric while its own thread is here.
-mutex = threading.RLock()
-
 #: Seconds that a process which serves waits for a byte of another: its requests stand still meanwhile.
 WRITER_PATIENCE = 3.0
 
 _FLOCK = struct.Struct("hhqqi4x")
-
-os.register_at_fork(before=mutex.acquire, after_in_parent=mutex.release, after_in_child=mutex.release)
 
 
 def open_lock_file(directory: Path, *, write: bool = True) -> int:

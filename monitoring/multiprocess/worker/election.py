@@ -10,10 +10,11 @@ import logging
 import os
 import weakref
 
+from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.storage import lock_file
 
 from . import worker_metrics
-from .slot_store import store
+from .slot_store import Phase, store
 
 _log = logging.getLogger(__name__)
 _elections: weakref.WeakSet[Election] = weakref.WeakSet()
@@ -36,6 +37,8 @@ class Election:
         self._logged = False
         self._address: int | None = None
         _elections.add(self)
+        store.hooks.add(Phase.RENEWED, self._stand_again)
+        fork.forget_in_child(self._forget)
 
     @property
     def held(self) -> bool:
@@ -98,19 +101,8 @@ class Election:
         """In a forked child: the role stayed with the parent, and so did the mapping."""
         self._address = self._told = None
 
-
-def _stand_again() -> None:
-    """The lock file is another one: what was held in the old one is void."""
-    for election in list(_elections):
-        if election._address is not None:
-            lock_file.drop(election._address)
-        election._forget()
-
-
-def _forget_all() -> None:
-    for election in list(_elections):
-        election._forget()
-
-
-store.on_renewal.append(_stand_again)
-os.register_at_fork(after_in_child=_forget_all)
+    def _stand_again(self) -> None:
+        """The lock file is another one: what was held in the old one is void."""
+        if self._address is not None:
+            lock_file.drop(self._address)
+        self._forget()

@@ -6,14 +6,16 @@ its own thread is in here already (a signal handler) is put off until the outer 
 
 from __future__ import annotations
 
+import enum
 import errno
 import logging
-import os
 import time
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from monitoring.multiprocess.linux import fork
+from monitoring.multiprocess.linux.hooks import Hooks
 from monitoring.multiprocess.storage import declarations, lock_file, paths, slot_lease
 from monitoring.multiprocess.storage.value_file import ValueFile
 
@@ -37,18 +39,27 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
+class Phase(enum.Enum):
+    """The moments of a lease, in their order; functions are registered for them in `Store.hooks`."""
+
+    #: The lease follows another one of this process: let go of what belonged to the former slot.
+    RENEWED = enum.auto()
+    #: Values are about to be attached: follow what other workers have removed.
+    TAKEN = enum.auto()
+    #: Values are attached: write what was kept in memory.
+    ATTACHED = enum.auto()
+    #: Everything is written: start the threads.
+    READY = enum.auto()
+
+
 class Store:
     """One per process; `directory` is None until `install()`."""
 
     def __init__(self) -> None:
         self.directory: Path | None = None
         self.declared: dict[str, declarations.Family] = {}
-        #: Called with the lease just taken, to write what was kept in memory (Info, Enum).
-        self.on_lease: list[Callable[[], None]] = []
-        #: Called with the lease just taken, before values are attached.
-        self.before_attaching: list[Callable[[], None]] = []
-        #: Called with a lease that follows another one of this process, before values are attached.
-        self.on_renewal: list[Callable[[], None]] = []
+        #: What is called when a lease is taken.
+        self.hooks = Hooks(Phase)
         self._lease: slot_lease.Lease | None = None
         self._files: dict[str, ValueFile] = {}
         self._values: list[weakref.ref[Value]] = []
@@ -159,8 +170,7 @@ class Store:
         self._lease, self._files, self._dropped, self._refused_until = taken, {}, {}, 0.0
         if again:
             self._unpublished = dict(self.declared)
-        for renew in self.on_renewal:
-            renew()
+        self.hooks.call(Phase.RENEWED)
         self._publish()
         self._attach_all()
 
@@ -274,8 +284,7 @@ class Store:
 
     def _attach_all(self) -> None:
         """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
-        for prepare in self.before_attaching:
-            prepare()
+        self.hooks.call(Phase.TAKEN)
         with self._working():
             self._attach([])
             self._prune()
@@ -286,8 +295,8 @@ class Store:
                     self._lease.slot if self._lease else "?",
                     self.directory,
                 )
-        for write in self.on_lease:
-            write()
+        self.hooks.call(Phase.ATTACHED)
+        self.hooks.call(Phase.READY)
 
     def _attach_dropped(self) -> None:
         """Attach the kit's own counter, and say in it what was refused while even that had no room. OSError where it still has none."""
@@ -337,5 +346,4 @@ def _later(error: OSError) -> float:
 
 _DROPPED_HELP = "Observations refused because the metrics directory had no room for their series or no slot for their process."
 store = Store()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=store.forget)
+fork.forget_in_child(store.forget, slot=True)

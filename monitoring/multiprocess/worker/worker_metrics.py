@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from monitoring.multiprocess.storage.declarations import Family
 
-from .slot_store import store
+from .slot_store import Phase, store
 from .value import Value
 
 _STARTED = Family("multiproc_workers_started", "counter", "Processes that took a slot, since the run began.")
@@ -20,7 +20,7 @@ def prepare() -> None:
     store.declare(_STARTED)
     store.declare(_ELECTED)
     _started.append(Value("counter", _STARTED.name, f"{_STARTED.name}_total", (), (), _STARTED.help))
-    store.on_lease.append(_count_start)
+    store.hooks.add(Phase.ATTACHED, _count_start)
 
 
 def elected(role: str) -> Value:

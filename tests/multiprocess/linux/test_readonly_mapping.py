@@ -27,8 +27,8 @@ import os, subprocess, sys
 from monitoring.multiprocess.linux.readonly_mapping import Mapping
 from monitoring.multiprocess.merge.vectors import vectors
 if len(sys.argv) > 2:
-    import monitoring.multiprocess.linux.readonly_mapping as mapped
-    mapped._guard = lambda: None
+    from monitoring.multiprocess.linux import sigbus_guard
+    sigbus_guard._install = lambda: None
 path, ours = sys.argv[1], vectors()
 places = ours.places([8 + 128 * number for number in range(1, 8001)])
 open(path, "wb").write(b"x" * (1 << 20))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from monitoring.multiprocess.linux import readonly_mapping
+from monitoring.multiprocess.linux import sigbus_guard
 from monitoring.multiprocess.merge import source, vectors
 from monitoring.multiprocess.storage import declarations
 from tests.multiprocess.simulated_workers import Worker, count, level, own, same_as_a_new_one, samples
@@ -342,7 +342,7 @@ def test_without_the_guard_against_cut_files(
     for worker in three:
         count(worker, 5, label="a")
     same_as_a_new_one(kept, directory, make)
-    monkeypatch.setattr(readonly_mapping, "guarded", lambda: False)
+    monkeypatch.setattr(sigbus_guard, "active", lambda: False)
     for worker in three:
         count(worker, 1, label="b")
     assert looked_at(kept, alone) == ["counter_s0.db", "counter_s1.db", "counter_s2.db"]

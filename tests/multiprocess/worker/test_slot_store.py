@@ -15,6 +15,7 @@ from monitoring.multiprocess import MergedCollector
 from monitoring.multiprocess.linux import regular_file
 from monitoring.multiprocess.storage import declarations, lock_file, run, slot_lease
 from monitoring.multiprocess.storage.declarations import Family
+from monitoring.multiprocess.worker.slot_store import Phase
 from tests.multiprocess.simulated_workers import Run, Worker, own, samples
 from tests.multiprocess.test_install import execute
 
@@ -235,3 +236,18 @@ def test_no_content_of_the_kits_own_files_stops_anybody(
     )
     assert done.returncode == 0
     assert own(MergedCollector(None, str(metrics_directory)))["c_total", ()] == 1
+
+
+def test_the_moments_of_a_lease_have_one_order(metrics_directory: Path) -> None:
+    """Whatever the order in which their functions were registered."""
+    _run, worker = Run(metrics_directory), Worker(metrics_directory)
+    worker.kill()
+    called = []
+    for phase in reversed(Phase):
+        worker.store.hooks.add(phase, lambda phase=phase: called.append(phase))  # type: ignore[misc]
+    assert worker.store.acquire()
+    taking = [Phase.TAKEN, Phase.ATTACHED, Phase.READY]
+    assert called == taking
+    with worker.store.undisturbed():
+        worker.store.renew(slot_lease.take(metrics_directory), again=False)
+    assert called == [*taking, Phase.RENEWED, *taking]
