@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics
-from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess import Election
 
 from . import eligibility
 

@@ -1,38 +1,32 @@
-"""Which workers stand for showing what is in the database: all of an instance of which one has used it in this run.
+"""Which workers stand for election: those of an instance of which one worker has used the database in this run.
 
-An instance that never uses its database need not import what that takes, in any of its workers.
+Workers of an instance that never uses its database do not import what that takes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import paths
-from monitoring.multiprocess.linux import file_owner
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess import SharedState
 
 if TYPE_CHECKING:
     from app.store.database import Database
-    from monitoring.multiprocess.worker.election import Election
+    from monitoring.multiprocess import Election
 
-_MARK = paths.state_file("database-used")
+_USED = 1
+#: A word that is 1 once a worker has used the database. That worker may be dead.
+_state = SharedState("database-used", 2, magic=b"db-used1", subject="the note that the database is used")
 
 
 def elected(database: Database, election: Election) -> bool:
-    """Stand for election where this instance has used the database; whether this process holds the role. Not on an event loop."""
+    """Stand for election where this instance has used the database; return whether this process holds the role. Not on an event loop."""
     return _used(database) and election.try_hold()
 
 
 def _used(database: Database) -> bool:
-    """Whether this worker has used it, or has been told by one that did, and may be dead."""
-    if store.directory is None:
+    try:
+        with _state.editing() as words:
+            words[_USED] |= database.used
+            return bool(words[_USED])
+    except TimeoutError:  # another process keeps the words: the next round asks again
         return database.used
-    mark = store.directory / _MARK
-    if mark.exists():
-        return True
-    if database.used:
-        with contextlib.suppress(OSError):  # another worker makes it at this moment, or the disk is full
-            os.close(file_owner.create(mark, 0o600))
-    return database.used

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import uuid
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics, users
-from monitoring.multiprocess import paths
-from monitoring.multiprocess.linux import regular_file
-from monitoring.multiprocess.storage.value_file import scan
-from monitoring.multiprocess.worker.election import Election
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess import Election, metrics_directory, read_samples
 
 from . import eligibility
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from app.store.activity import Figures
     from app.store.database import Database
@@ -172,35 +167,22 @@ async def _ended(work: asyncio.Future[None]) -> None:
 
 
 def _catch_up(figures: Figures) -> None:
-    """Add to this worker's histogram what all workers' together lack of the database's totals.
+    """Add to this worker's histogram the difference between the database's totals and the sum over all workers.
 
-    What a former elected process has added stays in its file, so these are read; where one was killed half way, the rest follows now.
+    The additions of a former elected process stay in its file, so the files are read. If it was killed half way, the rest follows now.
     """
-    if store.directory is None:
+    if metrics_directory() is None:
         return
     histogram = metrics.requests_per_user
-    shown = _shown_by_all(store.directory)
-    for bucket, cell in enumerate(histogram._buckets):
-        missing = figures.users.get(bucket, 0) - shown.get(str(bucket), 0.0)
-        if missing > 0:
+    users: defaultdict[float, float] = defaultdict(float)
+    requests = 0.0
+    for sample in read_samples(_HISTOGRAM):
+        if "le" in sample.labels:
+            users[float(sample.labels["le"])] += sample.value
+        elif sample.name.endswith("_sum"):
+            requests += sample.value
+    for bucket, (bound, cell) in enumerate(zip(histogram._upper_bounds, histogram._buckets, strict=True)):
+        if (missing := figures.users.get(bucket, 0) - users[bound]) > 0:
             cell.inc(missing)
-    missing = figures.requests - shown.get("sum", 0.0)
-    if missing > 0:
+    if (missing := figures.requests - requests) > 0:
         histogram._sum.inc(missing)
-
-
-def _shown_by_all(directory: Path) -> dict[str, float]:
-    """Add up the histogram's cells in all files, by the number of the bucket, and their sum; of a damaged one what precedes the damage."""
-    bounds = (*metrics.requests_per_user._kwargs["buckets"], math.inf)
-    numbers = {float(bound): str(number) for number, bound in enumerate(bounds)}
-    begin = f'["{_HISTOGRAM}", '.encode()
-    found: dict[str, float] = {}
-    for path in directory.iterdir():
-        file = paths.parse_value_file(path.name)
-        content = regular_file.read(path) if file is not None and file.type == "histogram" else ""
-        for record in () if isinstance(content, str) else scan(content[0]).records:
-            if record.key.startswith(begin):
-                _, name, labels, _ = json.loads(record.key)
-                place = "sum" if name == f"{_HISTOGRAM}_sum" else numbers.get(float(labels.get("le", "nan")), "other")
-                found[place] = found.get(place, 0.0) + record.value
-    return found

@@ -8,8 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from monitoring.catalogue import gpu as families
-from monitoring.multiprocess.worker.election import Election
-from monitoring.multiprocess.worker.slot_store import store
+from monitoring.multiprocess import Election, current_slot, metrics_directory
 
 from . import process_memory
 from .devices import REASONS, Reading
@@ -102,8 +101,8 @@ class _Devices:
         self._shown = set(shown)
         for reason in REASONS:
             families.gpu_problems.labels(reason).set(reading.count(reason))
-        if store.directory is not None:
-            process_memory.write(store.directory, reading.devices)
+        if (directory := metrics_directory()) is not None:
+            process_memory.write(directory, reading.devices)
 
 
 class _Share:
@@ -114,10 +113,10 @@ class _Share:
         self._shown: set[tuple[str, ...]] = set()
 
     def turn(self) -> None:
-        if store.directory is None or store.slot is None:
+        directory, slot = metrics_directory(), current_slot()
+        if directory is None or slot is None:
             return
-        worker = f"s{store.slot}"
-        found = {(*device, worker): size for device, size in process_memory.own(store.directory, self._newest_seconds).items()}
+        found = {(*device, f"s{slot}"): size for device, size in process_memory.own(directory, self._newest_seconds).items()}
         for labels in self._shown - found.keys():
             _remove(families.gpu_process_memory_bytes, labels)
         for labels, size in found.items():

@@ -39,5 +39,8 @@ def read_samples(family: str, slot: int | None = None) -> Iterator[WrittenSample
         content = regular_file.read(store.directory / name)
         for record in scan(content[0]).records if not isinstance(content, str) else ():
             if record.key.startswith(start) and not removed(record.value):
-                _, sample, labels, _ = json.loads(record.key)
+                try:
+                    _, sample, labels, _ = json.loads(record.key)
+                except ValueError:  # damaged, though the record's ends are good
+                    continue
                 yield WrittenSample(found, sample, labels, record.value)

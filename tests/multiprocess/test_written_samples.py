@@ -20,7 +20,11 @@ def test_each_slots_samples_of_one_family(metrics_directory: Path, monkeypatch: 
         return Record(key.encode(), value, 0.0, 0)
 
     good = record('["a", "a_total", {"l": "x"}, "help"]', 3.0)
-    others = [record('["ab", "ab_total", {}, "help"]', 1.0), record('["a", "a_total", {"l": "y"}, "help"]', -0.0)]
+    others = [
+        record('["ab", "ab_total", {}, "help"]', 1.0),
+        record('["a", "a_total", {"l": "y"}, "help"]', -0.0),
+        record('["a", {"l]', 1.0),
+    ]
     whole = rebuild([good, *others])
     (metrics_directory / "counter_s3.db").write_bytes(whole)
     (metrics_directory / "counter_s4.db").write_bytes(whole[: 8 + len(encode(good.key.decode())) + 10])

@@ -16,7 +16,7 @@ from app.integrations.vault.keyring import wrapping_key
 from app.integrations.vault.object_storage import MissingError
 from app.integrations.vault.vault import BLOBS, DATA_KEYS, GRACE_SECONDS, POINTERS, blob_path, key_path
 from monitoring import metrics
-from monitoring.multiprocess.worker.election import Election
+from monitoring.multiprocess import Election
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
