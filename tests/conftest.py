@@ -26,7 +26,7 @@ from tests.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 # What tests and their tools may inherit; every other variable goes before anything of ours is imported, in-process tests included.
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "USER", "CI", "PROOF_REPEATS"})
@@ -153,9 +153,9 @@ def metrics_directory(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def kit(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
-    """Give gunicorn with the kit's configuration, on private ports; what it started is ended."""
-    from tests.gunicorn_service import Kit
+def gunicorn(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Gunicorn]:
+    """Give gunicorn with the project's configuration, on private ports; what it started is ended."""
+    from tests.gunicorn_service import Gunicorn
 
     port, metrics_port = free_port(), free_port()
     data_directory(tmp_path / "data")
@@ -165,7 +165,7 @@ def kit(environment: dict[str, str], metrics_directory: Path, tmp_path: Path, fr
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory),
         "WEB_CONCURRENCY": "2",
     }
-    made = Kit(environment, tmp_path, port, metrics_port)
+    made = Gunicorn(environment, tmp_path, port, metrics_port)
     yield made
     made.end()
     print(made.log.read_text() if made.log.exists() else "")

@@ -1,4 +1,4 @@
-"""gunicorn with the kit's configuration file and the real application, started, asked and ended."""
+"""gunicorn with the project's configuration file and the real application, started, asked and ended."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ COMMAND = [*console_script("gunicorn"), "-c", "gunicorn_conf.py"]
 
 
 @dataclass(eq=False)
-class Kit:
-    """Starts gunicorn with the kit's configuration in one environment, and ends all of it."""
+class Gunicorn:
+    """Starts gunicorn with the project's configuration in one environment, and ends all of it."""
 
     environment: dict[str, str]
     folder: Path

@@ -10,7 +10,7 @@ import promql_parser
 from monitoring import metrics
 
 _HISTOGRAM = ("_bucket", "_count", "_sum")
-#: The kit's own families and what is said of processes, with their labels.
+#: The library's own families and what is said of processes, with their labels.
 KIT: dict[str, set[str]] = {
     "multiproc_bad_files": {"reason"},
     "multiproc_bytes": set(),

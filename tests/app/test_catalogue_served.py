@@ -16,7 +16,7 @@ import pytest
 from app.integrations.vault import keyring
 from monitoring import metrics
 from tests.conftest import built_environment
-from tests.gunicorn_service import Kit
+from tests.gunicorn_service import Gunicorn
 from tests.processes import MARKER, end_marked, wait_until
 from tests.server_process import ask
 
@@ -77,14 +77,14 @@ def use_rarely(port: int) -> None:
     assert ask(port, "POST", "/v1/agents/someone/tasks").status == 200  # and is busy now
 
 
-def test_what_belongs_to_the_api_moves_and_the_rest_is_declared(kit: Kit, vault: dict[str, str]) -> None:
-    kit.start(WEB_CONCURRENCY="4", **vault)
+def test_what_belongs_to_the_api_moves_and_the_rest_is_declared(gunicorn: Gunicorn, vault: dict[str, str]) -> None:
+    gunicorn.start(WEB_CONCURRENCY="4", **vault)
     for _ in range(8):
-        use(kit.port)
-    use_rarely(kit.port)
-    wait_until(lambda: moved(kit.scrape().splitlines(), "neurectomy_sigmavault_storage_bytes_total"), "the vault is measured")
-    wait_until(lambda: moved(kit.scrape().splitlines(), "neurectomy_agent_utilization_ratio"), "the agent is shown")
-    lines = kit.scrape().splitlines()
+        use(gunicorn.port)
+    use_rarely(gunicorn.port)
+    wait_until(lambda: moved(gunicorn.scrape().splitlines(), "neurectomy_sigmavault_storage_bytes_total"), "the vault is measured")
+    wait_until(lambda: moved(gunicorn.scrape().splitlines(), "neurectomy_agent_utilization_ratio"), "the agent is shown")
+    lines = gunicorn.scrape().splitlines()
     for family in metrics.FAMILIES:
         kind = "gauge" if family.kind == "info" else family.kind
         assert f"# TYPE {family.name} {kind}" in lines
@@ -150,11 +150,11 @@ def prometheus(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callabl
 
 
 @pytest.fixture
-def broken(kit: Kit, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
+def broken(gunicorn: Gunicorn, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Gunicorn]:
     """A second service, whose models' server is not there."""
     port, metrics_port = free_port(), free_port()
     environment = {
-        **{name: value for name, value in kit.environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
+        **{name: value for name, value in gunicorn.environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
         "BIND": f"127.0.0.1:{port}",
         "METRICS_BIND": f"127.0.0.1:{metrics_port}",
         "RYOT_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
@@ -163,23 +163,26 @@ def broken(kit: Kit, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[K
     folder = tmp_path / "broken"
     folder.mkdir()
     (tmp_path / "run").mkdir(mode=0o700)
-    made = Kit(environment, folder, port, metrics_port)
+    made = Gunicorn(environment, folder, port, metrics_port)
     yield made
     made.end()
     print(made.log.read_text())
 
 
 def test_the_seeds_queries_return_data(
-    kit: Kit, broken: Kit, vault: dict[str, str], prometheus: Callable[[dict[str, int]], Callable[[str], list[object]]]
+    gunicorn: Gunicorn,
+    broken: Gunicorn,
+    vault: dict[str, str],
+    prometheus: Callable[[dict[str, int]], Callable[[str], list[object]]],
 ) -> None:
-    kit.start(**vault)
+    gunicorn.start(**vault)
     broken.start()
-    query = prometheus({"service": kit.metrics_port, "broken": broken.metrics_port})
+    query = prometheus({"service": gunicorn.metrics_port, "broken": broken.metrics_port})
     question = json.dumps({"model": "any", "prompt": "x"}).encode()
     for name, text in QUERIES.items():
 
         def answered(text: str = text) -> bool:
-            use(kit.port)
+            use(gunicorn.port)
             assert ask(broken.port, "POST", "/v1/completions", question, JSON).status in {502, 503}
             return bool(query(text))
 

@@ -27,7 +27,7 @@ ALLOWED = {
     'neurectomy_sigmavault_storage_bytes_total non-counter metrics should not have "_total" suffix',
 }
 
-#: The kit's own families.
+#: The library's own families.
 KIT = {
     "multiproc_bad_files",
     "multiproc_bytes",

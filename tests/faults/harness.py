@@ -205,7 +205,7 @@ class Harness:
         wait: bool = True,
         **settings: str,
     ) -> Server:
-        """Make a gunicorn by the kit's configuration file, with its exporter; wait until all workers live."""
+        """Make a gunicorn by the project's configuration file, with its exporter; wait until all workers live."""
         address = ("127.0.0.1", port or self.unused_port())
         metrics = ("127.0.0.1", self.unused_port())
         pidfile = self._path("pid")

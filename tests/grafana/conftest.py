@@ -18,7 +18,7 @@ from monitoring.prometheus import Configuration, Times
 from monitoring.prometheus.files import write
 from tests.conftest import built_environment
 from tests.gpu.conftest import driver, library
-from tests.gunicorn_service import Kit
+from tests.gunicorn_service import Gunicorn
 from tests.processes import MARKER, end_marked, wait_until
 from tests.prometheus.executables import program
 from tests.server_process import ask
@@ -36,28 +36,28 @@ KEY = {"REQUIRE_API_KEY": "1", "ADMIN_KEY": ADMIN_KEY, "USER_WINDOW_SECONDS": "5
 
 
 @pytest.fixture
-def whole(kit: Kit, driver: Driver) -> Kit:
+def whole(gunicorn: Gunicorn, driver: Driver) -> Gunicorn:
     """Start a service with a vault, users, and two devices, of which a worker uses one."""
-    keyring.create(kit.folder / "vault.key")
+    keyring.create(gunicorn.folder / "vault.key")
     driver.tell("count", 2)
     for number in range(2):
         driver.device(number)
     devices = {"GPU_SECONDS": "0.5", "GPU_PIDS_MATCH": "1", **driver.environment}
-    master = kit.start(VAULT_KEY_FILE=str(kit.folder / "vault.key"), **KEY, **devices)
-    wait_until(lambda: kit.workers(master), "a worker runs")
-    driver.processes(1, {kit.workers(master)[0]: 1000})
-    return kit
+    master = gunicorn.start(VAULT_KEY_FILE=str(gunicorn.folder / "vault.key"), **KEY, **devices)
+    wait_until(lambda: gunicorn.workers(master), "a worker runs")
+    driver.processes(1, {gunicorn.workers(master)[0]: 1000})
+    return gunicorn
 
 
 @pytest.fixture
-def broken(kit: Kit, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
+def broken(gunicorn: Gunicorn, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Gunicorn]:
     """Start a service on the same database, whose models' server is not there, and is asked again soon."""
     for name in ("broken", "run"):
         (tmp_path / name).mkdir(mode=0o700)
     ports = free_port(), free_port()
     binds = {"BIND": f"127.0.0.1:{ports[0]}", "METRICS_BIND": f"127.0.0.1:{ports[1]}", "RUNTIME_DIRECTORY": str(tmp_path / "run")}
-    environment = {name: value for name, value in kit.environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"} | binds
-    made = Kit(environment, tmp_path / "broken", *ports)
+    environment = {name: value for name, value in gunicorn.environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"} | binds
+    made = Gunicorn(environment, tmp_path / "broken", *ports)
     away = f"http://127.0.0.1:{free_port()}/v1"
     try:
         made.start(RYOT_BASE_URL=away, RYOT_BREAKER="failures=2 open_seconds=0.5", **KEY)
@@ -83,8 +83,8 @@ class Prometheus:
 
 
 @pytest.fixture
-def prometheus(whole: Kit, broken: Kit, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Prometheus]:
-    """Start it with the kit's own configuration, scraping every second; targets of the second service have no cluster."""
+def prometheus(whole: Gunicorn, broken: Gunicorn, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Prometheus]:
+    """Start it with the project's own configuration, scraping every second; targets of the second service have no cluster."""
     port, folder, marker = free_port(), tmp_path / "prometheus", uuid.uuid4().hex
     fast = replace(Times(), scrape=1, scrape_timeout=1, evaluation=1)
     local = [f"127.0.0.1:{number}" for number in (port, whole.metrics_port, broken.metrics_port)]

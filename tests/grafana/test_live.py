@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.grafana.conftest import Prometheus
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.tools.load.conftest import Loader
 
 ENDLESS = ("--requests", "10000000", "--seconds", "86400", "--slow", "0.2", "--concurrency", "4")
@@ -60,11 +60,13 @@ def unmatched(prometheus: Prometheus) -> set[str]:
     return {each for each in every if not prometheus.ask("query", query=f"count(last_over_time({each}[1h]))")}
 
 
-def post(kit: Kit, path: str, given: dict[str, object], method: str = "POST") -> int:
-    return ask(kit.port, method, path, json.dumps(given).encode(), HEADERS).status
+def post(gunicorn: Gunicorn, path: str, given: dict[str, object], method: str = "POST") -> int:
+    return ask(gunicorn.port, method, path, json.dumps(given).encode(), HEADERS).status
 
 
-def test_every_query_of_every_panel_returns_data(whole: Kit, broken: Kit, prometheus: Prometheus, loader: Loader, tmp_path: Path) -> None:
+def test_every_query_of_every_panel_returns_data(
+    whole: Gunicorn, broken: Gunicorn, prometheus: Prometheus, loader: Loader, tmp_path: Path
+) -> None:
     assert post(whole, "/v1/prices", {"prompt": "900", "generated": "900"}, "PUT") == 200
     environment = built_environment() | {"PROMETHEUS_MULTIPROC_DIR": whole.environment["PROMETHEUS_MULTIPROC_DIR"]}
     subprocess.run([sys.executable, "-c", TOO_MANY], cwd=ROOT, env=environment, check=True)

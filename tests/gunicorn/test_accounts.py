@@ -23,7 +23,7 @@ from tests.server_process import ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 USER, GROUP = 54321, 54322
 CHANGE = f"import os, sys; os.setgroups([]); os.setgid({GROUP}); os.setuid({USER}); os.execv(sys.argv[1], sys.argv[1:])"
@@ -71,41 +71,41 @@ def data(metrics_directory: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize(("worker_class", "preload"), [("uvicorn", "0"), ("asgi", "1")])
 def test_workers_of_another_user_write_every_file(
-    kit: Kit, wrapper: list[str], metrics_directory: Path, data: Path, worker_class: str, preload: str
+    gunicorn: Gunicorn, wrapper: list[str], metrics_directory: Path, data: Path, worker_class: str, preload: str
 ) -> None:
-    kit.wrapper = wrapper
-    kit.environment["DATA_DIR"] = str(data)
-    master = kit.start(*ACCOUNT, PRELOAD=preload, WORKER_CLASS=worker_class)
-    kit.compress()
-    assert ask(kit.port, "GET", "/health/ready").status == 200
+    gunicorn.wrapper = wrapper
+    gunicorn.environment["DATA_DIR"] = str(data)
+    master = gunicorn.start(*ACCOUNT, PRELOAD=preload, WORKER_CLASS=worker_class)
+    gunicorn.compress()
+    assert ask(gunicorn.port, "GET", "/health/ready").status == 200
     for path in (data, data / "neurectomy.db"):
         assert (path.stat().st_uid, path.stat().st_gid) == (USER, GROUP), path
         assert path.stat().st_mode & 0o077 == 0, path
-    first = kit.workers(master)
+    first = gunicorn.workers(master)
     assert {effective(pid) for pid in first} == {(USER, GROUP)}
-    exporters = [pid for pid in marked(kit.marker) if "monitoring.exporter" in command_line(pid)]
+    exporters = [pid for pid in marked(gunicorn.marker) if "monitoring.exporter" in command_line(pid)]
     assert {effective(pid) for pid in exporters} == {(USER, GROUP)}
     wait_until((metrics_directory / "exporter.sock").exists, "the exporter's socket for workers")
-    assert kit.requests() == 1
-    assert ask(kit.port, "GET", "/metrics").status == 200
+    assert gunicorn.requests() == 1
+    assert ask(gunicorn.port, "GET", "/metrics").status == 200
     for path in (metrics_directory, *metrics_directory.iterdir()):
         assert (path.stat().st_uid, path.stat().st_gid) == (USER, GROUP), path
     os.kill(master, signal.SIGHUP)
     wait_dead(*first)
     for _ in range(20):
-        kit.compress()
-    assert kit.requests() == 21
-    dropped = [line for line in kit.scrape().splitlines() if line.startswith("multiproc_dropped_observations_total{")]
+        gunicorn.compress()
+    assert gunicorn.requests() == 21
+    dropped = [line for line in gunicorn.scrape().splitlines() if line.startswith("multiproc_dropped_observations_total{")]
     assert [line.rpartition(" ")[2] for line in dropped] == ["0.0", "0.0"]
     os.kill(master, signal.SIGUSR2)
-    second_pidfile = kit.pidfile.with_name("pid.2")
+    second_pidfile = gunicorn.pidfile.with_name("pid.2")
     wait_until(lambda: second_pidfile.exists() and second_pidfile.read_text().strip(), "a second master")
-    wait_until(lambda: len(kit.workers(int(second_pidfile.read_text()))) == 2, "its workers")
+    wait_until(lambda: len(gunicorn.workers(int(second_pidfile.read_text()))) == 2, "its workers")
     os.kill(master, signal.SIGTERM)
     wait_dead(master)
-    kit.compress()
-    assert kit.requests() == 22
-    assert "Permission" not in kit.log.read_text(), "a file that workers could not open"
+    gunicorn.compress()
+    assert gunicorn.requests() == 22
+    assert "Permission" not in gunicorn.log.read_text(), "a file that workers could not open"
 
 
 PRELOADS = f"""
@@ -130,56 +130,58 @@ def test_a_breaker_that_a_preloading_master_looks_at_is_the_workers(metrics_dire
         assert (path.stat().st_uid, path.stat().st_gid) == (USER, GROUP), path
 
 
-def test_a_directory_that_root_has_used_is_given_to_workers(kit: Kit, wrapper: list[str], metrics_directory: Path, data: Path) -> None:
-    kit.wrapper = wrapper
-    kit.environment["DATA_DIR"] = str(data)
+def test_a_directory_that_root_has_used_is_given_to_workers(
+    gunicorn: Gunicorn, wrapper: list[str], metrics_directory: Path, data: Path
+) -> None:
+    gunicorn.wrapper = wrapper
+    gunicorn.environment["DATA_DIR"] = str(data)
     for name in ("0.users", "breaker-0123456789abcdef.state", "counter_s0.db", "lease.lock"):
         (metrics_directory / name).touch()
-    kit.start(*ACCOUNT)
-    kit.compress()
+    gunicorn.start(*ACCOUNT)
+    gunicorn.compress()
     assert (metrics_directory.stat().st_uid, metrics_directory.stat().st_gid) == (USER, GROUP)
 
 
-def test_the_default_directory_is_named_by_whoever_writes_it(kit: Kit, wrapper: list[str]) -> None:
-    del kit.environment["PROMETHEUS_MULTIPROC_DIR"]
-    kit.wrapper = wrapper
+def test_the_default_directory_is_named_by_whoever_writes_it(gunicorn: Gunicorn, wrapper: list[str]) -> None:
+    del gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"]
+    gunicorn.wrapper = wrapper
     found: set[Path] = set()
     try:
         for _ in range(2):
-            kit.start(*ACCOUNT)
-            kit.compress()
-            assert kit.requests() == 1
-            line = f"{kit.environment['BIND']}".encode()
+            gunicorn.start(*ACCOUNT)
+            gunicorn.compress()
+            assert gunicorn.requests() == 1
+            line = f"{gunicorn.environment['BIND']}".encode()
             name = f"multiproc-metrics-{USER}-{hashlib.sha256(line).hexdigest()[:12]}"
             found |= {base / name for base in (Path("/dev/shm"), Path("/tmp")) if (base / name).exists()}
             assert [path.stat().st_uid for path in found] == [USER]
-            kit.end()
+            gunicorn.end()
     finally:
-        kit.end()
+        gunicorn.end()
         for path in found:
             shutil.rmtree(path)
 
 
-def test_a_directory_that_is_not_ours_to_give_is_refused(kit: Kit, metrics_directory: Path) -> None:
+def test_a_directory_that_is_not_ours_to_give_is_refused(gunicorn: Gunicorn, metrics_directory: Path) -> None:
     if os.geteuid() != 0:
         assert os.environ.get("CI") != "true", "CI has to change the user: run it as root"
         pytest.skip("only root may change the user")
     (metrics_directory / "somebody's.txt").touch()
-    assert f"the directory is not writable for user {USER}" in kit.fail(*ACCOUNT)
+    assert f"the directory is not writable for user {USER}" in gunicorn.fail(*ACCOUNT)
     assert metrics_directory.stat().st_uid == 0
     (metrics_directory / "somebody's.txt").unlink()
-    assert "--user=nobody-of-that-name: No such user" in kit.fail("--user", "nobody-of-that-name")
+    assert "--user=nobody-of-that-name: No such user" in gunicorn.fail("--user", "nobody-of-that-name")
 
 
-def test_only_root_may_change_the_user(kit: Kit, wrapper: list[str]) -> None:
-    kit.wrapper = [*wrapper, sys.executable, "-c", CHANGE]
-    assert "only root may change these" in kit.fail("--user", str(USER + 1))
+def test_only_root_may_change_the_user(gunicorn: Gunicorn, wrapper: list[str]) -> None:
+    gunicorn.wrapper = [*wrapper, sys.executable, "-c", CHANGE]
+    assert "only root may change these" in gunicorn.fail("--user", str(USER + 1))
 
 
-def test_a_user_in_a_configuration_file_is_refused(kit: Kit, tmp_path: Path) -> None:
+def test_a_user_in_a_configuration_file_is_refused(gunicorn: Gunicorn, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         assert os.environ.get("CI") != "true", "CI has to change the user: run it as root"
         pytest.skip("only root may change the user")
     own = tmp_path / "own_conf.py"
     own.write_text((ROOT / "gunicorn_conf.py").read_text() + f"\nuser = {USER}\n")
-    assert "set --user and --group on the command line" in kit.fail("-c", str(own), LOG_LEVEL="warning")
+    assert "set --user and --group on the command line" in gunicorn.fail("-c", str(own), LOG_LEVEL="warning")

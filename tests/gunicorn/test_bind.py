@@ -16,7 +16,7 @@ from tests.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 
 def get(family: socket.AddressFamily, target: object, path: str) -> tuple[int, str]:
@@ -30,37 +30,37 @@ def get(family: socket.AddressFamily, target: object, path: str) -> tuple[int, s
         return answer.status, answer.read().decode()
 
 
-def has_six(kit: Kit) -> bool:
+def has_six(gunicorn: Gunicorn) -> bool:
     """Whether this machine has IPv6; where it has not, the start says so in its one line."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
     except OSError:
-        assert f"BIND=[::1]:{kit.port}: cannot listen there: " in kit.fail(BIND=f"[::1]:{kit.port}")
+        assert f"BIND=[::1]:{gunicorn.port}: cannot listen there: " in gunicorn.fail(BIND=f"[::1]:{gunicorn.port}")
         return False
     return True
 
 
-def test_ipv6_a_unix_socket_and_several_at_once(kit: Kit, tmp_path: Path) -> None:
-    if not has_six(kit):
+def test_ipv6_a_unix_socket_and_several_at_once(gunicorn: Gunicorn, tmp_path: Path) -> None:
+    if not has_six(gunicorn):
         return
     served = str(tmp_path / "é.sock")
-    kit.start(BIND=f"127.0.0.1:{kit.port}, [::1]:{kit.port},unix:{served}")
-    six = (socket.AF_INET6, ("::1", kit.port))
+    gunicorn.start(BIND=f"127.0.0.1:{gunicorn.port}, [::1]:{gunicorn.port},unix:{served}")
+    six = (socket.AF_INET6, ("::1", gunicorn.port))
     assert get(*six, "/health/live")[0] == 200
     assert get(socket.AF_UNIX, served, "/health/live")[0] == 200
     assert get(*six, "/metrics")[0] == 404, "one of the addresses is not loopback: a proxy may stand before the socket"
     line = 'neurectomy_http_requests_total{endpoint="/health/live",method="GET",status="200"} '
-    asked = [float(found.removeprefix(line)) for found in kit.scrape().splitlines() if found.startswith(line)]
+    asked = [float(found.removeprefix(line)) for found in gunicorn.scrape().splitlines() if found.startswith(line)]
     assert asked
     assert asked[0] >= 3, "two here, and at least one over IPv4 at the start"
 
 
-def test_ipv6_alone_with_its_own_exporter_and_metrics_path(kit: Kit) -> None:
-    if not has_six(kit):
+def test_ipv6_alone_with_its_own_exporter_and_metrics_path(gunicorn: Gunicorn) -> None:
+    if not has_six(gunicorn):
         return
-    ports = kit.port, kit.metrics_port
-    master = kit.begin(BIND=f"[::1]:{ports[0]}", METRICS_BIND=f"[::1]:{ports[1]}")
+    ports = gunicorn.port, gunicorn.metrics_port
+    master = gunicorn.begin(BIND=f"[::1]:{ports[0]}", METRICS_BIND=f"[::1]:{ports[1]}")
 
     def served() -> bool:
         try:
@@ -72,7 +72,7 @@ def test_ipv6_alone_with_its_own_exporter_and_metrics_path(kit: Kit) -> None:
     assert Path(f"/proc/{master}").exists()
 
 
-def test_unix_sockets_alone_also_after_a_kill(kit: Kit, tmp_path: Path) -> None:
+def test_unix_sockets_alone_also_after_a_kill(gunicorn: Gunicorn, tmp_path: Path) -> None:
     sockets = {"BIND": tmp_path / "api.sock", "METRICS_BIND": tmp_path / "metrics.sock"}
 
     def served() -> bool:
@@ -86,12 +86,12 @@ def test_unix_sockets_alone_also_after_a_kill(kit: Kit, tmp_path: Path) -> None:
         return [status for status, _ in answers] == [200, 200] and "multiproc_workers 2.0" in answers[1][1]
 
     environ = {name: f"unix:{path}" for name, path in sockets.items()}
-    kit.begin(**environ)
+    gunicorn.begin(**environ)
     wait_until(served, "both sockets answer")
-    assert "the address is in use by process" in kit.fail(**environ)
-    kit.end()
+    assert "the address is in use by process" in gunicorn.fail(**environ)
+    gunicorn.end()
     assert sockets["BIND"].is_socket(), "kill -9 leaves the socket's file"
-    kit.begin(**environ)
+    gunicorn.begin(**environ)
     wait_until(served, "both sockets answer again")
 
 
@@ -112,16 +112,16 @@ def test_unix_sockets_alone_also_after_a_kill(kit: Kit, tmp_path: Path) -> None:
         ({"BIND": "[fe80::1]:{port}"}, "BIND=[fe80::1]:{port}: cannot listen there: "),
     ],
 )
-def test_what_cannot_be_served_is_one_line(kit: Kit, tmp_path: Path, change: dict[str, str], words: str) -> None:
+def test_what_cannot_be_served_is_one_line(gunicorn: Gunicorn, tmp_path: Path, change: dict[str, str], words: str) -> None:
     (tmp_path / "file").touch()
-    line = kit.fail(**{name: value.format(tmp=tmp_path, port=kit.port) for name, value in change.items()})
-    assert words.format(tmp=tmp_path, port=kit.port) in line
+    line = gunicorn.fail(**{name: value.format(tmp=tmp_path, port=gunicorn.port) for name, value in change.items()})
+    assert words.format(tmp=tmp_path, port=gunicorn.port) in line
     assert "Errno" not in line
 
 
-def test_ports_beside_each_other_are_not_the_same(kit: Kit, free_port: Callable[[], int]) -> None:
+def test_ports_beside_each_other_are_not_the_same(gunicorn: Gunicorn, free_port: Callable[[], int]) -> None:
     other = free_port()
-    kit.start(BIND=f"127.0.0.1:{kit.port},127.0.0.1:{other}")
+    gunicorn.start(BIND=f"127.0.0.1:{gunicorn.port},127.0.0.1:{other}")
     assert get(socket.AF_INET, ("127.0.0.1", other), "/health/live")[0] == 200
-    os.kill(kit.processes[0].pid, signal.SIGTERM)
-    assert kit.processes[0].wait(60) == 0
+    os.kill(gunicorn.processes[0].pid, signal.SIGTERM)
+    assert gunicorn.processes[0].wait(60) == 0

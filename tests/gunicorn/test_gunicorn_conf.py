@@ -23,17 +23,17 @@ from tests.server_process import ask
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 
 @pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
-def test_check_config_beside_a_running_service_changes_nothing(kit: Kit, worker_class: str) -> None:
-    with socket.create_server(("127.0.0.1", kit.port)), socket.create_server(("127.0.0.1", kit.metrics_port)):
+def test_check_config_beside_a_running_service_changes_nothing(gunicorn: Gunicorn, worker_class: str) -> None:
+    with socket.create_server(("127.0.0.1", gunicorn.port)), socket.create_server(("127.0.0.1", gunicorn.metrics_port)):
         command = [*COMMAND, "--check-config", "app.main:app"]
-        environment = kit.environment | {"WORKER_CLASS": worker_class}
+        environment = gunicorn.environment | {"WORKER_CLASS": worker_class}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert os.listdir(kit.environment["PROMETHEUS_MULTIPROC_DIR"]) == []
+    assert os.listdir(gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"]) == []
 
 
 @pytest.mark.parametrize(
@@ -45,116 +45,116 @@ def test_check_config_beside_a_running_service_changes_nothing(kit: Kit, worker_
         ("LOG_LEVEL", "loud", "critical, error, warning, info or debug"),
     ],
 )
-def test_a_nonsense_variable_is_one_line(kit: Kit, name: str, value: str, allowed: str) -> None:
+def test_a_nonsense_variable_is_one_line(gunicorn: Gunicorn, name: str, value: str, allowed: str) -> None:
     line = f"{name}={value!r} is not allowed: it must be {allowed}"
-    assert kit.fail(**{name: value}) == line
-    assert kit.fail("--check-config", **{name: value}) == line
+    assert gunicorn.fail(**{name: value}) == line
+    assert gunicorn.fail("--check-config", **{name: value}) == line
 
 
 @pytest.mark.parametrize(("name", "value"), [("WEB_CONCURRENCY", "many"), ("FORWARDED_ALLOW_IPS", "proxy.local")])
-def test_what_gunicorn_itself_would_stumble_over_is_checked_before_it(kit: Kit, name: str, value: str) -> None:
+def test_what_gunicorn_itself_would_stumble_over_is_checked_before_it(gunicorn: Gunicorn, name: str, value: str) -> None:
     command = [sys.executable, "-m", "app.settings"]
-    done = subprocess.run(command, cwd=ROOT, env=kit.environment | {name: value}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=gunicorn.environment | {name: value}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{name}={value!r} is not allowed: it must be ")
     assert done.stderr.count("\n") == 1
-    assert subprocess.run(command, cwd=ROOT, env=kit.environment, check=True, capture_output=True).stderr == b""
+    assert subprocess.run(command, cwd=ROOT, env=gunicorn.environment, check=True, capture_output=True).stderr == b""
 
 
-def test_a_directory_that_cannot_be_used_is_one_line(kit: Kit, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used_is_one_line(gunicorn: Gunicorn, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/dev/shm")
-    assert "no such directory" in kit.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "none"))
-    assert "symbolic link" in kit.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "link"))
+    assert "no such directory" in gunicorn.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "none"))
+    assert "symbolic link" in gunicorn.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "link"))
     # Not writable even for root.
-    unwritable = kit.fail(PROMETHEUS_MULTIPROC_DIR="/proc")
+    unwritable = gunicorn.fail(PROMETHEUS_MULTIPROC_DIR="/proc")
     assert "no file can be created in it" in unwritable or "not writable" in unwritable
 
 
-def test_a_port_in_use_is_one_line_that_names_the_holder(kit: Kit) -> None:
-    with socket.create_server(("127.0.0.1", kit.port)):
-        assert f"BIND=127.0.0.1:{kit.port}: the address is in use by process {os.getpid()};" in kit.fail()
-    with socket.create_server(("127.0.0.1", kit.metrics_port)):
-        assert f"METRICS_BIND=127.0.0.1:{kit.metrics_port}: the address is in use by process {os.getpid()};" in kit.fail()
+def test_a_port_in_use_is_one_line_that_names_the_holder(gunicorn: Gunicorn) -> None:
+    with socket.create_server(("127.0.0.1", gunicorn.port)):
+        assert f"BIND=127.0.0.1:{gunicorn.port}: the address is in use by process {os.getpid()};" in gunicorn.fail()
+    with socket.create_server(("127.0.0.1", gunicorn.metrics_port)):
+        assert f"METRICS_BIND=127.0.0.1:{gunicorn.metrics_port}: the address is in use by process {os.getpid()};" in gunicorn.fail()
 
 
-def test_signals_keep_the_directory_the_exporter_and_the_counts(kit: Kit) -> None:
-    master = kit.start()
-    kit.compress()
-    first = kit.workers(master)
+def test_signals_keep_the_directory_the_exporter_and_the_counts(gunicorn: Gunicorn) -> None:
+    master = gunicorn.start()
+    gunicorn.compress()
+    first = gunicorn.workers(master)
     assert len(first) == 2
     os.kill(master, signal.SIGHUP)
     wait_dead(*first)
-    kit.compress()
-    assert kit.requests() == 2
+    gunicorn.compress()
+    assert gunicorn.requests() == 2
     os.kill(master, signal.SIGTTIN)
-    wait_until(lambda: len(kit.workers(master)) == 3, "a third worker")
+    wait_until(lambda: len(gunicorn.workers(master)) == 3, "a third worker")
     os.kill(master, signal.SIGUSR2)
-    second_pidfile = kit.pidfile.with_name("pid.2")
+    second_pidfile = gunicorn.pidfile.with_name("pid.2")
     wait_until(lambda: second_pidfile.exists() and second_pidfile.read_text().strip(), "a second master")
     second = int(second_pidfile.read_text())
-    wait_until(lambda: len(kit.workers(second)) == 2, "its workers")
-    wait_until(lambda: "multiproc_workers 5.0" in kit.scrape(), "both masters' workers share one directory")
-    assert kit.requests() == 2
+    wait_until(lambda: len(gunicorn.workers(second)) == 2, "its workers")
+    wait_until(lambda: "multiproc_workers 5.0" in gunicorn.scrape(), "both masters' workers share one directory")
+    assert gunicorn.requests() == 2
     os.kill(master, signal.SIGTERM)
     wait_dead(master)
-    kit.compress()
-    assert kit.requests() == 3
+    gunicorn.compress()
+    assert gunicorn.requests() == 3
 
 
-def test_orphans_are_named_and_another_address_may_share_their_run(kit: Kit, free_port: Callable[[], int]) -> None:
-    master = kit.start()
-    kit.compress()
-    orphans = sorted(kit.workers(master))
+def test_orphans_are_named_and_another_address_may_share_their_run(gunicorn: Gunicorn, free_port: Callable[[], int]) -> None:
+    master = gunicorn.start()
+    gunicorn.compress()
+    orphans = sorted(gunicorn.workers(master))
     os.kill(master, signal.SIGKILL)
-    kit.processes[0].wait()
-    assert f"in use by processes {orphans[0]}, {orphans[1]};" in kit.fail()
-    kit.compress()
-    kit.port = free_port()
-    kit.start(BIND=f"127.0.0.1:{kit.port}")
-    assert kit.requests() == 2
+    gunicorn.processes[0].wait()
+    assert f"in use by processes {orphans[0]}, {orphans[1]};" in gunicorn.fail()
+    gunicorn.compress()
+    gunicorn.port = free_port()
+    gunicorn.start(BIND=f"127.0.0.1:{gunicorn.port}")
+    assert gunicorn.requests() == 2
 
 
-def test_the_command_line_wins_also_for_the_directory(kit: Kit, free_port: Callable[[], int], tmp_path: Path) -> None:
-    del kit.environment["PROMETHEUS_MULTIPROC_DIR"]
-    taken, kit.port = kit.port, free_port()
-    expected = choose(f"127.0.0.1:{kit.port}", environ={})
+def test_the_command_line_wins_also_for_the_directory(gunicorn: Gunicorn, free_port: Callable[[], int], tmp_path: Path) -> None:
+    del gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"]
+    taken, gunicorn.port = gunicorn.port, free_port()
+    expected = choose(f"127.0.0.1:{gunicorn.port}", environ={})
     try:
         with socket.create_server(("127.0.0.1", taken)):
-            master = kit.start("-b", f"127.0.0.1:{kit.port}", "--control-socket", str(tmp_path / "control"))
-        for worker in kit.workers(master):
+            master = gunicorn.start("-b", f"127.0.0.1:{gunicorn.port}", "--control-socket", str(tmp_path / "control"))
+        for worker in gunicorn.workers(master):
             wait_until(lambda worker=worker: str(expected) in Path(f"/proc/{worker}/maps").read_text(), "files in that directory")
         wait_until((tmp_path / "control").exists, "the control socket that was asked for")
     finally:
-        kit.end()
+        gunicorn.end()
         shutil.rmtree(expected)
 
 
-def test_a_stopping_worker_does_not_wait_for_ever(kit: Kit) -> None:
-    master = kit.start(GRACEFUL_TIMEOUT="1")
-    old = kit.workers(master)
-    with socket.create_connection(("127.0.0.1", kit.port)) as slow:
+def test_a_stopping_worker_does_not_wait_for_ever(gunicorn: Gunicorn) -> None:
+    master = gunicorn.start(GRACEFUL_TIMEOUT="1")
+    old = gunicorn.workers(master)
+    with socket.create_connection(("127.0.0.1", gunicorn.port)) as slow:
         slow.sendall(b"POST /v1/compress HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n1")
         os.kill(master, signal.SIGHUP)
         wait_dead(*old)
 
 
-def test_the_concurrency_limit_reaches_the_worker(kit: Kit) -> None:
-    kit.start(LIMIT_CONCURRENCY="1")  # uvicorn counts the connection that asks
-    assert ask(kit.port, "GET", "/health/live").status == 503
+def test_the_concurrency_limit_reaches_the_worker(gunicorn: Gunicorn) -> None:
+    gunicorn.start(LIMIT_CONCURRENCY="1")  # uvicorn counts the connection that asks
+    assert ask(gunicorn.port, "GET", "/health/live").status == 503
 
 
-def test_no_exporter_where_none_is_wanted(kit: Kit) -> None:
-    kit.metrics_port = kit.port
-    master = kit.start(METRICS_BIND="")
-    assert len([pid for pid in marked(kit.marker) if parent(pid) == master]) == 2
+def test_no_exporter_where_none_is_wanted(gunicorn: Gunicorn) -> None:
+    gunicorn.metrics_port = gunicorn.port
+    master = gunicorn.start(METRICS_BIND="")
+    assert len([pid for pid in marked(gunicorn.marker) if parent(pid) == master]) == 2
 
 
-def test_a_daemon_holds_its_run(kit: Kit) -> None:
-    kit.start("--daemon")
-    master = int(kit.pidfile.read_text())
-    for pid in kit.workers(master):
+def test_a_daemon_holds_its_run(gunicorn: Gunicorn) -> None:
+    gunicorn.start("--daemon")
+    master = int(gunicorn.pidfile.read_text())
+    for pid in gunicorn.workers(master):
         os.kill(pid, signal.SIGSTOP)
-    descriptor = lock_file.open_lock_file(Path(kit.environment["PROMETHEUS_MULTIPROC_DIR"]), write=False)
+    descriptor = lock_file.open_lock_file(Path(gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"]), write=False)
     try:
         assert lock_file.held_bytes(descriptor, lock_file.RUN, lock_file.RUN + 1) == {lock_file.RUN}
     finally:

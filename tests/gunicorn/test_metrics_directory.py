@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 
 NAMES = {"é": os.fsencode("é"), "no text": b"\xe9 \n", "long": b"x" * 200}
@@ -32,16 +32,16 @@ SAMPLED = {("utf-8", "é"), ("ascii", "no text")}
         for written, name in NAMES.items()
     ],
 )
-def test_any_name(kit: Kit, tmp_path: Path, name: bytes, locale: dict[str, str]) -> None:
-    del kit.environment["PROMETHEUS_MULTIPROC_DIR"]
+def test_any_name(gunicorn: Gunicorn, tmp_path: Path, name: bytes, locale: dict[str, str]) -> None:
+    del gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"]
     directory = tmp_path / os.fsdecode(name)
     environ = {"RUNTIME_DIRECTORY": str(directory), **locale}
-    assert "there is no such directory; create it" in kit.fail(**environ)
+    assert "there is no such directory; create it" in gunicorn.fail(**environ)
     directory.mkdir(mode=0o700)
-    kit.start(**environ)
-    kit.compress()
-    assert kit.requests() == 1
-    assert ask(kit.port, "GET", "/metrics").status == 200
+    gunicorn.start(**environ)
+    gunicorn.compress()
+    assert gunicorn.requests() == 1
+    assert ask(gunicorn.port, "GET", "/metrics").status == 200
     wait_until((directory / "exporter.sock").exists, "the exporter's socket for workers")
     assert (directory / "counter_s0.db").exists()
 
@@ -58,55 +58,55 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def test_mounted_noexec_it_works_and_read_only_it_is_refused(kit: Kit, mounted: Path) -> None:
-    kit.start(PROMETHEUS_MULTIPROC_DIR=str(mounted))
-    kit.compress()
-    assert kit.requests() == 1
-    kit.end()
+def test_mounted_noexec_it_works_and_read_only_it_is_refused(gunicorn: Gunicorn, mounted: Path) -> None:
+    gunicorn.start(PROMETHEUS_MULTIPROC_DIR=str(mounted))
+    gunicorn.compress()
+    assert gunicorn.requests() == 1
+    gunicorn.end()
     command = ["mount", "-o", "remount,ro", str(mounted)]
     # The kernel closes files of the dead a moment after they are gone, and until then the place is busy.
     wait_until(lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0, "nothing writes there any more")
     before = sorted(mounted.iterdir())
-    assert "the directory is not writable for user" in kit.fail(PROMETHEUS_MULTIPROC_DIR=str(mounted))
+    assert "the directory is not writable for user" in gunicorn.fail(PROMETHEUS_MULTIPROC_DIR=str(mounted))
     assert sorted(mounted.iterdir()) == before
 
 
-def test_a_directory_that_is_taken_away_while_serving(kit: Kit, metrics_directory: Path) -> None:
+def test_a_directory_that_is_taken_away_while_serving(gunicorn: Gunicorn, metrics_directory: Path) -> None:
     directory = metrics_directory / "metrics"
     directory.mkdir(mode=0o700)
-    master = kit.start(PROMETHEUS_MULTIPROC_DIR=str(directory))
-    kit.compress()
-    first = kit.workers(master)
+    master = gunicorn.start(PROMETHEUS_MULTIPROC_DIR=str(directory))
+    gunicorn.compress()
+    first = gunicorn.workers(master)
     take_away(directory)
     for _ in range(10):
-        kit.compress()
-    for port in (kit.port, kit.metrics_port):
+        gunicorn.compress()
+    for port in (gunicorn.port, gunicorn.metrics_port):
         answer = ask(port, "GET", "/metrics")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert str(directory).encode() in answer.body
-    wait_until(lambda: kit.log.read_text().count("was taken away under this process") == 2, "each worker says so once")
+    wait_until(lambda: gunicorn.log.read_text().count("was taken away under this process") == 2, "each worker says so once")
     os.kill(first[0], signal.SIGKILL)
-    wait_until(lambda: f"no slot in the metrics directory {directory}" in kit.log.read_text(), "the worker that follows it says so")
+    wait_until(lambda: f"no slot in the metrics directory {directory}" in gunicorn.log.read_text(), "the worker that follows it says so")
     os.kill(master, signal.SIGTTOU)
     wait_dead(*first)
     for _ in range(10):
-        kit.compress()  # by a worker that has never had a directory
+        gunicorn.compress()  # by a worker that has never had a directory
     directory.mkdir(mode=0o700)
 
     def counts() -> bool:
-        kit.compress()
-        answer = ask(kit.metrics_port, "GET", "/metrics")
+        gunicorn.compress()
+        answer = ask(gunicorn.metrics_port, "GET", "/metrics")
         return answer.status == 200 and b"multiproc_workers 1.0" in answer.body
 
     wait_until(counts, "it uses the new directory")
 
     def each_counts() -> bool:
-        before = kit.requests()
+        before = gunicorn.requests()
         for _ in range(10):
-            kit.compress()
-        return kit.requests() == before + 10
+            gunicorn.compress()
+        return gunicorn.requests() == before + 10
 
     wait_until(each_counts, "it does not go on with the series of what was refused for a moment")
     os.kill(master, signal.SIGTERM)
-    assert kit.processes[0].wait(60) == 0
-    assert "Traceback" not in kit.log.read_text()
+    assert gunicorn.processes[0].wait(60) == 0
+    assert "Traceback" not in gunicorn.log.read_text()

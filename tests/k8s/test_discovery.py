@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 Target = dict[str, Any]
 
@@ -47,12 +47,12 @@ def manifests() -> Manifests:
 
 
 @pytest.fixture
-def played(manifests: Manifests, kit: Kit, tmp_path: Path) -> Iterator[Kit]:
+def played(manifests: Manifests, gunicorn: Gunicorn, tmp_path: Path) -> Iterator[Gunicorn]:
     """Run what the pod's containers run, in their order, with their variables: only folders and addresses are this machine's."""
     here = {
-        "DATA_DIR": kit.environment["DATA_DIR"],
-        "BIND": f"127.0.0.1:{kit.port}",
-        "PROMETHEUS_MULTIPROC_DIR": kit.environment["PROMETHEUS_MULTIPROC_DIR"],
+        "DATA_DIR": gunicorn.environment["DATA_DIR"],
+        "BIND": f"127.0.0.1:{gunicorn.port}",
+        "PROMETHEUS_MULTIPROC_DIR": gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"],
         "VAULT_KEY_FILE": str(tmp_path / "vault.key"),
         "METRICS_TOKEN": TOKEN,
     }
@@ -66,12 +66,12 @@ def played(manifests: Manifests, kit: Kit, tmp_path: Path) -> Iterator[Kit]:
             own = {**built_environment(), **variables(container)}
             del own["REQUIRE_API_KEY"]
             if container is exporter:
-                own["METRICS_BIND"] = f"127.0.0.1:{kit.metrics_port}"
+                own["METRICS_BIND"] = f"127.0.0.1:{gunicorn.metrics_port}"
                 # Before there is a service, as in the pod.
-                stack.enter_context(serving(container["command"][1:], kit.metrics_port, "/healthz", own, tmp_path / "exporter.log"))
-                assert ask(kit.metrics_port, "GET", "/healthz").status == 200
-                assert ask(kit.metrics_port, "GET", "/metrics").status == 401
-                empty = ask(kit.metrics_port, "GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+                stack.enter_context(serving(container["command"][1:], gunicorn.metrics_port, "/healthz", own, tmp_path / "exporter.log"))
+                assert ask(gunicorn.metrics_port, "GET", "/healthz").status == 200
+                assert ask(gunicorn.metrics_port, "GET", "/metrics").status == 401
+                empty = ask(gunicorn.metrics_port, "GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
                 assert empty.status == 200
                 assert b"multiproc_workers 0.0\n" in empty.body, "without a service it says that there is none"
             elif sort == "init":
@@ -79,18 +79,18 @@ def played(manifests: Manifests, kit: Kit, tmp_path: Path) -> Iterator[Kit]:
                     [sys.executable, *container["command"][1:]], cwd=ROOT, env=own, capture_output=True, text=True, check=False
                 )
                 assert done.returncode == 0, done.stderr
-        kit.environment.clear()
-        kit.environment |= built_environment() | variables(named(manifests.service, "api")) | {"WEB_CONCURRENCY": "1"}
-        kit.begin()
+        gunicorn.environment.clear()
+        gunicorn.environment |= built_environment() | variables(named(manifests.service, "api")) | {"WEB_CONCURRENCY": "1"}
+        gunicorn.begin()
 
         def ready() -> bool:
-            assert kit.processes[-1].poll() is None, kit.log.read_text()
+            assert gunicorn.processes[-1].poll() is None, gunicorn.log.read_text()
             with contextlib.suppress(OSError):
-                return ask(kit.port, "GET", "/health/ready").status == 200
+                return ask(gunicorn.port, "GET", "/health/ready").status == 200
             return False
 
         wait_until(ready, "the service is ready")
-        yield kit
+        yield gunicorn
 
 
 def discovered(manifests: Manifests, port: int, name: str, phase: str) -> list[Target]:
@@ -188,7 +188,7 @@ def test_the_discovery_is_of_our_pods_and_of_nodes(manifests: Manifests) -> None
     assert granted == {("Role", "pods"), ("ClusterRole", "nodes")}
 
 
-def test_prometheus_scrapes_the_sidecar_and_keeps_every_label(manifests: Manifests, played: Kit, folder: Path) -> None:
+def test_prometheus_scrapes_the_sidecar_and_keeps_every_label(manifests: Manifests, played: Gunicorn, folder: Path) -> None:
     played.compress()
     assert ask(played.port, "GET", "/metrics").status == 404, "the public port serves no metrics"
     own, marker = free_address(), uuid.uuid4().hex

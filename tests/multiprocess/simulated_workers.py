@@ -113,7 +113,7 @@ def samples(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
 
 
 def own(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """As `samples`, without the kit's own families."""
+    """As `samples`, without the library's own families."""
     return {key: value for key, value in samples(collector).items() if not key[0].startswith("multiproc_")}
 
 

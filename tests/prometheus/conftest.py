@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.prometheus.live import Live
 
 FASTER = 30
@@ -39,11 +39,11 @@ def kubelet() -> Iterator[Kubelet]:
 
 
 @pytest.fixture
-def configuration(kit: Kit, webhook: Webhook) -> Configuration:
+def configuration(gunicorn: Gunicorn, webhook: Webhook) -> Configuration:
     return replace(
         Configuration(),
         times=Times().faster(FASTER),
-        targets=(f"127.0.0.1:{kit.metrics_port}",),
+        targets=(f"127.0.0.1:{gunicorn.metrics_port}",),
         webhook_url=webhook.url,
         prometheus=free_address(),
         alertmanagers=(free_address(),),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from monitoring.prometheus import Configuration
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.prometheus.live import Live
 
     Observe = Callable[[Configuration], AbstractContextManager[Live]]
@@ -24,10 +24,12 @@ def said_of_target(live: Live) -> str:
     return str(target["lastError"])
 
 
-def test_a_wrong_token_and_a_target_that_is_gone(kit: Kit, configuration: Configuration, tmp_path: Path, observe: Observe) -> None:
+def test_a_wrong_token_and_a_target_that_is_gone(
+    gunicorn: Gunicorn, configuration: Configuration, tmp_path: Path, observe: Observe
+) -> None:
     file = tmp_path / "token"
     file.write_text("wrong")
-    kit.begin(METRICS_TOKEN="right-token")
+    gunicorn.begin(METRICS_TOKEN="right-token")
     with observe(replace(configuration, token_file=str(file))) as live:
         live.wait_told("MetricsTargetDown")
         assert "401 Unauthorized" in said_of_target(live)
@@ -36,22 +38,22 @@ def test_a_wrong_token_and_a_target_that_is_gone(kit: Kit, configuration: Config
         assert said_of_target(live) == ""
         wait_until(lambda: live.query("multiproc_workers == 2"), "it is scraped", 180)
 
-        kit.end()
+        gunicorn.end()
         wait_until(lambda: "connection refused" in said_of_target(live), "the target is gone", 180)
         wait_until(lambda: live.webhook.last("MetricsTargetDown") == {"firing"}, "and that is told", 180)
         assert live.query("multiproc_workers") == []
 
 
-def test_alertmanager_and_prometheus_are_gone_and_come_back(kit: Kit, configuration: Configuration, observe: Observe) -> None:
-    kit.start()
+def test_alertmanager_and_prometheus_are_gone_and_come_back(gunicorn: Gunicorn, configuration: Configuration, observe: Observe) -> None:
+    gunicorn.start()
     with observe(configuration) as live:
         alertmanager, prometheus = live.children
         wait_until(lambda: "Watchdog" in live.active(), "alerting works", 180)
-        kit.compress()
+        gunicorn.compress()
         wait_until(lambda: live.query('neurectomy_http_requests_total{endpoint="/v1/compress"} == 1'), "it is counted", 180)
         prometheus.process.kill()
         for _ in range(3):
-            kit.compress()  # the service does not notice
+            gunicorn.compress()  # the service does not notice
         wait_until(lambda: live.active() == set(), "nothing fires any more, the watchdog neither", 180)
         alertmanager.process.kill()
     with observe(configuration) as live:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from monitoring.prometheus import Configuration
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.prometheus.live import Kubelet, Live
 
 JSON = {"Content-Type": "application/json"}
@@ -31,8 +31,8 @@ PODS = {"PodCPUUsageHigh", "PodMemoryUsageHigh"}
 class Callers:
     """Call a service again and again until the block ends: well, and as long as they are set, also failing and slow."""
 
-    def __init__(self, kit: Kit) -> None:
-        self.kit, self.failing, self.slow, self._ended = kit, threading.Event(), threading.Event(), threading.Event()
+    def __init__(self, gunicorn: Gunicorn) -> None:
+        self.gunicorn, self.failing, self.slow, self._ended = gunicorn, threading.Event(), threading.Event(), threading.Event()
         work = (self._well, self._models, self._slow_model, self._slow_client)
         self._threads = [threading.Thread(target=self._again, args=(each,)) for each in work]
 
@@ -52,7 +52,7 @@ class Callers:
                 what()
 
     def _well(self) -> None:
-        ask(self.kit.port, "GET", "/v1/dictionaries")
+        ask(self.gunicorn.port, "GET", "/v1/dictionaries")
 
     def _models(self) -> None:
         self._call("fails" if self.failing.is_set() else "good")
@@ -63,10 +63,10 @@ class Callers:
 
     def _slow_client(self) -> None:
         if self.slow.is_set():
-            ask(self.kit.port, "POST", "/v1/compress", dripping())
+            ask(self.gunicorn.port, "POST", "/v1/compress", dripping())
 
     def _call(self, model: str) -> None:
-        ask(self.kit.port, "POST", "/v1/completions", json.dumps({"model": model, "prompt": "x"}).encode(), JSON)
+        ask(self.gunicorn.port, "POST", "/v1/completions", json.dumps({"model": model, "prompt": "x"}).encode(), JSON)
 
 
 def dripping() -> Iterator[bytes]:
@@ -77,16 +77,19 @@ def dripping() -> Iterator[bytes]:
 
 
 def test_the_seeds_alerts_reach_the_webhook_and_end(
-    kit: Kit, configuration: Configuration, kubelet: Kubelet, observe: Callable[[Configuration], AbstractContextManager[Live]]
+    gunicorn: Gunicorn,
+    configuration: Configuration,
+    kubelet: Kubelet,
+    observe: Callable[[Configuration], AbstractContextManager[Live]],
 ) -> None:
     # The seed's own thresholds are promtool's cases: here nobody waits half a minute for each call.
     # The breaker's own times are not divided, so what is told of it lasts longer than a probe and its retries.
     times = replace(configuration.times, breaker_keep=20)
     configuration = replace(configuration, times=times, cadvisor=(kubelet.address,), latency_seconds=1, ryot_latency_seconds=1)
     with openai_server() as backend, observe(configuration) as live:
-        kit.start(RYOT_BASE_URL=backend.url, RYOT_BREAKER="failures=5 rate=0.01 open_seconds=2", LOG_LEVEL="error")
-        assert ask(kit.port, "POST", "/v1/agents", b'{"id": "painter"}', JSON).status == 201
-        with Callers(kit) as callers:
+        gunicorn.start(RYOT_BASE_URL=backend.url, RYOT_BREAKER="failures=5 rate=0.01 open_seconds=2", LOG_LEVEL="error")
+        assert ask(gunicorn.port, "POST", "/v1/agents", b'{"id": "painter"}', JSON).status == 201
+        with Callers(gunicorn) as callers:
             wait_until(lambda: live.query("neurectomy_agent_healthy == 1"), "the agent is shown", 180)
             assert live.firing() <= {"Watchdog", "MetricsTargetDown"}
 
@@ -97,9 +100,9 @@ def test_the_seeds_alerts_reach_the_webhook_and_end(
             wait_until(lambda: "RyotLLMHighErrorRate" in live.muted(), "the open breaker mutes its service's alert", 180)
             assert not live.webhook.of("RyotLLMHighErrorRate")
 
-            kit.end()
+            gunicorn.end()
             never = "failures=1000000 rate=0.01"  # it only counts
-            kit.start(RYOT_BASE_URL=backend.url, RYOT_BREAKER=never, LOG_LEVEL="error")
+            gunicorn.start(RYOT_BASE_URL=backend.url, RYOT_BREAKER=never, LOG_LEVEL="error")
             callers.slow.set()
             live.wait_told(*CALLED, *PODS, "AgentDown")
             live.wait_resolved("CircuitBreakerOpen")
@@ -116,5 +119,5 @@ def test_the_seeds_alerts_reach_the_webhook_and_end(
             callers.failing.clear()
             callers.slow.clear()
             kubelet.cpus, kubelet.memory_share = 0.1, 0.1
-            assert ask(kit.port, "POST", "/v1/agents/painter/heartbeat").status == 204
+            assert ask(gunicorn.port, "POST", "/v1/agents/painter/heartbeat").status == 204
             live.wait_resolved(*CALLED, *PODS, "AgentDown")

@@ -22,7 +22,7 @@ from tests.processes import MARKER, PATIENCE_SECONDS, wait_until
 from tests.server_process import ask
 
 if TYPE_CHECKING:
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 UNIT = ROOT / "systemd" / "neurectomy.service"
 INSTALLED = "/opt/neurectomy"
@@ -62,38 +62,38 @@ def test_the_stop_has_more_time_than_the_workers() -> None:
     assert unit["OOMPolicy"] == "continue"
 
 
-def test_it_is_ready_reloads_and_stops_as_systemd_has_it(kit: Kit, tmp_path: Path) -> None:
+def test_it_is_ready_reloads_and_stops_as_systemd_has_it(gunicorn: Gunicorn, tmp_path: Path) -> None:
     unit = directives()
     runtime, notified = tmp_path / unit["RuntimeDirectory"], tmp_path / "notify"
     runtime.mkdir(mode=int(unit["RuntimeDirectoryMode"], 8))
     name, _, value = unit["Environment"].partition("=")
     assert (name, value) == ("DATA_DIR", f"/var/lib/{unit['StateDirectory']}")
-    environment = {key: each for key, each in kit.environment.items() if key != "PROMETHEUS_MULTIPROC_DIR"}
+    environment = {key: each for key, each in gunicorn.environment.items() if key != "PROMETHEUS_MULTIPROC_DIR"}
     environment |= {
         "DATA_DIR": data_directory(tmp_path / "state"),
         "RUNTIME_DIRECTORY": str(runtime),
         "NOTIFY_SOCKET": str(notified),
-        MARKER: kit.marker,
+        MARKER: gunicorn.marker,
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(notified))
         listening.settimeout(PATIENCE_SECONDS)
         subprocess.run(shlex.split(unit["ExecStartPre"]), cwd=unit["WorkingDirectory"], env=environment, check=True)
-        with kit.log.open("wb") as log:
+        with gunicorn.log.open("wb") as log:
             process = subprocess.Popen(
                 shlex.split(unit["ExecStart"]), cwd=unit["WorkingDirectory"], env=environment, stdout=log, stderr=log
             )
-        kit.processes.append(process)
+        gunicorn.processes.append(process)
         assert listening.recv(4096).startswith(b"READY=1")
-        wait_until(lambda: ask(kit.port, "GET", "/health/ready").status == 200, "the service is ready")
-        kit.compress()
+        wait_until(lambda: ask(gunicorn.port, "GET", "/health/ready").status == 200, "the service is ready")
+        gunicorn.compress()
         assert (runtime / "lease.lock").exists()
 
-        before = set(kit.workers(process.pid))
+        before = set(gunicorn.workers(process.pid))
         reload = unit["ExecReload"].replace("$MAINPID", str(process.pid))
         subprocess.run(shlex.split(reload), check=True)
-        wait_until(lambda: not before & set(kit.workers(process.pid)) and kit.workers(process.pid), "all workers are new")
-        assert kit.requests() == 1
+        wait_until(lambda: not before & set(gunicorn.workers(process.pid)) and gunicorn.workers(process.pid), "all workers are new")
+        assert gunicorn.requests() == 1
 
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == 0

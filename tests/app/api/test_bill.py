@@ -29,7 +29,7 @@ from tests.server_process import ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.postgres import PostgreSQL
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -169,15 +169,15 @@ def test_an_unbilled_call_fails_only_where_keys_are_required(tmp_path_factory: p
 
 
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
-def test_costs_are_tokens_times_price_when_workers_are_killed(kit: Kit, request: pytest.FixtureRequest, database: str) -> None:
+def test_costs_are_tokens_times_price_when_workers_are_killed(gunicorn: Gunicorn, request: pytest.FixtureRequest, database: str) -> None:
     if database == "postgresql":
         made: PostgreSQL = request.getfixturevalue("server")
-        kit.environment["DATABASE_URL"] = made.create()
-        subprocess.run([sys.executable, "-m", "app.migrate"], cwd=ROOT, env=kit.environment, check=True, capture_output=True)
-    master = kit.start(WEB_CONCURRENCY="3")
+        gunicorn.environment["DATABASE_URL"] = made.create()
+        subprocess.run([sys.executable, "-m", "app.migrate"], cwd=ROOT, env=gunicorn.environment, check=True, capture_output=True)
+    master = gunicorn.start(WEB_CONCURRENCY="3")
     price = json.dumps({"prompt": "0", "generated": "1.5"}).encode()
-    assert ask(kit.port, "PUT", "/v1/prices", price, JSON).status == 200
-    callers = [Caller(kit.port) for _ in range(4)]
+    assert ask(gunicorn.port, "PUT", "/v1/prices", price, JSON).status == 200
+    callers = [Caller(gunicorn.port) for _ in range(4)]
     threads = [threading.Thread(target=caller.run) for caller in callers]
     for thread in threads:
         thread.start()
@@ -185,8 +185,8 @@ def test_costs_are_tokens_times_price_when_workers_are_killed(kit: Kit, request:
         for _ in range(5):
             goal = sum(caller.answered for caller in callers) + 20
             wait_until(lambda goal=goal: sum(caller.answered for caller in callers) >= goal, "calls are answered")
-            wait_until(lambda: len(kit.workers(master)) == 3, "three workers run")
-            victim = random.choice(kit.workers(master))
+            wait_until(lambda: len(gunicorn.workers(master)) == 3, "three workers run")
+            victim = random.choice(gunicorn.workers(master))
             send(victim, signal.SIGKILL)
             wait_dead(victim)
     finally:
@@ -195,10 +195,10 @@ def test_costs_are_tokens_times_price_when_workers_are_killed(kit: Kit, request:
         for thread in threads:
             thread.join()
     sent, answered = (sum(getattr(caller, name) for caller in callers) for name in ("sent", "answered"))
-    (billed,) = json.loads(ask(kit.port, "GET", "/v1/usage").body)["usage"]
+    (billed,) = json.loads(ask(gunicorn.port, "GET", "/v1/usage").body)["usage"]
     assert answered <= billed["calls"] <= sent
     assert Decimal(billed["cost"]) == billed["generated_tokens"] * Decimal("1.5") / 10**6
-    text = kit.scrape()
+    text = gunicorn.scrape()
     tokens, cost = value(text, "tokens_generated_total{"), value(text, "cost_dollars_total{")
     assert cost == pytest.approx(tokens * 1.5e-6, rel=1e-9)
     assert tokens <= billed["generated_tokens"]

@@ -18,7 +18,7 @@ from tests.app.api.test_compression import RAW
 from tests.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
 
 if TYPE_CHECKING:
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 KILLS = 8 if "PROOF_REPEATS" in os.environ else 3
 LINE = b"%08d a line of a log that repeats itself, with a number that does not\n"
@@ -70,34 +70,34 @@ class Caller:
         assert self._ask(f"decompress?stream={random.randrange(2)}", zstandard.compress(document)) == document
 
 
-def counted(kit: Kit) -> dict[str, float]:
+def counted(gunicorn: Gunicorn) -> dict[str, float]:
     found = {}
-    for line in kit.scrape().splitlines():
+    for line in gunicorn.scrape().splitlines():
         name, _, value = line.rpartition(" ")
         if name.startswith("neurectomy_sigmalang_") and "_bucket" not in name:
             found[name.removeprefix("neurectomy_sigmalang_")] = float(value)
     return found
 
 
-def _cut_off(kit: Kit, master: int) -> None:
+def _cut_off(gunicorn: Gunicorn, master: int) -> None:
     """Kills every worker while one of them waits for the rest of a body: by chance alone the kills might meet no call at all."""
-    with socket.create_connection(("127.0.0.1", kit.port), PATIENCE_SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", gunicorn.port), PATIENCE_SECONDS) as connection:
         connection.sendall(
             b"POST /v1/compress HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
             b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
         )
         assert b"100 Continue" in connection.recv(1000)
         connection.sendall(b"8\r\nhalf of \r\n")
-        for victim in kit.workers(master):
+        for victim in gunicorn.workers(master):
             send(victim, signal.SIGKILL)
             wait_dead(victim)
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1000) == b""
 
 
-def test_long_bodies_stay_counted_when_workers_are_killed(kit: Kit) -> None:
-    master = kit.start(WEB_CONCURRENCY="4")
-    callers = [Caller(kit.port) for _ in range(6)]
+def test_long_bodies_stay_counted_when_workers_are_killed(gunicorn: Gunicorn) -> None:
+    master = gunicorn.start(WEB_CONCURRENCY="4")
+    callers = [Caller(gunicorn.port) for _ in range(6)]
     threads = [threading.Thread(target=caller.run) for caller in callers]
     for thread in threads:
         thread.start()
@@ -110,19 +110,19 @@ def test_long_bodies_stay_counted_when_workers_are_killed(kit: Kit) -> None:
         for _ in range(KILLS):
             goal = total("answered") + 20
             wait_until(lambda goal=goal: total("answered") >= goal, "bodies are answered")
-            wait_until(lambda: len(kit.workers(master)) == 4, "four workers run")
-            victim = random.choice(kit.workers(master))
+            wait_until(lambda: len(gunicorn.workers(master)) == 4, "four workers run")
+            victim = random.choice(gunicorn.workers(master))
             send(victim, signal.SIGKILL)
             wait_dead(victim)
-        wait_until(lambda: len(kit.workers(master)) == 4, "four workers run")
-        _cut_off(kit, master)
+        wait_until(lambda: len(gunicorn.workers(master)) == 4, "four workers run")
+        _cut_off(gunicorn, master)
         callers[0].sent["compress"] += 1
     finally:
         for caller in callers:
             caller.stop.set()
         for thread in threads:
             thread.join()
-    found = counted(kit)
+    found = counted(gunicorn)
     print({name: total(name) for name in ("sent", "answered", "sent_bytes", "answered_bytes", "frame_bytes")}, found)
     assert total("sent") > total("answered")
     for path, family in (("compress", "compression"), ("decompress", "decompression")):

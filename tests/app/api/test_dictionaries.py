@@ -22,7 +22,7 @@ from tests.server_process import ask
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.server_process import Answer, Served
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -163,18 +163,18 @@ def test_too_much_is_refused_and_so_is_one_too_many(served: Served) -> None:
     assert listed(served) == []
 
 
-def test_all_workers_see_a_dictionary_at_once(kit: Kit, tmp_path: Path) -> None:
-    kit.environment |= {"WEB_CONCURRENCY": "4", "DATA_DIR": str(tmp_path / "data")}
-    master = kit.start()
-    wait_until(lambda: len(kit.workers(master)) == 4, "four workers")
+def test_all_workers_see_a_dictionary_at_once(gunicorn: Gunicorn, tmp_path: Path) -> None:
+    gunicorn.environment |= {"WEB_CONCURRENCY": "4", "DATA_DIR": str(tmp_path / "data")}
+    master = gunicorn.start()
+    wait_until(lambda: len(gunicorn.workers(master)) == 4, "four workers")
     for size in (1024, 2048, 4096):
-        answer = ask(kit.port, "POST", "/v1/dictionaries", body(ORDERS[:200], size=size), JSON)
+        answer = ask(gunicorn.port, "POST", "/v1/dictionaries", body(ORDERS[:200], size=size), JSON)
         name = json.loads(answer.body)["id"]
         for _ in range(24):
-            assert ask(kit.port, "POST", f"/v1/compress?dictionary={name}", ORDERS[0], RAW).status == 200
-        assert ask(kit.port, "DELETE", f"/v1/dictionaries/{name}").status == 204
+            assert ask(gunicorn.port, "POST", f"/v1/compress?dictionary={name}", ORDERS[0], RAW).status == 200
+        assert ask(gunicorn.port, "DELETE", f"/v1/dictionaries/{name}").status == 204
         for _ in range(24):
-            assert ask(kit.port, "POST", f"/v1/compress?dictionary={name}", ORDERS[0], RAW).status == 404
+            assert ask(gunicorn.port, "POST", f"/v1/compress?dictionary={name}", ORDERS[0], RAW).status == 404
 
 
 @pytest.fixture(scope="module")

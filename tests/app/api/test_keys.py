@@ -25,7 +25,7 @@ from tests.server_process import ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.postgres import PostgreSQL
     from tests.server_process import Answer, Served
 
@@ -330,15 +330,15 @@ def test_without_the_need_for_a_key_any_will_do(served: Served) -> None:
 
 
 @pytest.mark.parametrize("preload", ["0", "1"])
-def test_keys_are_needed_by_default_and_known_to_every_worker(kit: Kit, preload: str) -> None:
-    del kit.environment["REQUIRE_API_KEY"]
-    master = kit.start(PRELOAD=preload, ADMIN_KEY=ADMIN)
-    assert ask(kit.port, "GET", "/v1/models").status == 401
+def test_keys_are_needed_by_default_and_known_to_every_worker(gunicorn: Gunicorn, preload: str) -> None:
+    del gunicorn.environment["REQUIRE_API_KEY"]
+    master = gunicorn.start(PRELOAD=preload, ADMIN_KEY=ADMIN)
+    assert ask(gunicorn.port, "GET", "/v1/models").status == 401
     headers = bearer(ADMIN) | JSON
-    made = json.loads(ask(kit.port, "POST", "/v1/keys", b'{"user": "x"}', headers).body)
+    made = json.loads(ask(gunicorn.port, "POST", "/v1/keys", b'{"user": "x"}', headers).body)
     for _ in range(20):
-        assert ask(kit.port, "GET", "/v1/models", headers=bearer(made["key"])).status == 200
-    for worker in kit.workers(master):
+        assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(made["key"])).status == 200
+    for worker in gunicorn.workers(master):
         os.kill(worker, 9)
-    wait_until(lambda: ask(kit.port, "DELETE", f"/v1/keys/{made['id']}", headers=headers).status == 204, "it is revoked")
-    assert {ask(kit.port, "GET", "/v1/models", headers=bearer(made["key"])).status for _ in range(20)} == {401}
+    wait_until(lambda: ask(gunicorn.port, "DELETE", f"/v1/keys/{made['id']}", headers=headers).status == 204, "it is revoked")
+    assert {ask(gunicorn.port, "GET", "/v1/models", headers=bearer(made["key"])).status for _ in range(20)} == {401}

@@ -23,7 +23,7 @@ from tests.server_process import ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.server_process import Served
 
 MIB = 1024 * 1024
@@ -192,17 +192,17 @@ def test_a_disk_that_cannot_keep_a_body_is_an_answer_and_counted(served: Served)
 
 
 @pytest.mark.parametrize("worker", ["asgi", "uvicorn"])
-def test_long_bodies_under_gunicorn(kit: Kit, tmp_path: Path, worker: str) -> None:
-    kit.environment |= {"WORKER_CLASS": worker, "DATA_DIR": str(tmp_path / "data")}
-    kit.start()
+def test_long_bodies_under_gunicorn(gunicorn: Gunicorn, tmp_path: Path, worker: str) -> None:
+    gunicorn.environment |= {"WORKER_CLASS": worker, "DATA_DIR": str(tmp_path / "data")}
+    gunicorn.start()
     document = Random(6).randbytes(MAX_DOCUMENT_BYTES)
-    frame = ask(kit.port, "POST", "/v1/compress", document, RAW)
+    frame = ask(gunicorn.port, "POST", "/v1/compress", document, RAW)
     assert frame.status == 200
-    assert ask(kit.port, "POST", "/v1/decompress", frame.body, RAW).body == document
-    refused = ask(kit.port, "POST", "/v1/decompress", damaged(), RAW)
+    assert ask(gunicorn.port, "POST", "/v1/decompress", frame.body, RAW).body == document
+    refused = ask(gunicorn.port, "POST", "/v1/decompress", damaged(), RAW)
     refuse(refused, 422, "malformed")
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):  # gunicorn's own worker drops what has not left yet
-        ask(kit.port, "POST", "/v1/decompress?stream=1", damaged(), RAW)
+        ask(gunicorn.port, "POST", "/v1/decompress?stream=1", damaged(), RAW)
 
 
 def test_nothing_is_left_on_disk(served: Served) -> None:

@@ -16,7 +16,7 @@ from tests.app.api.test_ryot import JSON
 from tests.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
 
 if TYPE_CHECKING:
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 KILLS = 5
 TOKENS = 60
@@ -55,14 +55,14 @@ class Caller:
                     self.tokens += bool(json.loads(line.removeprefix(b"data: "))["choices"][0]["text"])
 
 
-def counted(kit: Kit, family: str) -> float:
-    lines = kit.scrape().splitlines()
+def counted(gunicorn: Gunicorn, family: str) -> float:
+    lines = gunicorn.scrape().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"neurectomy_ryot_{family}_total{{"))
 
 
-def test_calls_and_tokens_stay_counted_when_workers_are_killed(kit: Kit) -> None:
-    master = kit.start(WEB_CONCURRENCY="3")
-    callers = [Caller(kit.port) for _ in range(4)]
+def test_calls_and_tokens_stay_counted_when_workers_are_killed(gunicorn: Gunicorn) -> None:
+    master = gunicorn.start(WEB_CONCURRENCY="3")
+    callers = [Caller(gunicorn.port) for _ in range(4)]
     threads = [threading.Thread(target=caller.run) for caller in callers]
     for thread in threads:
         thread.start()
@@ -70,8 +70,8 @@ def test_calls_and_tokens_stay_counted_when_workers_are_killed(kit: Kit) -> None
         for _ in range(KILLS):
             goal = sum(caller.answered for caller in callers) + 20
             wait_until(lambda goal=goal: sum(caller.answered for caller in callers) >= goal, "calls are answered")
-            wait_until(lambda: len(kit.workers(master)) == 3, "three workers run")
-            victim = random.choice(kit.workers(master))
+            wait_until(lambda: len(gunicorn.workers(master)) == 3, "three workers run")
+            victim = random.choice(gunicorn.workers(master))
             send(victim, signal.SIGKILL)
             wait_dead(victim)
     finally:
@@ -81,6 +81,6 @@ def test_calls_and_tokens_stay_counted_when_workers_are_killed(kit: Kit) -> None
             thread.join()
     sent, answered, tokens = (sum(getattr(caller, name) for caller in callers) for name in ("sent", "answered", "tokens"))
     # Calls that were cut off may still be counted as cancelled; nothing else is under way.
-    assert answered <= counted(kit, "requests") <= sent, (answered, sent)
-    assert tokens <= counted(kit, "tokens_generated") <= sent * 2 * TOKENS, (tokens, sent)
-    print(f"{sent=} {answered=} {tokens=} counted={counted(kit, 'requests')}, {counted(kit, 'tokens_generated')}")
+    assert answered <= counted(gunicorn, "requests") <= sent, (answered, sent)
+    assert tokens <= counted(gunicorn, "tokens_generated") <= sent * 2 * TOKENS, (tokens, sent)
+    print(f"{sent=} {answered=} {tokens=} counted={counted(gunicorn, 'requests')}, {counted(gunicorn, 'tokens_generated')}")

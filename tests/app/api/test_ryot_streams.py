@@ -20,7 +20,7 @@ from tests.conftest import data_directory
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.server_process import Served
 
 __all__ = ["client"]
@@ -149,9 +149,9 @@ def test_other_requests_are_answered_beside_long_generation(served: Served) -> N
 
 
 @pytest.mark.parametrize("worker_class", ["uvicorn", "asgi"])
-def test_every_worker_class_with_preload(kit: Kit, worker_class: str) -> None:
-    kit.start(WORKER_CLASS=worker_class, PRELOAD="1")
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{kit.port}/v1", api_key="none", max_retries=0, timeout=60) as client:
+def test_every_worker_class_with_preload(gunicorn: Gunicorn, worker_class: str) -> None:
+    gunicorn.start(WORKER_CLASS=worker_class, PRELOAD="1")
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{gunicorn.port}/v1", api_key="none", max_retries=0, timeout=60) as client:
         whole = client.completions.create(model=MODEL, prompt="A", seed=1).choices[0].text
         chunks = list(client.completions.create(model=MODEL, prompt="A", seed=1, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == whole

@@ -19,7 +19,7 @@ from tests.server_process import Answer, ask
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.postgres import PostgreSQL
 
 
@@ -29,13 +29,13 @@ GAUGES = ("healthy", "utilization_ratio", "last_heartbeat_timestamp_seconds")
 class Client:
     """Asks one service as its operator; a worker that is killed under a request is asked again."""
 
-    def __init__(self, kit: Kit) -> None:
-        self.kit = kit
+    def __init__(self, gunicorn: Gunicorn) -> None:
+        self.gunicorn = gunicorn
 
     def ask(self, method: str, path: str, body: object = None, key: str | None = ADMIN) -> Answer:
         raw = None if body is None else json.dumps(body).encode()
         headers = (JSON if raw is not None else {}) | ({} if key is None else bearer(key))
-        return ask(self.kit.port, method, f"/v1{path}", raw, headers)
+        return ask(self.gunicorn.port, method, f"/v1{path}", raw, headers)
 
     def json(self, method: str, path: str, body: object = None, status: int = 200) -> Any:
         answer = self.ask(method, path, body)
@@ -43,33 +43,33 @@ class Client:
         return json.loads(answer.body)
 
     def shown(self) -> dict[str, float]:
-        lines = self.kit.scrape().splitlines()
+        lines = self.gunicorn.scrape().splitlines()
         found = (line.rpartition(" ") for line in lines if line.startswith("neurectomy_agent_") and "_bucket" not in line)
         return {name.removeprefix("neurectomy_agent_"): float(value) for name, _, value in found}
 
 
 @pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"])
-def client(request: pytest.FixtureRequest, kit: Kit) -> Client:
+def client(request: pytest.FixtureRequest, gunicorn: Gunicorn) -> Client:
     settings = {"WEB_CONCURRENCY": "3", "REQUIRE_API_KEY": "1", "ADMIN_KEY": ADMIN}
     if request.param == "postgresql":
         made: PostgreSQL = request.getfixturevalue("server")
         settings["DATABASE_URL"] = made.create()
         subprocess.run([sys.executable, "-m", "app.migrate"], cwd=ROOT, env=built_environment() | settings, check=True)
-    client = Client(kit)
-    client.master = kit.start(**settings)  # type: ignore[attr-defined]
+    client = Client(gunicorn)
+    client.master = gunicorn.start(**settings)  # type: ignore[attr-defined]
     return client
 
 
 def remove_as_whoever_shows_it_dies(client: Client, agent: str) -> None:
     """Remove an agent, and kill the only worker that has ever shown it before that one can know."""
     family = "neurectomy_agent_healthy"
-    showing = client.kit.showing(client.master, family)  # type: ignore[attr-defined]
+    showing = client.gunicorn.showing(client.master, family)  # type: ignore[attr-defined]
     assert showing is not None
     assert f'healthy{{agent="{agent}"}}' in client.shown()
     assert client.ask("DELETE", f"/agents/{agent}").status == 204
     send(showing, signal.SIGKILL)
     wait_dead(showing)
-    wait_until(lambda: client.kit.showing(client.master, family) not in (None, showing), "another worker shows")  # type: ignore[attr-defined]
+    wait_until(lambda: client.gunicorn.showing(client.master, family) not in (None, showing), "another worker shows")  # type: ignore[attr-defined]
     assert gauges_of(client, agent) == []
 
 
@@ -93,10 +93,10 @@ def test_a_collective_at_work(client: Client) -> None:
         assert client.ask("POST", path, {"status": status}).status == 409
         done.append(task["id"])
         if turn % 3 == 0:
-            victim = random.choice(client.kit.workers(client.master))  # type: ignore[attr-defined]
+            victim = random.choice(client.gunicorn.workers(client.master))  # type: ignore[attr-defined]
             send(victim, signal.SIGKILL)
             wait_dead(victim)
-            wait_until(lambda: len(client.kit.workers(client.master)) == 3, "three workers run")  # type: ignore[attr-defined]
+            wait_until(lambda: len(client.gunicorn.workers(client.master)) == 3, "three workers run")  # type: ignore[attr-defined]
     assert done == tasks
     assert client.ask("POST", f"/agents/{names[0]}/tasks").status == 204
     found = client.json("GET", f"/tasks/{tasks[5]}")
@@ -112,7 +112,7 @@ def test_a_collective_at_work(client: Client) -> None:
 
     wait_until(gauges, "the agents are shown")
     remove_as_whoever_shows_it_dies(client, "agent-1")
-    wait_until(lambda: len(client.kit.workers(client.master)) == 3, "three workers run")  # type: ignore[attr-defined]
+    wait_until(lambda: len(client.gunicorn.workers(client.master)) == 3, "three workers run")  # type: ignore[attr-defined]
     assert client.ask("DELETE", "/agents/agent-2").status == 204
     wait_until(lambda: 'healthy{agent="agent-2"}' not in client.shown(), "the removed agent is not shown any more")
     assert client.json("POST", "/agents", {"id": "agent-2"}, 201) == {"id": "agent-2"}

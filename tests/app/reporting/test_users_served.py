@@ -25,7 +25,7 @@ from app.store.database_url import Place
 from app.store.models import Activity
 from tests.app.api.test_keys import bearer
 from tests.conftest import PROVES, ROOT, built_environment
-from tests.gunicorn_service import Kit
+from tests.gunicorn_service import Gunicorn
 from tests.processes import send, wait_dead, wait_until
 from tests.server_process import ask
 
@@ -70,24 +70,24 @@ async def let_time_pass(session: AsyncSession) -> None:
     await session.execute(update(Activity).values(window=Activity.window - 2))
 
 
-def shown(kit: Kit, series: str) -> list[float]:
-    return [float(line.rpartition(" ")[2]) for line in kit.scrape().splitlines() if line.rpartition(" ")[0] == f"neurectomy_{series}"]
+def shown(gunicorn: Gunicorn, series: str) -> list[float]:
+    return [float(line.rpartition(" ")[2]) for line in gunicorn.scrape().splitlines() if line.rpartition(" ")[0] == f"neurectomy_{series}"]
 
 
 @pytest.fixture
-def other(kit: Kit, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Kit]:
+def other(gunicorn: Gunicorn, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Gunicorn]:
     """A second instance."""
     port, metrics_port = free_port(), free_port()
     (tmp_path / "run").mkdir(mode=0o700)
     (tmp_path / "other").mkdir()
-    environment = {name: value for name, value in kit.environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    environment = {name: value for name, value in gunicorn.environment.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     environment |= {"BIND": f"127.0.0.1:{port}", "METRICS_BIND": f"127.0.0.1:{metrics_port}", "RUNTIME_DIRECTORY": str(tmp_path / "run")}
-    made = Kit(environment, tmp_path / "other", port, metrics_port)
+    made = Gunicorn(environment, tmp_path / "other", port, metrics_port)
     yield made
     made.end()
 
 
-def use(kits: dict[Kit, int], users: list[str]) -> int:
+def use(started: dict[Gunicorn, int], users: list[str]) -> int:
     """Requests of all users, in any order, to any instance and worker, while workers are killed; gives how many.
 
     Nobody is killed under a request: whether that one was counted nobody could say.
@@ -96,8 +96,8 @@ def use(kits: dict[Kit, int], users: list[str]) -> int:
     random.shuffle(asked)
 
     def request(user: str) -> None:
-        kit = random.choice(list(kits))
-        answer = ask(kit.port, "GET", "/v1/models", headers=bearer(user))
+        gunicorn = random.choice(list(started))
+        answer = ask(gunicorn.port, "GET", "/v1/models", headers=bearer(user))
         assert answer.status == 200, answer
 
     batch = -(-len(asked) // (KILLS + 1))
@@ -106,17 +106,17 @@ def use(kits: dict[Kit, int], users: list[str]) -> int:
             list(pool.map(request, asked[start : start + batch]))
             if start + batch >= len(asked):
                 break
-            kit, master = random.choice(list(kits.items()))
-            for victim in random.sample(kit.workers(master), 2):
+            gunicorn, master = random.choice(list(started.items()))
+            for victim in random.sample(gunicorn.workers(master), 2):
                 send(victim, 9)
                 wait_dead(victim)
     return len(asked)
 
 
 @pytest.mark.parametrize("where", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql, two instances"])
-def test_many_users_are_as_many(kit: Kit, where: str, request: pytest.FixtureRequest) -> None:
-    settings, instances = SETTINGS | {"WEB_CONCURRENCY": "8"}, [kit]
-    place = Place.of_file(Path(kit.environment["DATA_DIR"]) / "neurectomy.db")
+def test_many_users_are_as_many(gunicorn: Gunicorn, where: str, request: pytest.FixtureRequest) -> None:
+    settings, instances = SETTINGS | {"WEB_CONCURRENCY": "8"}, [gunicorn]
+    place = Place.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db")
     if where != "sqlite":
         server: PostgreSQL = request.getfixturevalue("server")
         settings |= {"DATABASE_URL": server.create(), "WEB_CONCURRENCY": "4"}
@@ -125,20 +125,20 @@ def test_many_users_are_as_many(kit: Kit, where: str, request: pytest.FixtureReq
         instances.append(request.getfixturevalue("other"))
     users = within(place, make_keys)
     assert isinstance(users, list)
-    kits = {each: each.start(**settings) for each in instances}
-    total = use(kits, users)
-    for each in kits:
+    started = {each: each.start(**settings) for each in instances}
+    total = use(started, users)
+    for each in started:
         wait_until(lambda each=each: shown(each, "active_users") == [USERS], f"{USERS} active users, not {shown(each, 'active_users')}")
     wait_until(lambda: within(place, requests_in_windows)[2] == total, "all requests are in the database")  # type: ignore[index]
     rows, distinct, _ = within(place, requests_in_windows)  # type: ignore[misc]
     assert distinct == USERS
-    assert shown(kit, "users_unnoted_requests_total") == [0]
+    assert shown(gunicorn, "users_unnoted_requests_total") == [0]
     within(place, let_time_pass)
-    for each in kits:
+    for each in started:
         wait_until(lambda each=each: shown(each, "requests_per_user_sum") == [total], "the window is closed")
         assert shown(each, "requests_per_user_count") == [rows]
         assert shown(each, 'requests_per_user_bucket{le="+Inf"}') == [rows]
-    for each, master in kits.items():  # whoever shows it dies
+    for each, master in started.items():  # whoever shows it dies
         for worker in each.workers(master):
             send(worker, 9)
             wait_dead(worker)
@@ -147,32 +147,32 @@ def test_many_users_are_as_many(kit: Kit, where: str, request: pytest.FixtureReq
         assert shown(each, "requests_per_user_sum") == [total]
 
 
-def test_who_shows_them_is_followed_when_it_is_killed(kit: Kit) -> None:
-    master = kit.start(WEB_CONCURRENCY="4", **SETTINGS)
-    users = within(Place.of_file(Path(kit.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
+def test_who_shows_them_is_followed_when_it_is_killed(gunicorn: Gunicorn) -> None:
+    master = gunicorn.start(WEB_CONCURRENCY="4", **SETTINGS)
+    users = within(Place.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
     assert isinstance(users, list)
     for user in users[:7]:
-        assert ask(kit.port, "GET", "/v1/models", headers=bearer(user)).status == 200
-    wait_until(lambda: shown(kit, "active_users") == [7], "seven users")
+        assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(user)).status == 200
+    wait_until(lambda: shown(gunicorn, "active_users") == [7], "seven users")
     stop, seen = threading.Event(), []
 
     def watch() -> None:
         while not stop.is_set():
-            seen.append((time.monotonic(), shown(kit, "active_users")))
+            seen.append((time.monotonic(), shown(gunicorn, "active_users")))
 
     watching = threading.Thread(target=watch)
     watching.start()
     try:
         for _ in range(TAKEOVERS):
-            wait_until(lambda: len(kit.workers(master)) == 4, "four workers")
+            wait_until(lambda: len(gunicorn.workers(master)) == 4, "four workers")
             for user in users[:7]:  # they stay active
-                assert ask(kit.port, "GET", "/v1/models", headers=bearer(user)).status == 200
-            victim = kit.showing(master, FAMILY)
+                assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(user)).status == 200
+            victim = gunicorn.showing(master, FAMILY)
             assert victim is not None
             send(victim, 9)
             wait_dead(victim)
-            wait_until(lambda victim=victim: kit.showing(master, FAMILY) not in {None, victim}, "another one is elected")
-            wait_until(lambda: shown(kit, "active_users") == [7], "another shows them")
+            wait_until(lambda victim=victim: gunicorn.showing(master, FAMILY) not in {None, victim}, "another one is elected")
+            wait_until(lambda: shown(gunicorn, "active_users") == [7], "another shows them")
     finally:
         stop.set()
         watching.join()
@@ -184,32 +184,32 @@ def test_who_shows_them_is_followed_when_it_is_killed(kit: Kit) -> None:
     print(f"{TAKEOVERS} takeovers, the longest without a value {longest:.2f} s")
 
 
-def test_a_worker_that_never_used_the_database_follows_one_that_did(kit: Kit) -> None:
-    master = kit.start(WEB_CONCURRENCY="2", REQUIRE_API_KEY="0", USER_WINDOW_SECONDS="86400")
-    users = within(Place.of_file(Path(kit.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
+def test_a_worker_that_never_used_the_database_follows_one_that_did(gunicorn: Gunicorn) -> None:
+    master = gunicorn.start(WEB_CONCURRENCY="2", REQUIRE_API_KEY="0", USER_WINDOW_SECONDS="86400")
+    users = within(Place.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
     assert isinstance(users, list)
-    assert ask(kit.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
-    wait_until(lambda: shown(kit, "active_users") == [1], "one user")
-    victim = kit.showing(master, FAMILY)
+    assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
+    wait_until(lambda: shown(gunicorn, "active_users") == [1], "one user")
+    victim = gunicorn.showing(master, FAMILY)
     assert victim is not None
     send(victim, 9)
     wait_dead(victim)
-    wait_until(lambda: kit.showing(master, FAMILY) not in {None, victim}, "another one is elected")
-    wait_until(lambda: shown(kit, "active_users") == [1], "another shows it")
+    wait_until(lambda: gunicorn.showing(master, FAMILY) not in {None, victim}, "another one is elected")
+    wait_until(lambda: shown(gunicorn, "active_users") == [1], "another shows it")
 
 
-def test_users_are_noted_while_nobody_can_write(kit: Kit) -> None:
-    kit.start(WEB_CONCURRENCY="2", **SETTINGS)
-    file = Path(kit.environment["DATA_DIR"]) / "neurectomy.db"
+def test_users_are_noted_while_nobody_can_write(gunicorn: Gunicorn) -> None:
+    gunicorn.start(WEB_CONCURRENCY="2", **SETTINGS)
+    file = Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"
     users = within(Place.of_file(file), make_keys)
     assert isinstance(users, list)
-    assert ask(kit.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
-    wait_until(lambda: shown(kit, "active_users") == [1], "one user")
+    assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
+    wait_until(lambda: shown(gunicorn, "active_users") == [1], "one user")
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         for user in users[:50]:
-            assert ask(kit.port, "GET", "/v1/models", headers=bearer(user)).status == 200
+            assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(user)).status == 200
         other.execute("ROLLBACK")
-    wait_until(lambda: shown(kit, "active_users") == [50], "fifty users")
+    wait_until(lambda: shown(gunicorn, "active_users") == [50], "fifty users")
     wait_until(lambda: within(Place.of_file(file), requests_in_windows)[2] == 51, "all requests")  # type: ignore[index]
-    assert shown(kit, "users_unnoted_requests_total") == [0]
+    assert shown(gunicorn, "users_unnoted_requests_total") == [0]

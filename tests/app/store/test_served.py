@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
     from tests.postgres import PostgreSQL
     from tests.server_process import Served
 
@@ -30,9 +30,9 @@ MISSING = "/health/ready is 503"
 
 
 @pytest.fixture
-def database(kit: Kit, tmp_path: Path) -> Iterator[Path]:
+def database(gunicorn: Gunicorn, tmp_path: Path) -> Iterator[Path]:
     """A file that is not there yet, in a folder that is not either."""
-    kit.environment["DATA_DIR"] = str(tmp_path / "fresh" / "data")
+    gunicorn.environment["DATA_DIR"] = str(tmp_path / "fresh" / "data")
     return tmp_path / "fresh" / "data" / "neurectomy.db"
 
 
@@ -46,53 +46,53 @@ def ready(port: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("preload", ["0", "1"])
-def test_the_master_makes_a_fresh_file_before_it_forks(kit: Kit, database: Path, preload: str) -> None:
-    kit.start(PRELOAD=preload)
-    assert ready(kit.port) == {"status": "ready"}
+def test_the_master_makes_a_fresh_file_before_it_forks(gunicorn: Gunicorn, database: Path, preload: str) -> None:
+    gunicorn.start(PRELOAD=preload)
+    assert ready(gunicorn.port) == {"status": "ready"}
     assert schema_version.of_file(database) == schema_version.HEAD
-    assert MISSING not in kit.log.read_text()
+    assert MISSING not in gunicorn.log.read_text()
     assert database.parent.stat().st_mode & 0o077 == database.stat().st_mode & 0o077 == 0
 
 
-def test_no_master_of_usr2_and_no_worker_after_hup_migrates(kit: Kit, database: Path) -> None:
-    master = kit.start()
+def test_no_master_of_usr2_and_no_worker_after_hup_migrates(gunicorn: Gunicorn, database: Path) -> None:
+    master = gunicorn.start()
     # The service answers when one worker does; the other must have looked at the database as well before it is spoiled.
-    wait_until(lambda: kit.log.read_text().count("Application startup complete") == 2, "both workers have started")
-    first = kit.workers(master)
-    assert ready(kit.port) == {"status": "ready"}
+    wait_until(lambda: gunicorn.log.read_text().count("Application startup complete") == 2, "both workers have started")
+    first = gunicorn.workers(master)
+    assert ready(gunicorn.port) == {"status": "ready"}
     with sqlite3.connect(database) as connection:  # as old as can be: whoever migrates would bring it all
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             connection.execute(f'DROP TABLE "{name}"')
     connection.close()
     os.kill(master, signal.SIGHUP)
     wait_dead(*first)
-    wait_until(lambda: kit.log.read_text().count(MISSING) == 2, "both new workers say so")
-    said = ready(kit.port)
+    wait_until(lambda: gunicorn.log.read_text().count(MISSING) == 2, "both new workers say so")
+    said = ready(gunicorn.port)
     assert said["reason"] == "not_migrated"
     assert "`python -m app.migrate`" in str(said["detail"])
     os.kill(master, signal.SIGUSR2)
-    second = kit.pidfile.with_name("pid.2")
+    second = gunicorn.pidfile.with_name("pid.2")
     wait_until(lambda: second.exists() and second.read_text().strip(), "a second master")
-    wait_until(lambda: kit.log.read_text().count(MISSING) == 4, "its workers say so")
+    wait_until(lambda: gunicorn.log.read_text().count(MISSING) == 4, "its workers say so")
     assert schema_version.of_file(database) is None
-    assert ask(kit.port, "GET", "/health/live").status == 200
-    kit.compress()
-    subprocess.run([sys.executable, "-m", "app.migrate"], cwd=ROOT, env=kit.environment, check=True, capture_output=True)
-    assert ready(kit.port) == {"status": "ready"}
+    assert ask(gunicorn.port, "GET", "/health/live").status == 200
+    gunicorn.compress()
+    subprocess.run([sys.executable, "-m", "app.migrate"], cwd=ROOT, env=gunicorn.environment, check=True, capture_output=True)
+    assert ready(gunicorn.port) == {"status": "ready"}
 
 
-def test_a_folder_that_cannot_be_made_costs_what_needs_it(kit: Kit, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_costs_what_needs_it(gunicorn: Gunicorn, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    kit.start(DATA_DIR=str(tmp_path / "file" / "data"))
-    assert ready(kit.port)["reason"] == "not_migrated"  # the command says why
-    assert ask(kit.port, "GET", "/health/live").status == 200
-    kit.compress()
-    assert re.search(r"\[ERROR\] the database .*: Not a directory.*; /health/ready is 503 until it is ready", kit.log.read_text())
+    gunicorn.start(DATA_DIR=str(tmp_path / "file" / "data"))
+    assert ready(gunicorn.port)["reason"] == "not_migrated"  # the command says why
+    assert ask(gunicorn.port, "GET", "/health/live").status == 200
+    gunicorn.compress()
+    assert re.search(r"\[ERROR\] the database .*: Not a directory.*; /health/ready is 503 until it is ready", gunicorn.log.read_text())
 
 
 @pytest.mark.parametrize("url", ["mysql+aiomysql://me:secret@127.0.0.1/x", "sqlite:///x.db", "sqlite+aiosqlite://", "postgresql://x/y"])
-def test_another_database_is_refused_in_one_line(kit: Kit, url: str) -> None:
-    line = kit.fail(DATABASE_URL=url)
+def test_another_database_is_refused_in_one_line(gunicorn: Gunicorn, url: str) -> None:
+    line = gunicorn.fail(DATABASE_URL=url)
     assert line.startswith("DATABASE_URL=(hidden) is not allowed: it must be sqlite+aiosqlite:///path of a file, or postgresql+asyncpg://")
     assert "secret" not in line
 

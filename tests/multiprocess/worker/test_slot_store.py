@@ -54,7 +54,7 @@ for child in made: child.inc()
     assert len(counted) == 40, "there is room again"
     refused = dropped(metrics_directory, "no_space")
     assert refused > 0, "the limit refused nothing: the test proves nothing"
-    # The kit's own series (process_* and the like) may be refused as well, and are counted with them.
+    # The library's own series (process_* and the like) may be refused as well, and are counted with them.
     assert sum(counted.values()) < 80 <= sum(counted.values()) + refused
 
 

@@ -1,4 +1,4 @@
-"""`python -m tools.load` as a process, against the kit's real service."""
+"""`python -m tools.load` as a process, against the real service."""
 
 from __future__ import annotations
 

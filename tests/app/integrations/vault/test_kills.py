@@ -26,7 +26,7 @@ from .conftest import given, read, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.gunicorn_service import Kit
+    from tests.gunicorn_service import Gunicorn
 
 #: `make proof` has the long form.
 LONG = "PROOF_REPEATS" in os.environ
@@ -71,11 +71,11 @@ class Writer:
             connection.close()
 
 
-def test_ten_thousand_objects_from_four_workers_that_are_killed(kit: Kit, tmp_path: Path) -> None:
+def test_ten_thousand_objects_from_four_workers_that_are_killed(gunicorn: Gunicorn, tmp_path: Path) -> None:
     folder, keys = tmp_path / "vault", tmp_path / "vault.key"
     keyring.create(keys)
-    master = kit.start(WEB_CONCURRENCY="4", VAULT_URL=folder.as_uri(), VAULT_KEY_FILE=str(keys))
-    writers = [Writer(kit.port, [f"{number}/{index}" for index in range(OBJECTS // WRITERS)]) for number in range(WRITERS)]
+    master = gunicorn.start(WEB_CONCURRENCY="4", VAULT_URL=folder.as_uri(), VAULT_KEY_FILE=str(keys))
+    writers = [Writer(gunicorn.port, [f"{number}/{index}" for index in range(OBJECTS // WRITERS)]) for number in range(WRITERS)]
     threads = [threading.Thread(target=writer.run) for writer in writers]
     for thread in threads:
         thread.start()
@@ -83,9 +83,9 @@ def test_ten_thousand_objects_from_four_workers_that_are_killed(kit: Kit, tmp_pa
         for kill in range(KILLS):
             goal = OBJECTS * (kill + 1) // (KILLS + 2)
             wait_until(lambda goal=goal: sum(len(writer.acknowledged) for writer in writers) >= goal, "objects are stored")
-            wait_until(lambda: len(kit.workers(master)) == 4, "four workers run")
+            wait_until(lambda: len(gunicorn.workers(master)) == 4, "four workers run")
             # Every other time the oldest, so that all of the first four die: one that has just begun may never have had a connection.
-            victim = random.choice(kit.workers(master)) if kill % 2 else min(kit.workers(master))
+            victim = random.choice(gunicorn.workers(master)) if kill % 2 else min(gunicorn.workers(master))
             send(victim, signal.SIGKILL)
             wait_dead(victim)
     finally:
@@ -97,7 +97,7 @@ def test_ten_thousand_objects_from_four_workers_that_are_killed(kit: Kit, tmp_pa
     assert unknown, "no store was cut off: the kills prove nothing"
     counted = sum(
         float(line.rpartition(" ")[2])
-        for line in kit.scrape().splitlines()
+        for line in gunicorn.scrape().splitlines()
         if line.startswith('neurectomy_sigmavault_operations_total{operation="store"')
     )
     print(f"{len(acknowledged)} acknowledged, {counted:g} counted, {OBJECTS} sent")
