@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
+from monitoring.log_once import LogOnce
+
 from . import dictionary_training
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class Dictionaries:
         """Name the folder, which is made when the first dictionary is."""
         self.folder = folder
         self.most = most
-        self._told: set[str] = set()
+        self._problems = LogOnce(_log)
         self._prepared = lru_cache(maxsize=16)(self._prepare)
 
     def add(self, data: bytes) -> Entry:
@@ -118,7 +120,7 @@ class Dictionaries:
                 new.unlink(missing_ok=True)
                 raise
             self._settle()
-            self._told.discard(name)
+            self._problems.over(name)
             return self._entry(name)
 
     def entries(self) -> list[Entry]:
@@ -207,9 +209,8 @@ class Dictionaries:
             os.close(descriptor)
 
     def _damaged(self, name: str, why: str) -> UnknownDictionaryError:
-        if name not in self._told:
-            self._told.add(name)
-            _log.error("dictionary %s cannot be used: %s; train it again, or delete it", self.folder / name, why)
+        message = f"dictionary {self.folder / name} cannot be used: {why}; train it again, or delete it"
+        self._problems.warn(message, name, logging.ERROR)
         return UnknownDictionaryError(f"dictionary {name} is damaged; train it again", "damaged_dictionary")
 
 

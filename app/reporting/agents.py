@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess import Election
 
 from . import eligibility
@@ -33,7 +34,7 @@ class Collective:
         """Nothing begins before `running`."""
         self._database = database
         self._shown: set[str] = set()
-        self._told = ""
+        self._problems = LogOnce(_log)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -55,7 +56,7 @@ class Collective:
                 if await asyncio.to_thread(eligibility.elected, self._database, role):
                     await self._show(forget=turn % _FORGET_TURNS == 0)
                     turn += 1
-                self._told = ""
+                self._problems.clear()
             except StoreError as error:
                 await self._unknown(str(error))
             except Exception as error:  # noqa: BLE001 - a damaged metrics file, say: the next round may do
@@ -78,9 +79,7 @@ class Collective:
 
     async def _unknown(self, why: str) -> None:
         """Say nothing rather than what was true once."""
-        if self._told != why:
-            self._told = why
-            _log.warning("agents are not shown: %s", why)
+        self._problems.warn(f"agents are not shown: {why}")
         if self._shown:
             await asyncio.to_thread(hide_all)
             self._shown = set()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics, users
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess import Election, metrics_directory, read_samples
 
 from . import eligibility
@@ -49,7 +50,7 @@ class Business:
         self._election: Election | None = None
         self._endpoints: set[str] = set()
         self._shown: tuple[dict[int, int], int] | None = None
-        self._told = ""
+        self._problems = LogOnce(_log)
 
     async def seen(self, user: int) -> None:
         """Note a request of this user."""
@@ -145,13 +146,11 @@ class Business:
         if (figures.users, figures.requests) != self._shown:
             await _ended(asyncio.get_running_loop().run_in_executor(None, _catch_up, figures))
             self._shown = (figures.users, figures.requests)
-        self._told = ""
+        self._problems.clear()
 
     def _unknown(self, why: str) -> None:
         """Say nothing rather than what was true once."""
-        if self._told != why:
-            self._told = why
-            _log.warning("users and costs are not shown: %s", why)
+        self._problems.warn(f"users and costs are not shown: {why}")
         if self._election is not None and self._election.held:
             for gauge in (metrics.active_users, metrics.api_keys_active, *map(metrics.cost_per_request.labels, self._endpoints)):
                 gauge.set(math.nan)

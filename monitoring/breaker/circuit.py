@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from monitoring.catalogue import breaker as families
+from monitoring.log_once import LogOnce
 from monitoring.tracking.children import child
 from monitoring.tracking.wrapping import SUCCESS, decorated
 
@@ -77,7 +78,7 @@ class Breaker:
         self._open_nanoseconds = int(self._policy.open_seconds * _BILLION)
         self._counts, self._ignores, self._clock = counts, ignores, clock
         self._shared = StateFile(service, child(families.circuit_breaker_rebuilt, service).inc)
-        self._told = ""
+        self._problems = LogOnce(_log)
         #: The word of the state that this process has said last.
         self._seen = 0
         #: That word where the state is closed, else none that a state has.
@@ -245,9 +246,7 @@ class Breaker:
                     _log.exception("a listener of the breaker of %r failed", self.service)
 
     def _stopped(self, error: TimeoutError) -> None:
-        if self._told != str(error):
-            self._told = str(error)
-            _log.warning("the breaker of %r cannot be changed at the moment: %s", self.service, error)
+        self._problems.warn(f"the breaker of {self.service!r} cannot be changed at the moment: {error}")
 
     def _tell(self, words: layout.Words, before: int = 0) -> list[tuple[str, str]]:
         """Say what the state is now, and count what was not counted yet; give what this process changed since `before`."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 
+from monitoring.log_once import LogOnce
+
 from .devices import ABSENT, FAILED, STUCK, Nvml, Reading
 
 _STUCK_PERIODS = 3
 _STUCK_AT_LEAST_SECONDS = 5.0
-_MOST_TOLD = 100
 _log = logging.getLogger("monitoring.gpu")
 
 
@@ -25,7 +26,7 @@ class Readings:
         self._patience = patience(seconds)
         self._nvml = Nvml()
         self._reader: _Reader | None = None
-        self._told: set[str] = set()
+        self._problems = LogOnce(_log)
 
     def next(self) -> Reading:
         """Read in another thread, which a driver that hangs may keep: then the devices are unknown, and what was true once is not said."""
@@ -42,9 +43,9 @@ class Readings:
         return reading
 
     def _tell(self, said: set[str]) -> None:
-        for text in sorted(said - self._told)[:_MOST_TOLD]:
-            _log.log(logging.INFO if text.startswith(ABSENT) else logging.WARNING, "GPUs: %s", text)
-        self._told = said
+        self._problems.clear(but=said)
+        for text in sorted(said):
+            self._problems.warn(f"GPUs: {text}", text, logging.INFO if text.startswith(ABSENT) else logging.WARNING)
 
 
 class _Reader(threading.Thread):

@@ -153,7 +153,7 @@ def test_refused_observations_are_counted_once_there_is_room(disk: Disk) -> None
         count(worker, 1, l="x")
     assert not (disk.path / "counter_s0.db").exists(), "there was room: nothing is proved"
     filler.unlink()
-    worker.store._refused_until = 0.0
+    worker.store._refused.end()
     count(worker, 1, l="x")
     found = samples(MergedCollector(None, str(disk.path)))
     assert found["c_total", (("l", "x"),)] == 1
@@ -176,7 +176,7 @@ def test_a_gauge_raised_without_room_does_not_fall_below_zero(disk: Disk, mode: 
         level.inc(5)
         level.set(7)
     filler.unlink()
-    worker.store._refused_until = 0.0
+    worker.store._refused.end()
     with worker.running():
         under_way.inc(-1)
         level.inc(1)

@@ -7,13 +7,13 @@ import contextlib
 import logging
 import math
 from importlib import import_module
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from app.integrations.ryot.backend import DEADLINE, STREAM_SECONDS
 from app.integrations.ryot.errors import BackendTimeoutError, BadBackendError, RefusedError, RestingError, RyotError
 from app.integrations.ryot.response_checks import checked, checked_models
 from monitoring.breaker import Breaker, CircuitOpenError, Policy
+from monitoring.retry_later import Pause
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -61,7 +61,7 @@ class Remote:
         self._api_key = api_key
         self._client: openai.AsyncOpenAI | None = None
         self._models: list[Json] = []
-        self._again_at = 0.0
+        self._listing_pause = Pause(MODELS_SECONDS)
         self._listing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -71,10 +71,10 @@ class Remote:
     async def models(self) -> list[Json]:
         """Return the models of the backend, cached for MODELS_SECONDS."""
         async with self._listing:
-            if not self._models or monotonic() >= self._again_at:
+            if not self._models or self._listing_pause.over:
                 async with self._asking():
                     self._models = checked_models(await self._connected().get("/models", cast_to=object, options=self._options()))
-                self._again_at = monotonic() + MODELS_SECONDS
+                self._listing_pause.begin()
             return self._models
 
     async def knows(self, model: str) -> bool:
@@ -84,7 +84,7 @@ class Remote:
         except RyotError:
             if not self._models:
                 raise
-            self._again_at = monotonic() + MODELS_SECONDS
+            self._listing_pause.begin()
             listed = self._models
         return any(each["id"] == model for each in listed)
 

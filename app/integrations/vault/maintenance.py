@@ -16,6 +16,7 @@ from app.integrations.vault.keyring import wrapping_key
 from app.integrations.vault.object_storage import MissingError
 from app.integrations.vault.vault import BLOBS, DATA_KEYS, GRACE_SECONDS, POINTERS, blob_path, key_path
 from monitoring import metrics
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess import Election
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Upkeep:
         #: Since when nothing points to a blob, by its id.
         self._idle: dict[bytes, float] = {}
         self._measured = self._cleaned = -float("inf")
-        self._told = ""
+        self._problems = LogOnce(_log)
 
     async def run(self) -> None:
         """Look until cancelled; what goes wrong is logged once and tried again."""
@@ -51,13 +52,11 @@ class Upkeep:
             try:
                 if await asyncio.to_thread(self._elect):
                     await self.turn()
-                    self._told = ""
+                    self._problems.clear()
                 else:
                     self._idle.clear()
             except VaultError as error:
-                if str(error) != self._told:
-                    self._told = str(error)
-                    _log.warning("the vault's upkeep waits: %s", error)
+                self._problems.warn(f"the vault's upkeep waits: {error}")
                 pause = _FAILED_SECONDS
             except Exception:  # noqa: BLE001 - whatever it is, the next turn may go well, and nothing else fails
                 _log.exception("the vault's upkeep failed; it is tried again")

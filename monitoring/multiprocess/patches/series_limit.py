@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import metrics
 
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess.bootstrap import series_limits
 from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.storage.series_log import GONE, OTHER, SeriesLog, identity, label_set
-from monitoring.multiprocess.worker.slot_store import RETRY_AFTER, Phase, store
+from monitoring.multiprocess.worker.slot_store import Phase, store
 from monitoring.multiprocess.worker.value import Value
+from monitoring.retry_later import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _REFUSED = Family("multiproc_refused_series", "counter", "Calls of labels() that were given the overflow series.", labels=("family",))
 _UNLIMITED = 1 << 62
-_RETRY_AFTER_TIMEOUT = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -39,8 +39,8 @@ class Cap:
         self._forget = forget
         self._parents: dict[int, weakref.WeakSet[Any]] = {}
         self._refused: dict[str, Value] = {}
-        self._silent_until = 0.0
-        self._warned: set[str] = set()
+        self._log_pause = Pause()
+        self._problems = LogOnce(_log)
 
     def adopt(self, metric: Any) -> None:
         """Follow the label sets of a labelled metric; those that it has already stay, whatever the cap."""
@@ -67,7 +67,7 @@ class Cap:
 
     def follow(self) -> None:
         """Let go of the children whose series others have removed. Never raises."""
-        if not self.log.busy and time.monotonic() >= self._silent_until:
+        if not self.log.busy and self._log_pause.over:
             with self._tolerant():
                 self._let_go(self.log.follow())
 
@@ -90,7 +90,7 @@ class Cap:
             yield
 
     def _admit(self, metric: Any, key: tuple[str, ...], cap: int) -> bool:
-        if self.log.busy or time.monotonic() < self._silent_until:
+        if self.log.busy or not self._log_pause.over:
             return False
         each = label_set(dict(zip(metric._labelnames, key, strict=True)))
         with self._tolerant():
@@ -98,9 +98,9 @@ class Cap:
             self._let_go(gone)
             if admitted:
                 metric._by_hash[each] = key
-            elif metric._name not in self._warned:
-                self._warned.add(metric._name)
-                _log.warning("metric %s has reached its cap of %s series; new label sets go to %s", metric._name, cap, OTHER)
+            else:
+                message = f"metric {metric._name} has reached its cap of {cap} series; new label sets go to {OTHER}"
+                self._problems.warn(message, about=metric._name)
             return admitted
         return False
 
@@ -125,10 +125,8 @@ class Cap:
         try:
             yield
         except OSError as error:
-            self._silent_until = time.monotonic() + (_RETRY_AFTER_TIMEOUT if isinstance(error, TimeoutError) else RETRY_AFTER)
-            if str(error) not in self._warned:
-                self._warned.add(str(error))
-                _log.warning("series cannot be counted in %s: %s; new label sets go to %s meanwhile", store.directory, error, OTHER)
+            self._log_pause.begin(error)
+            self._problems.warn(f"series cannot be counted in {store.directory}: {error}; new label sets go to {OTHER} meanwhile")
 
 
 def patch(cap: Cap) -> None:

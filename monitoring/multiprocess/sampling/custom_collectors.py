@@ -18,6 +18,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess import bootstrap
 from monitoring.multiprocess.linux import file_owner, fork
 from monitoring.multiprocess.storage import collector_snapshot, lock_file, paths
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 ROLE = "collectors"
 #: So many ticks must the role be vacant before a process without collectors removes what nobody collects any more.
 _TICKS_BEFORE_RETIRING = 5
-_MOST_TOLD = 100
 _NOT_CUSTOM = (metrics.MetricWrapperBase, MultiProcessCollector, GCCollector, PlatformCollector)
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class _Collector:
         self.families: list[Metric] = []
         self.per_worker = bootstrap.is_per_worker(collector)
         self._collector = collector
-        self._told: set[str] = set()
+        self._problems = LogOnce(_log)
         self.begin()
 
     def begin(self) -> None:
@@ -59,19 +59,14 @@ class _Collector:
             try:
                 sound = collector_snapshot.checked(_for_worker(metric) if self.per_worker else metric)
             except (ValueError, TypeError, AttributeError) as error:
-                self._tell(f"family {getattr(metric, 'name', metric)!r:.200} of {self.job.name} is left out: {error}")
+                self._problems.warn(f"family {getattr(metric, 'name', metric)!r:.200} of {self.job.name} is left out: {error}")
                 continue
             if found.setdefault(sound.name, sound) is not sound:
-                self._tell(f"family {sound.name!r} comes twice from {self.job.name}: the first one is shown")
+                self._problems.warn(f"family {sound.name!r} comes twice from {self.job.name}: the first one is shown")
         self.families = list(found.values())
 
     def _end(self) -> None:
         self.families = []
-
-    def _tell(self, message: str) -> None:
-        if message not in self._told and len(self._told) < _MOST_TOLD:
-            self._told.add(message)
-            _log.warning("%s", message)
 
 
 class Collectors:

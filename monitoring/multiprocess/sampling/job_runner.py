@@ -13,6 +13,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from monitoring.log_once import LogOnce
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -26,7 +28,6 @@ _IMPATIENCE_SECONDS = 0.1
 _SLOW_AT_ONCE = 8
 #: With so many threads left behind, only jobs that answered in time last time are called; with twice as many, none.
 _MOST_LEFT_BEHIND = 64
-_MOST_CAUSES = 20
 _LOOK_SECONDS = 0.02
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Job:
         #: Since when it should be called, where it is not.
         self.due_since = 0.0
         self._began: float | None = None
-        self._causes: set[str] = set()
+        self._problems = LogOnce(_log)
         self._owner = 0
 
     @property
@@ -88,9 +89,7 @@ class Job:
             self.settled = True
 
     def _fail(self, cause: str) -> None:
-        if cause not in self._causes and len(self._causes) < _MOST_CAUSES:
-            self._causes.add(cause)
-            _log.warning("%s gives no sample: %s; its series ends until it does", self.name, cause)
+        self._problems.warn(f"{self.name} gives no sample: {cause}; its series ends until it does")
         self._end()
 
 

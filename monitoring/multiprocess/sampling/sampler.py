@@ -11,6 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.worker.slot_store import Phase, store
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from .job_runner import Job
 
-_MOST_CAUSES = 20
 _STOP_SECONDS = 0.1
 _log = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ class Sampler:
         #: Called after the jobs of each tick.
         self.finish: list[Callable[[], None]] = []
         self._thread: _Thread | None = None
-        self._caller = Caller(self._report)
-        self._reported: set[str] = set()
+        self._problems = LogOnce(_log)
+        self._caller = Caller(self._problems.warn)
         self._paused = self._closed = False
 
     def prepare(self, seconds: float) -> None:
@@ -110,12 +110,7 @@ class Sampler:
             try:
                 function()
             except Exception as error:  # noqa: BLE001 - a full disk, /proc that is not there: the rest goes on
-                self._report(f"sampling this process failed: {type(error).__name__}: {error}")
-
-    def _report(self, message: str) -> None:
-        if message not in self._reported and len(self._reported) < _MOST_CAUSES:
-            self._reported.add(message)
-            _log.warning("%s", message)
+                self._problems.warn(f"sampling this process failed: {type(error).__name__}: {error}")
 
     def _halt(self) -> bool:
         """Stop the thread if it only waits; whether it has ended. One that is in the application's code is left alone."""
@@ -138,7 +133,8 @@ class Sampler:
 
     def _forget(self) -> None:
         """In a forked child there is no thread; its own lease starts one."""
-        self._thread, self._caller, self._reported = None, Caller(self._report), set()
+        self._problems.clear()
+        self._thread, self._caller = None, Caller(self._problems.warn)
         self._paused = self._closed = False
 
 

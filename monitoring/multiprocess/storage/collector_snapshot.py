@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Exemplar, Timestamp
 from prometheus_client.validation import _validate_labelname, _validate_metric_name
 
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess import text_format
 from monitoring.multiprocess.linux import regular_file
 
@@ -44,7 +45,7 @@ class Snapshots:
         self._files: dict[str, tuple[tuple[int, ...], list[Metric]]] = {}
         self._merged: list[Metric] = []
         self._texts: dict[tuple[str, bool], str] = {}
-        self._told: set[str] = set()
+        self._problems = LogOnce(_log)
         #: How many files are bad, by reason.
         self.troubles: Counter[str] = Counter()
 
@@ -65,7 +66,7 @@ class Snapshots:
         names = {name for family in taken for name in _names(*family)}
         clashing = {metric.name for metric in self._merged if not names.isdisjoint(_names(metric.name, metric.type))}
         for name in sorted(clashing):
-            self._tell(f"collected family {name} is left out: a metric of the same name is declared; rename one of them")
+            self._problems.warn(f"collected family {name} is left out: a metric of the same name is declared; rename one of them")
         return [metric for metric in self._merged if metric.name not in clashing]
 
     def text(self, metric: Metric, *, openmetrics: bool) -> str:
@@ -94,13 +95,8 @@ class Snapshots:
             except ValueError:
                 content = "corrupt"
         self.troubles[content] += 1
-        self._tell(f"{path} is {content}; the families that it held last are kept")
+        self._problems.warn(f"{path} is {content}; the families that it held last are kept")
         return ((), former[1]) if former else None
-
-    def _tell(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
-            _log.warning("%s", message)
 
 
 def encode(families: Iterable[Metric]) -> bytes:

@@ -10,6 +10,7 @@ import logging
 import os
 import weakref
 
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.storage import lock_file
 
@@ -34,7 +35,7 @@ class Election:
         self._byte = lock_file.ROLES + int.from_bytes(digest, "big")
         self._shown = worker_metrics.elected(role)
         self._told: bool | None = None
-        self._logged = False
+        self._problems = LogOnce(_log)
         self._address: int | None = None
         _elections.add(self)
         store.hooks.add(Phase.RENEWED, self._stand_again)
@@ -52,7 +53,7 @@ class Election:
                 try:
                     self._take()
                 except OSError as error:
-                    self._report(error)
+                    self._problems.warn(f"cannot stand for the role {self.role!r} in {store.directory}: {error}; tried again")
                 self._tell()
             return self.held
 
@@ -91,11 +92,6 @@ class Election:
         if self._told is not self.held:
             self._told = self.held
             self._shown.set(float(any(other.held for other in list(_elections) if other.role == self.role)))
-
-    def _report(self, error: OSError) -> None:
-        if not self._logged:
-            self._logged = True
-            _log.warning("cannot stand for the role %r in %s: %s; tried again", self.role, store.directory, error)
 
     def _forget(self) -> None:
         """In a forked child: the role stayed with the parent, and so did the mapping."""

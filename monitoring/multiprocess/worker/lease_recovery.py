@@ -33,7 +33,9 @@ def check() -> None:
             try:
                 taken = slot_lease.take(directory, former=held.slot)
             except OSError as error:
-                store.say(f"the metrics directory {directory} was taken away under this process: {error}; what it counts meanwhile is lost")
+                store.problems.warn(
+                    f"the metrics directory {directory} was taken away under this process: {error}; what it counts meanwhile is lost"
+                )
                 return
             _log.warning(
                 "%s was removed or replaced under slot %d, so others could take that slot too; this process goes on in slot %d; "

@@ -9,15 +9,16 @@ from __future__ import annotations
 import enum
 import errno
 import logging
-import time
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.linux.hooks import Hooks
 from monitoring.multiprocess.storage import declarations, lock_file, paths, slot_lease
 from monitoring.multiprocess.storage.value_file import ValueFile
+from monitoring.retry_later import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,10 +30,6 @@ DROPPED = "multiproc_dropped_observations"
 REASONS = ("no_space", "no_slot")
 #: Values that go up and down by what is added: they are remembered while there is no room. Of others, only the refusal is.
 _STATES = frozenset(f"gauge_{mode}" for mode in ("livesum", "sum", "all", "liveall", "livemin", "livemax"))
-#: How long a refusal is believed before the disk is asked again, in seconds.
-RETRY_AFTER = 1.0
-#: As long as that where a stopped process holds a lock byte: waiting for it again and again would stop this process too.
-_RETRY_AFTER_TIMEOUT = 60.0
 _TIMES = 3
 _log = logging.getLogger(__name__)
 _Arguments = ParamSpec("_Arguments")
@@ -67,11 +64,11 @@ class Store:
         self._collecting: list[Value] | None = None
         self._busy = False
         self._put_off: list[tuple[Any, ...]] = []
-        self._refused_until = 0.0
-        self._silent_until = 0.0
+        #: After the disk has refused room or a slot, and after it has refused a declaration.
+        self._refused, self._silent = Pause(), Pause()
         #: What this process declared and did not say yet. Only that: saying the rest again would undo a newer deploy's word.
         self._unpublished: dict[str, declarations.Family] = {}
-        self._logged: set[str] = set()
+        self.problems = LogOnce(_log)
         self._dropped: dict[str, Value] = {}
         self._dropped_in_memory: dict[str, float] = dict.fromkeys(REASONS, 0.0)
         #: What gauges stand at that have no room: it is written with them.
@@ -160,14 +157,16 @@ class Store:
         self._files, self._lease, self._dropped = {}, None, {}
         self._dropped_in_memory = dict.fromkeys(REASONS, 0.0)
         self._owed.clear()
-        self._busy, self._collecting, self._put_off, self._refused_until = False, None, [], 0.0
-        self._silent_until = 0.0
+        self._busy, self._collecting, self._put_off = False, None, []
+        self._refused.end()
+        self._silent.end()
 
     def renew(self, taken: slot_lease.Lease, *, again: bool) -> None:
         """Go on in another slot than before, with all families declared `again` if so; within `undisturbed`. The old lease is released."""
         for file in self._files.values():
             file.close()
-        self._lease, self._files, self._dropped, self._refused_until = taken, {}, {}, 0.0
+        self._lease, self._files, self._dropped = taken, {}, {}
+        self._refused.end()
         if again:
             self._unpublished = dict(self.declared)
         self.hooks.call(Phase.RENEWED)
@@ -193,27 +192,29 @@ class Store:
     def _acquired(self) -> bool:
         if self._lease:
             return True
-        if self.directory is None or time.monotonic() < self._refused_until:
+        if self.directory is None or not self._refused.over:
             return False
         try:
             self._lease = _persisting(slot_lease.take, self.directory)
         except OSError as error:
-            self._refused_until = _later(error)
-            self.say(f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile")
+            self._refused.begin(error)
+            self.problems.warn(
+                f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile"
+            )
             return False
         self._publish()
         self._attach_all()
         return True
 
     def _publish(self) -> None:
-        if not self._unpublished or self.directory is None or time.monotonic() < self._silent_until:
+        if not self._unpublished or self.directory is None or not self._silent.over:
             return
         try:
             _persisting(declarations.publish, self.directory, self._unpublished)
             self._unpublished = {}
         except OSError as error:
-            self._silent_until = _later(error)
-            self.say(f"family declarations could not be written to {self.directory}: {error}")
+            self._silent.begin(error)
+            self.problems.warn(f"family declarations could not be written to {self.directory}: {error}")
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -234,7 +235,7 @@ class Store:
 
     def _attach(self, group: list[Value]) -> bool:
         """Attach a group of values; False where there is no room. The lease is held."""
-        if time.monotonic() < self._refused_until:
+        if not self._refused.over:
             return False
         try:
             if not self._dropped:
@@ -242,8 +243,8 @@ class Store:
             for prefix in {value.prefix for value in group}:
                 _persisting(self._attach_to, prefix, [value for value in group if value.prefix == prefix])
         except OSError as error:
-            self._refused_until = _later(error)
-            self.say(f"no room for new series in {self.directory}: {error}; existing series go on")
+            self._refused.begin(error)
+            self.problems.warn(f"no room for new series in {self.directory}: {error}; existing series go on")
             return False
         self._publish()
         return True
@@ -309,12 +310,6 @@ class Store:
             self._dropped[reason].inc(count)
             self._dropped_in_memory[reason] = 0.0
 
-    def say(self, message: str) -> None:
-        """Log a warning, the same one once."""
-        if message not in self._logged and len(self._logged) < 100:
-            self._logged.add(message)
-            _log.warning("%s", message)
-
     def _drop(self, value: Value) -> None:
         if '_sum", ' in value.key and value.prefix in ("histogram", "summary"):
             return  # the same observation is counted with its bucket or count
@@ -338,10 +333,6 @@ def _persisting(do: Callable[_Arguments, _Result], *arguments: _Arguments.args, 
             if error.errno != errno.EBADF:
                 raise
     return do(*arguments, **named)
-
-
-def _later(error: OSError) -> float:
-    return time.monotonic() + (_RETRY_AFTER_TIMEOUT if isinstance(error, TimeoutError) else RETRY_AFTER)
 
 
 _DROPPED_HELP = "Observations refused because the metrics directory had no room for their series or no slot for their process."

@@ -167,7 +167,7 @@ async def main():
     stopped = lock_file.open_lock_file(store.directory)  # a process that is stopped while it removes series
     assert lock_file.try_lock(stopped, lock_file.EDIT)
     task = asyncio.create_task(collective._run(Election("agents")))
-    while not collective._told:
+    while not collective._problems._known:
         await asyncio.sleep(0)
     os.close(stopped)
     while collective._shown:

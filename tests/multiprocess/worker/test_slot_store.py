@@ -103,7 +103,7 @@ def test_a_lack_of_descriptors_does_not_reset_a_file(metrics_directory: Path, mo
         heir.value("counter", "c", "c_total").inc(1)
     assert not refusals
     assert own(MergedCollector(None, str(metrics_directory)))["c_total", ()] == 5
-    heir.store._refused_until = 0.0
+    heir.store._refused.end()
     with heir.running():
         heir.value("counter", "c", "c_total").inc(1)
     assert own(MergedCollector(None, str(metrics_directory)))["c_total", ()] == 6
@@ -203,7 +203,8 @@ def test_a_stopped_neighbour_is_waited_for_once(metrics_directory: Path, monkeyp
             worker.value("counter", "c", "c_total", l=str(n)).inc(1)
     assert waits == [byte], "each wait would stop this process as well"
     os.close(stopped)
-    worker.store._refused_until = worker.store._silent_until = 0.0
+    worker.store._refused.end()
+    worker.store._silent.end()
     with worker.running():
         worker.value("counter", "c", "c_total", l="after").inc(1)
     found = own(MergedCollector(None, str(metrics_directory)))
