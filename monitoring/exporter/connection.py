@@ -18,6 +18,8 @@ HEAD_BYTES = 65_536
 
 _READ_BYTES = 65_536
 _END = b"\r\n\r\n"
+_CONTROL = bytes({*range(32), 127} - set(b"\t"))
+_LIMIT = HEAD_BYTES + len(_END)
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 """What a worker reads at once, so that it can tell a merge that takes long from an exporter that hangs."""
 
@@ -65,21 +67,22 @@ class Connection:
             raise ConnectionResetError
         seen = max(0, len(self._received) - len(_END) + 1)
         self._received += data
-        end = self._received.find(_END, seen)
-        if end > HEAD_BYTES or (end < 0 and len(self._received) > HEAD_BYTES):
+        end = self._received.find(_END, seen, _LIMIT)
+        if end < 0 and len(self._received) < _LIMIT:
+            return None
+        received, self._received = self._received, bytearray()
+        if end < 0:
             self._more = True
             return plain(431, b"the head of this request is too long\n")
-        if end < 0:
-            return None
-        self._more = len(self._received) > end + len(_END)
-        head, self._received = bytes(self._received[:end]), bytearray()
-        return self._parse(head)
+        self._more = len(received) > end + len(_END)
+        return self._parse(bytes(received[:end]))
 
     def _parse(self, head: bytes) -> Request | Answer:
         first, *lines = head.split(b"\r\n")
         words = first.split(b" ")
         headers: dict[bytes, bytes] = {}
-        sound = len(words) == 3 and words[0].isalpha() and words[2] in {b"HTTP/1.1", b"HTTP/1.0"}
+        text = head.replace(b"\r\n", b"")
+        sound = text == text.translate(None, _CONTROL) and len(words) == 3 and words[0].isalpha() and words[2] in {b"HTTP/1.1", b"HTTP/1.0"}
         for line in lines:
             name, colon, value = line.partition(b":")
             sound = sound and bool(name and colon) and name == name.strip()
