@@ -28,7 +28,7 @@ from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
 from app.integrations.dictionaries import Dictionaries
 from app.integrations.ryot import Backend, RyotError, remote, stand_in
-from app.integrations.vault.maintenance import kept_up
+from app.integrations.vault.maintenance import Maintenance
 from app.reporting.agents import Collective
 from app.reporting.usage import Business
 from app.store import database
@@ -50,7 +50,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.ryot.start()
     with watching(settings.gpu_seconds, pids_match=settings.gpu_pids_match, read=settings.gpu_in == "worker"):
         async with (
-            kept_up(app.state.vault.objects, app.state.vault.snapshots),
+            Maintenance(app.state.vault.objects, app.state.vault.snapshots).running(),
             app.state.business.running(),
             app.state.collective.running(),
         ):

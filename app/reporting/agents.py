@@ -1,4 +1,4 @@
-"""The collective of agents as its metrics show it: one elected process reads from the database how each of them is."""
+"""Metrics of the agents: one elected process reads the state of each agent from the database."""
 
 from __future__ import annotations
 
@@ -9,60 +9,37 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics
-from monitoring.log_once import LogOnce
-from monitoring.multiprocess import Election
 
 from . import eligibility
+from .elected_task import ElectedTask
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from app.store.agents import State
     from app.store.database import Database
+    from monitoring.multiprocess import Election
 
-ROLE = "agents"
-_EVERY_SECONDS = 2.0
 _FORGET_TURNS = 300
 _GAUGES = (metrics.agent_healthy, metrics.agent_utilization_ratio, metrics.agent_last_heartbeat_timestamp_seconds)
-_log = logging.getLogger("neurectomy.agents")
 
 
-class Collective:
-    """Shows the agents where this process is elected."""
+class Collective(ElectedTask):
+    """Shows the agents."""
+
+    role = "agents"
+    every_seconds = 2.0
+    expected_error = StoreError
+    failure = "agents are not shown"
+    log = logging.getLogger("neurectomy.agents")
 
     def __init__(self, database: Database) -> None:
-        """Nothing begins before `running`."""
         self._database = database
         self._shown: set[str] = set()
-        self._problems = LogOnce(_log)
+        self._turns = 0
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Show every few seconds until the block ends."""
-        role = Election(ROLE)
-        task = asyncio.create_task(self._run(role))
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await asyncio.to_thread(role.release)
+    def elected(self, election: Election) -> bool:
+        return eligibility.elected(self._database, election)
 
-    async def _run(self, role: Election) -> None:
-        turn = 0
-        while True:
-            await asyncio.sleep(_EVERY_SECONDS)
-            try:
-                if await asyncio.to_thread(eligibility.elected, self._database, role):
-                    await self._show(forget=turn % _FORGET_TURNS == 0)
-                    turn += 1
-                self._problems.clear()
-            except StoreError as error:
-                await self._unknown(str(error))
-            except Exception as error:  # noqa: BLE001 - a damaged metrics file, say: the next round may do
-                await self._unknown(repr(error))
-
-    async def _show(self, *, forget: bool) -> None:
+    async def turn(self) -> None:
         from app.store import agents
 
         async with self._database.reading() as session:
@@ -70,16 +47,15 @@ class Collective:
         for state in found:
             show(state)
         ids = {state.id for state in found}
-        for gone in self._shown - ids:
-            await asyncio.to_thread(hide, gone)
+        for removed in self._shown - ids:
+            await asyncio.to_thread(hide, removed)
         self._shown = ids
-        if forget:
+        if self._turns % _FORGET_TURNS == 0:
             async with self._database.writing() as session:
                 await agents.forget(session)
+        self._turns += 1
 
-    async def _unknown(self, why: str) -> None:
-        """Say nothing rather than what was true once."""
-        self._problems.warn(f"agents are not shown: {why}")
+    async def withdraw(self) -> None:
         if self._shown:
             await asyncio.to_thread(hide_all)
             self._shown = set()
@@ -93,19 +69,19 @@ def show(state: State) -> None:
 
 
 def hide(agent: str) -> None:
-    """Take the gauges of one agent out, for all workers. Not on an event loop: all their files are looked through."""
+    """Remove the gauges of one agent, for all workers. Blocks: it reads the files of all workers."""
     for gauge in _GAUGES:
         with contextlib.suppress(KeyError):  # not shown by this process
             gauge.remove(agent)
 
 
 def hide_all() -> None:
-    """Take the gauges of all agents out, as `hide`."""
+    """Remove the gauges of all agents, as `hide`."""
     for gauge in _GAUGES:
         gauge.clear()
 
 
 def count_task(agent: str, status: str, seconds: float) -> None:
-    """Count a task that an agent has reported."""
+    """Count a task that an agent reported."""
     metrics.agent_task_duration_seconds.labels(agent, status).observe(seconds)
     metrics.agent_tasks.labels(agent, status).inc()

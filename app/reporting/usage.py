@@ -17,27 +17,31 @@ from typing import TYPE_CHECKING
 
 from app.store.errors import StoreError
 from monitoring import metrics, users
-from monitoring.log_once import LogOnce
-from monitoring.multiprocess import Election, metrics_directory, read_samples
+from monitoring.multiprocess import metrics_directory, read_samples
 
 from . import eligibility
+from .elected_task import ElectedTask
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from app.store.activity import Figures
     from app.store.database import Database
+    from monitoring.multiprocess import Election
 
-ROLE = "business"
-_EVERY_SECONDS = 1.0
 _ELECTED_SECONDS = 3.0
 _MOST_HASHES = 10_000
 _HISTOGRAM = "neurectomy_requests_per_user"
-_log = logging.getLogger("neurectomy.business")
 
 
-class Business:
-    """The users whom this worker has seen, and the figures where it is elected."""
+class Business(ElectedTask):
+    """The users that this worker has seen, and, where it is elected, the figures of all users."""
+
+    role = "business"
+    every_seconds = 1.0
+    expected_error = StoreError
+    failure = "users and costs are not shown"
+    log = logging.getLogger("neurectomy.business")
 
     def __init__(self, database: Database, window_seconds: int) -> None:
         """Nothing begins before `running`. Windows of users' requests are so long."""
@@ -47,10 +51,8 @@ class Business:
         self._key = b""
         self._hashes: dict[int, int] = {}
         self._holder = ""
-        self._election: Election | None = None
         self._endpoints: set[str] = set()
         self._shown: tuple[dict[int, int], int] | None = None
-        self._problems = LogOnce(_log)
 
     async def seen(self, user: int) -> None:
         """Note a request of this user."""
@@ -84,33 +86,30 @@ class Business:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Add and show every second until the block ends, and add what is left then."""
-        self._election = Election(ROLE)
+        """Add and show every second until the block ends, then add the rest."""
         self._holder = uuid.uuid4().hex
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with super().running():
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             with contextlib.suppress(StoreError):
                 await self._add()
             self._table.close()
-            await asyncio.to_thread(self._election.release)
 
-    async def _run(self) -> None:
-        assert self._election is not None
-        while True:
-            await asyncio.sleep(_EVERY_SECONDS)
-            try:
-                await self._add()
-                if await asyncio.to_thread(eligibility.elected, self._database, self._election):
-                    await self._add_of_the_dead()
-                    await self._show()
-            except StoreError as error:
-                self._unknown(str(error))
-            except Exception as error:  # noqa: BLE001 - a damaged metrics file, say: the next round may do
-                self._unknown(repr(error))
+    def elected(self, election: Election) -> bool:
+        return eligibility.elected(self._database, election)
+
+    async def every_turn(self) -> None:
+        await self._add()
+
+    async def turn(self) -> None:
+        await self._add_of_the_dead()
+        await self._show()
+
+    async def withdraw(self) -> None:
+        if self._election is not None and self._election.held:
+            for gauge in (metrics.active_users, metrics.api_keys_active, *map(metrics.cost_per_request.labels, self._endpoints)):
+                gauge.set(math.nan)
 
     async def _add(self) -> None:
         """Move this worker's notes into the database: what was being moved when it was killed last, and what came since."""
@@ -134,7 +133,7 @@ class Business:
         async with self._database.writing() as session:
             from app.store import activity
 
-            if await activity.elect(session, ROLE, self._holder, _ELECTED_SECONDS):
+            if await activity.elect(session, self.role, self._holder, _ELECTED_SECONDS):
                 await activity.close(session, bounds, self._table.window_seconds)
             figures = await activity.figures(session)
         metrics.active_users.set(figures.active_users)
@@ -146,14 +145,6 @@ class Business:
         if (figures.users, figures.requests) != self._shown:
             await _ended(asyncio.get_running_loop().run_in_executor(None, _catch_up, figures))
             self._shown = (figures.users, figures.requests)
-        self._problems.clear()
-
-    def _unknown(self, why: str) -> None:
-        """Say nothing rather than what was true once."""
-        self._problems.warn(f"users and costs are not shown: {why}")
-        if self._election is not None and self._election.held:
-            for gauge in (metrics.active_users, metrics.api_keys_active, *map(metrics.cost_per_request.labels, self._endpoints)):
-                gauge.set(math.nan)
 
 
 async def _ended(work: asyncio.Future[None]) -> None:

@@ -163,10 +163,11 @@ async def main():
     for number in range(2):
         agents.show(State(f"agent-{number}", 0.0, 0.0, healthy=True, utilization=0.5))
         collective._shown.add(f"agent-{number}")
-    agents._EVERY_SECONDS = 0.0
+    collective.every_seconds = 0.0
     stopped = lock_file.open_lock_file(store.directory)  # a process that is stopped while it removes series
     assert lock_file.try_lock(stopped, lock_file.EDIT)
     task = asyncio.create_task(collective._run(Election("agents")))
+    await asyncio.sleep(0)
     while not collective._problems._known:
         await asyncio.sleep(0)
     os.close(stopped)

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from app.integrations.vault import create, keyring
-from app.integrations.vault.maintenance import Upkeep
+from app.integrations.vault.maintenance import Maintenance
 from app.integrations.vault.snapshots import Snapshots
 from tests.conftest import ROOT
 from tests.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
@@ -111,8 +111,8 @@ def test_ten_thousand_objects_from_four_workers_that_are_killed(gunicorn: Gunico
         assert there >= set(acknowledged)
         for name in there - set(acknowledged):  # whole, or not there at all
             assert await read(vault, name) == content(name)
-        upkeep = Upkeep(vault, Snapshots(vault), lambda: True)
-        await upkeep.clean(grace=0)
+        maintenance = Maintenance(vault, Snapshots(vault))
+        await maintenance.clean(grace=0)
         await vault.place.clean(time.time() + 1)
         left = [path for path in folder.glob("blobs/*/*") if path.is_file()]
         assert len(left) == len(there), "what died half way is still there"
@@ -204,7 +204,7 @@ def test_a_restore_killed_at_any_moment_is_finished(tmp_path: Path) -> None:
         killed(url, str(keys), old)
         if run(snapshots.restoring()) is not None:
             unfinished += 1
-            run(Upkeep(vault, snapshots, lambda: True).turn())
+            run(Maintenance(vault, snapshots).turn())
         else:
             run(snapshots.request(old))
             run(snapshots.go_on())

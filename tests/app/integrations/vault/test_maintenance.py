@@ -10,7 +10,7 @@ from app.integrations.vault import (
     create,
     keyring,
 )
-from app.integrations.vault.maintenance import Upkeep, rewrap
+from app.integrations.vault.maintenance import Maintenance, rewrap
 from app.integrations.vault.snapshots import Snapshots
 from app.integrations.vault.vault import BLOBS, DATA_KEYS, blob_path
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_upkeep_removes_what_nothing_needs_and_that_alone(vault: Vault) -> None:
+def test_maintenance_removes_what_nothing_needs_and_that_alone(vault: Vault) -> None:
     async def work() -> None:
-        upkeep = Upkeep(vault, Snapshots(vault), lambda: True)
+        maintenance = Maintenance(vault, Snapshots(vault))
         for number in range(5):
             await vault.store(f"object/{number}", given(b"old"))
         old = [await blob(vault, f"object/{number}") for number in range(5)]
         for number in range(3):
             await vault.store(f"object/{number}", given(b"new"))
         await vault.delete("object/3")
-        assert await upkeep.clean() == 0, "somebody may be reading it still"
-        assert await upkeep.clean(grace=0) == 4
-        assert await upkeep.clean(grace=0) == 0
+        assert await maintenance.clean() == 0, "somebody may be reading it still"
+        assert await maintenance.clean(grace=0) == 4
+        assert await maintenance.clean(grace=0) == 0
         left = await kept(vault, BLOBS) | await kept(vault, DATA_KEYS)
         assert [blob_path(each) in left for each in old] == [False, False, False, False, True]
         assert len(left) == 8
@@ -44,14 +44,14 @@ def test_upkeep_removes_what_nothing_needs_and_that_alone(vault: Vault) -> None:
 def test_a_reader_of_what_is_replaced_and_removed_gets_one_of_both(vault: Vault) -> None:
     async def work() -> None:
         await vault.store("name", given(b"old"))
-        upkeep = Upkeep(vault, Snapshots(vault), lambda: True)
+        maintenance = Maintenance(vault, Snapshots(vault))
         inner = vault.place.get
 
         async def get(path: str) -> bytes:
             if path.startswith(DATA_KEYS):  # between the pointer and the key
                 vault.place.get = inner  # type: ignore[method-assign]
                 await vault.store("name", given(b"new"))
-                await upkeep.clean(grace=0)
+                await maintenance.clean(grace=0)
             return await inner(path)
 
         vault.place.get = get  # type: ignore[method-assign]
@@ -94,10 +94,10 @@ def test_the_store_itself_says_how_much_it_holds(vault: Vault) -> None:
     async def work() -> None:
         from monitoring import metrics
 
-        upkeep = Upkeep(vault, Snapshots(vault), lambda: True)
+        maintenance = Maintenance(vault, Snapshots(vault))
         for number in range(3):
             await vault.store(f"object/{number}", given(b"x" * 1000))
-        await upkeep.measure()
+        await maintenance.measure()
         assert metrics.sigmavault_objects_total._value.get() == 3
         assert metrics.sigmavault_storage_bytes_total._value.get() == 3 * (1000 + 12 + 28)
 

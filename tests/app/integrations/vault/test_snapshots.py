@@ -12,7 +12,7 @@ from app.integrations.vault import (
     UnknownSnapshotError,
     Vault,
 )
-from app.integrations.vault.maintenance import Upkeep
+from app.integrations.vault.maintenance import Maintenance
 from app.integrations.vault.snapshots import Snapshots
 
 from .conftest import given, read, run
@@ -31,8 +31,8 @@ def test_snapshots_there_and_back(vault: Vault) -> None:
         later = await snapshots.backup()
         assert [each.id for each in await snapshots.all()] == [taken.id, later.id]
         # What only a snapshot needs is kept.
-        upkeep = Upkeep(vault, snapshots, lambda: True)
-        assert await upkeep.clean(grace=0) == 0
+        maintenance = Maintenance(vault, snapshots)
+        assert await maintenance.clean(grace=0) == 0
         for snapshot, names in ((taken, sorted(first)), (later, sorted([*first.keys() - {"object/1"}, "later"]))) * 2:
             await snapshots.request(snapshot.id)
             for call in (vault.store("x", given(b"")), vault.delete("object/2"), snapshots.request(taken.id)):
@@ -45,7 +45,7 @@ def test_snapshots_there_and_back(vault: Vault) -> None:
         for call in (snapshots.delete(taken.id), snapshots.request(taken.id), snapshots.delete("../objects/x")):
             with pytest.raises(UnknownSnapshotError):
                 await call
-        assert await upkeep.clean(grace=0) == 2  # what object/0 and object/1 were
+        assert await maintenance.clean(grace=0) == 2  # what object/0 and object/1 were
         assert await vault.names() == names
 
     run(work())
@@ -63,12 +63,12 @@ def test_an_interrupted_restore_is_finished_or_given_up(vault: Vault) -> None:
         wanted = await snapshots.contents(taken.id)
         await vault.point("object/3", wanted["object/3"])  # as far as it came
         await vault.unpoint("object/15")
-        await Upkeep(vault, snapshots, lambda: True).turn()
+        await Maintenance(vault, snapshots).turn()
         assert await snapshots.restoring() is None
         assert [await read(vault, name) for name in await vault.names()] == [b"old"] * 10
         await snapshots.request(taken.id)
         await snapshots.delete(taken.id)
-        await Upkeep(vault, snapshots, lambda: True).turn()
+        await Maintenance(vault, snapshots).turn()
         assert await snapshots.restoring() is None
         await vault.store("object/0", given(b"again"))
 
