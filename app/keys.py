@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-from app import command_environment  # noqa: F401 - first: see there
+from app import command_environment, store  # noqa: F401 - the first one first: see there
 from app.settings import Settings, SettingsError
 from app.store.database import Database
 from app.store.errors import StoreError
@@ -27,15 +27,13 @@ _MOST = 1000
 
 async def create(database: Database, chosen: argparse.Namespace) -> str | None:
     """Print a new key."""
-    from app.store import keys
-
-    if not re.fullmatch(keys.USER_NAME, chosen.user):
+    if not re.fullmatch(store.keys.USER_NAME, chosen.user):
         return f"--user {chosen.user!r}: a name has up to 64 letters, digits, '.', '_', '@' and '-', and begins with a letter or digit"
     lifetime = None if chosen.days is None else chosen.days * _DAY_SECONDS
     try:
         async with database.writing() as session:
-            key, kept = await keys.create(session, chosen.user, chosen.role, lifetime)
-    except keys.RoleDiffersError as error:
+            key, kept = await store.keys.create(session, chosen.user, chosen.role, lifetime)
+    except store.keys.RoleDiffersError as error:
         return f"{error}; leave --role out, or choose another --user"
     _say(f"key {kept.id} of {kept.user.role} {kept.user.name}, {_until(kept)}; it is shown only now:", sys.stderr)
     _say(key)
@@ -44,12 +42,10 @@ async def create(database: Database, chosen: argparse.Namespace) -> str | None:
 
 async def show(database: Database, _chosen: argparse.Namespace) -> str | None:
     """Print a line for each key: number, beginning, user, role, state."""
-    from app.store import keys
-
     after = 0
     while True:
         async with database.reading() as session:
-            rows = await keys.listing(session, after, _MOST)
+            rows = await store.keys.listing(session, after, _MOST)
         for row in rows:
             _say(f"{row.id}\t{row.prefix}\t{row.user.name}\t{row.user.role}\t{_until(row)}")
         if len(rows) < _MOST:
@@ -59,10 +55,8 @@ async def show(database: Database, _chosen: argparse.Namespace) -> str | None:
 
 async def revoke(database: Database, chosen: argparse.Namespace) -> str | None:
     """Revoke a key by its number."""
-    from app.store import keys
-
     async with database.writing() as session:
-        known = await keys.revoke(session, chosen.number)
+        known = await store.keys.revoke(session, chosen.number)
     return None if known else f"there is no key {chosen.number}"
 
 
@@ -84,10 +78,8 @@ def _say(line: str, stream: TextIO | None = None) -> None:
 
 async def _run(chosen: argparse.Namespace, settings: Settings) -> str | None:
     if settings.database.path is not None:
-        from app.store import migrator
-
         os.umask(0o077)
-        await migrator.upgrade(settings.database)
+        await store.migrator.upgrade(settings.database)
     database = Database(settings.database)
     try:
         failed: str | None = await chosen.work(database, chosen)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 
-from app import command_environment  # noqa: F401 - first: see there
+from app import command_environment, store  # noqa: F401 - the first one first: see there
 from app.settings import Settings, SettingsError
 from app.store.errors import StoreError
 
@@ -16,10 +16,8 @@ def main() -> None:
     except SettingsError as refused:
         sys.exit(str(refused))
     os.umask(0o077)  # the file is nobody else's
-    from app.store import migrator
-
     try:
-        revision = asyncio.run(migrator.upgrade(place))
+        revision = asyncio.run(store.migrator.upgrade(place))
     except StoreError as error:
         sys.exit(f"app.migrate: {error}")
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app import store
 from app.api import json_bodies
 from app.api.problems import ProblemError, responses
 from app.reporting.agents import count_task
@@ -88,11 +89,9 @@ async def register(request: Request) -> NewAgent:
     """Register an agent, which counts as a heartbeat; one that is registered stays so."""
     wanted = await json_bodies.read(request, NewAgent)
     async with _database(request).writing() as session:
-        from app.store import agents
-
         try:
-            await agents.register(session, wanted.id)
-        except agents.TooManyError as error:
+            await store.agents.register(session, wanted.id)
+        except store.agents.TooManyError as error:
             raise ProblemError(409, "too_many_agents", str(error)) from error
     return wanted
 
@@ -101,9 +100,7 @@ async def register(request: Request) -> NewAgent:
 async def listing(request: Request) -> Agents:
     """List the agents."""
     async with _database(request).reading() as session:
-        from app.store import agents
-
-        return Agents(agents=[Agent(**vars(state)) for state in await agents.states(session)])
+        return Agents(agents=[Agent(**vars(state)) for state in await store.agents.states(session)])
 
 
 @router.delete(
@@ -112,11 +109,9 @@ async def listing(request: Request) -> Agents:
 async def remove(request: Request, agent: AgentId) -> Response:
     """Remove an agent; its tasks wait for others."""
     async with _database(request).writing() as session:
-        from app.store import agents
-
         try:
-            await agents.remove(session, agent)
-        except agents.UnknownAgentError as error:
+            await store.agents.remove(session, agent)
+        except store.agents.UnknownAgentError as error:
             raise ProblemError(404, "unknown_agent", str(error)) from error
     return Response(status_code=204)
 
@@ -130,11 +125,9 @@ async def remove(request: Request, agent: AgentId) -> Response:
 async def heartbeat(request: Request, agent: AgentId) -> Response:
     """Say that an agent is well; at least every 30 seconds."""
     async with _database(request).writing() as session:
-        from app.store import agents
-
         try:
-            await agents.beat(session, agent)
-        except agents.UnknownAgentError as error:
+            await store.agents.beat(session, agent)
+        except store.agents.UnknownAgentError as error:
             raise ProblemError(404, "unknown_agent", str(error)) from error
     return Response(status_code=204)
 
@@ -147,11 +140,9 @@ async def heartbeat(request: Request, agent: AgentId) -> Response:
 async def take(request: Request, agent: AgentId) -> Response | Task:
     """Take the oldest task that waits, or that is with an agent that is not well; counts as a heartbeat."""
     async with _database(request).writing() as session:
-        from app.store import agents
-
         try:
-            task = await agents.take(session, agent)
-        except agents.UnknownAgentError as error:
+            task = await store.agents.take(session, agent)
+        except store.agents.UnknownAgentError as error:
             raise ProblemError(404, "unknown_agent", str(error)) from error
     return Response(status_code=204) if task is None else _shown(task)
 
@@ -170,13 +161,11 @@ async def report(request: Request, agent: AgentId, task: Number) -> Response:
     given = await json_bodies.read(request, Report)
     result = None if given.result is None else _text("result", given.result)
     async with _database(request).writing() as session:
-        from app.store import agents
-
         try:
-            seconds = await agents.report(session, agent, task, given.status, result)
-        except agents.UnknownAgentError as error:
+            seconds = await store.agents.report(session, agent, task, given.status, result)
+        except store.agents.UnknownAgentError as error:
             raise ProblemError(404, "unknown_agent", str(error)) from error
-        except agents.NotTheirsError as error:
+        except store.agents.NotTheirsError as error:
             raise ProblemError(409, "not_theirs", str(error)) from error
     count_task(agent, given.status, seconds)
     return Response(status_code=204)
@@ -193,11 +182,9 @@ async def submit(request: Request) -> Task:
     given = await json_bodies.read(request, NewTask)
     content = _text("input", given.input)
     async with _database(request).writing() as session:
-        from app.store import agents
-
         try:
-            return _shown(await agents.submit(session, content))
-        except agents.TooManyError as error:
+            return _shown(await store.agents.submit(session, content))
+        except store.agents.TooManyError as error:
             raise ProblemError(409, "too_many_tasks", str(error)) from error
 
 
@@ -205,9 +192,7 @@ async def submit(request: Request) -> Task:
 async def read(request: Request, task: Number) -> Task:
     """Give a task, up to a day after it was done."""
     async with _database(request).reading() as session:
-        from app.store import agents
-
-        found = await agents.task(session, task)
+        found = await store.agents.task(session, task)
     if found is None:
         raise ProblemError(404, "unknown_task", f"there is no task {task}")
     return _shown(found)

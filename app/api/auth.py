@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Depends, FastAPI, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app import store
 from app.api import ryot_openapi
 from app.api.problems import ProblemError, of_store, responses
 from app.integrations.ryot.errors import RefusedError, RyotError
@@ -83,9 +84,7 @@ class Guard:
         if not key.startswith("nk-"):
             return None
         async with self._database.reading() as session:
-            from app.store import keys  # SQLAlchemy is there now
-
-            return await keys.find(session, key)
+            return await store.keys.find(session, key)
 
 
 def _of(row: ApiKey) -> Caller:

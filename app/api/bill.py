@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from app import store
 from app.api.problems import of_store
 from app.integrations.ryot.errors import RyotError
 from app.store.errors import StoreError
@@ -47,10 +48,8 @@ class Bill:
         model, prompted, generated = self._tally.label, self._tally.prompted, self._tally.generated
         try:
             async with self._database.writing() as session:
-                from app.store import billing
-
-                call = billing.Call(self._endpoint, model, prompted, generated, self._caller.user, self._caller.key)
-                cost = await billing.bill(session, call)
+                call = store.billing.Call(self._endpoint, model, prompted, generated, self._caller.user, self._caller.key)
+                cost = await store.billing.bill(session, call)
         except StoreError as error:
             if not self._guard.required:
                 _log.warning("a call is not billed: %s", error)

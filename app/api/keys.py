@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app import store
 from app.api import json_bodies
 from app.api.problems import ProblemError, responses
 
@@ -98,11 +99,9 @@ async def create(request: Request, response: Response) -> MadeKey:
     """Make a key."""
     wanted = await json_bodies.read(request, NewKey)
     async with _database(request).writing() as session:
-        from app.store import keys
-
         try:
-            key, kept = await keys.create(session, wanted.user, wanted.role, wanted.expires_in)
-        except keys.RoleDiffersError as error:
+            key, kept = await store.keys.create(session, wanted.user, wanted.role, wanted.expires_in)
+        except store.keys.RoleDiffersError as error:
             raise ProblemError(409, "role_differs", f"{error}; PATCH /v1/users/{wanted.user} changes it") from error
     response.headers["Cache-Control"] = "no-store"
     return MadeKey(key=key, **_shown(kept).model_dump())
@@ -112,9 +111,7 @@ async def create(request: Request, response: Response) -> MadeKey:
 async def listing(request: Request, after: After = 0, limit: Limit = 100) -> Keys:
     """List the keys, revoked ones too."""
     async with _database(request).reading() as session:
-        from app.store import keys
-
-        return Keys(keys=[_shown(row) for row in await keys.listing(session, after, limit)])
+        return Keys(keys=[_shown(row) for row in await store.keys.listing(session, after, limit)])
 
 
 @router.delete(
@@ -128,9 +125,7 @@ async def listing(request: Request, after: After = 0, limit: Limit = 100) -> Key
 async def revoke(request: Request, number: Number) -> Response:
     """Revoke a key for ever: every worker refuses it from the answer on."""
     async with _database(request).writing() as session:
-        from app.store import keys
-
-        if not await keys.revoke(session, number):
+        if not await store.keys.revoke(session, number):
             raise ProblemError(404, "unknown_key", f"there is no key {number}")
     return Response(status_code=204)
 
@@ -139,9 +134,7 @@ async def revoke(request: Request, number: Number) -> Response:
 async def people(request: Request, after: After = 0, limit: Limit = 100) -> People:
     """List the users."""
     async with _database(request).reading() as session:
-        from app.store import keys
-
-        return People(users=[_person(row) for row in await keys.users(session, after, limit)])
+        return People(users=[_person(row) for row in await store.keys.users(session, after, limit)])
 
 
 @router.patch(
@@ -153,9 +146,7 @@ async def change(request: Request, name: Name) -> Person:
     """Give a user another role, or switch all of their keys off or on."""
     wanted = await json_bodies.read(request, Change)
     async with _database(request).writing() as session:
-        from app.store import keys
-
-        row = await keys.user(session, name)
+        row = await store.keys.user(session, name)
         if row is None:
             raise ProblemError(404, "unknown_user", f"there is no user {name}")
         row.role = wanted.role or row.role

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app import store
 from app.api import json_bodies
 from app.api.problems import ProblemError, responses
 
@@ -81,9 +82,7 @@ async def put(request: Request) -> ShownPrice:
     """Set the price of a model at an endpoint. The price of the model goes before that of the endpoint, and both before `*`."""
     wanted = await json_bodies.read(request, NewPrice)
     async with _database(request).writing() as session:
-        from app.store import billing
-
-        row = await billing.set_price(session, wanted.endpoint, wanted.model, _stored(wanted.prompt), _stored(wanted.generated))
+        row = await store.billing.set_price(session, wanted.endpoint, wanted.model, _stored(wanted.prompt), _stored(wanted.generated))
         return _shown(row)
 
 
@@ -91,9 +90,7 @@ async def put(request: Request) -> ShownPrice:
 async def prices(request: Request) -> Prices:
     """List the prices."""
     async with _database(request).reading() as session:
-        from app.store import billing
-
-        return Prices(prices=[_shown(row) for row in await billing.prices(session)])
+        return Prices(prices=[_shown(row) for row in await store.billing.prices(session)])
 
 
 @router.delete(
@@ -105,9 +102,7 @@ async def prices(request: Request) -> Prices:
 async def delete(request: Request, number: Number) -> Response:
     """Remove a price: the next less special one holds, and 0 where there is none."""
     async with _database(request).writing() as session:
-        from app.store import billing
-
-        if not await billing.remove_price(session, number):
+        if not await store.billing.remove_price(session, number):
             raise ProblemError(404, "unknown_price", f"there is no price {number}")
     return Response(status_code=204)
 
@@ -116,9 +111,7 @@ async def delete(request: Request, number: Number) -> Response:
 async def usage(request: Request, since: Moment = 0, until: Moment = _FAR) -> Totals:
     """Add up what was billed from `since` to before `until`, in seconds since 1970."""
     async with _database(request).reading() as session:
-        from app.store import billing
-
-        found = await billing.totals(session, since, until)
+        found = await store.billing.totals(session, since, until)
     return Totals(usage=[Total(**{**vars(total), "cost": f"{total.cost:f}"}) for total in found])
 
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from app import store
 from app.store.errors import StoreError
 from monitoring import metrics
 
@@ -40,10 +41,8 @@ class Collective(ElectedTask):
         return eligibility.elected(self._database, election)
 
     async def turn(self) -> None:
-        from app.store import agents
-
         async with self._database.reading() as session:
-            found = await agents.states(session)
+            found = await store.agents.states(session)
         for state in found:
             show(state)
         ids = {state.id for state in found}
@@ -52,7 +51,7 @@ class Collective(ElectedTask):
         self._shown = ids
         if self._turns % _FORGET_TURNS == 0:
             async with self._database.writing() as session:
-                await agents.forget(session)
+                await store.agents.forget(session)
         self._turns += 1
 
     async def withdraw(self) -> None:
