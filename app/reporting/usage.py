@@ -15,7 +15,7 @@ import uuid
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import app.store
+from app import store
 from app.store.errors import StoreError
 from monitoring import metrics, users
 from monitoring.multiprocess import metrics_directory, read_samples
@@ -77,11 +77,11 @@ class Business(ElectedTask):
     async def _read_key(self) -> bytes:
         """Read the key first: whoever writes may have to wait."""
         async with self._database.reading() as session:
-            known = await app.store.activity.known_key(session)
+            known = await store.activity.known_key(session)
         if known is not None:
             return known
         async with self._database.writing() as session:
-            return await app.store.activity.key(session)
+            return await store.activity.key(session)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -123,14 +123,14 @@ class Business(ElectedTask):
 
     async def _keep(self, taken: users.Taken) -> None:
         async with self._database.writing() as session:
-            await app.store.activity.take(session, taken, self._table.window_seconds)
+            await store.activity.take(session, taken, self._table.window_seconds)
 
     async def _show(self) -> None:
         bounds = metrics.requests_per_user._kwargs["buckets"]
         async with self._database.writing() as session:
-            if await app.store.activity.elect(session, self.role, self._holder, _ELECTED_SECONDS):
-                await app.store.activity.close(session, bounds, self._table.window_seconds)
-            figures = await app.store.activity.figures(session)
+            if await store.activity.elect(session, self.role, self._holder, _ELECTED_SECONDS):
+                await store.activity.close(session, bounds, self._table.window_seconds)
+            figures = await store.activity.figures(session)
         metrics.active_users.set(figures.active_users)
         metrics.api_keys_active.set(figures.active_keys)
         self._endpoints |= figures.costs.keys()
