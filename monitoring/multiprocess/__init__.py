@@ -9,7 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .bootstrap import acquire, current_slot, install, limit_series, metrics_directory, per_worker
+from .bootstrap import acquire, current_slot, install, metrics_directory
+from .options import limit_series, per_worker
 from .storage import paths
 
 if TYPE_CHECKING:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _installed: Path | None = None
-#: What `limit_series` was told, by family.
-series_limits: dict[str, int] = {}
-_per_worker: dict[int, object] = {}
-_Collector = TypeVar("_Collector")
 
 
 def install(
@@ -86,25 +82,3 @@ def current_slot() -> int | None:
     from .worker.slot_store import store
 
     return store.slot
-
-
-def limit_series(family: str, max_series: int) -> None:
-    """Give one metric a cap of its own on its label sets over all workers, before or after `install()`, in every worker alike."""
-    if max_series < 1:
-        message = f"limit_series({family!r}, {max_series}): a cap must be 1 or more"
-        raise ValueError(message)
-    series_limits[family.removesuffix("_total")] = max_series
-
-
-def per_worker(collector: _Collector) -> _Collector:
-    """Have a custom collector called in every worker, its samples under the label `worker` (`s3`), instead of in one for all.
-
-    Gives the collector back: `REGISTRY.register(per_worker(MyCollector()))`. Changes nothing once it is registered.
-    """
-    _per_worker[id(collector)] = collector
-    return collector
-
-
-def is_per_worker(collector: object) -> bool:
-    """Whether `per_worker` was asked for this collector."""
-    return id(collector) in _per_worker

@@ -35,11 +35,11 @@ class Worker:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Values created and written within belong to this worker."""
-        others, values.store = values.store, self.store
+        others, values.Value.owner = values.Value.owner, self.store
         try:
             yield
         finally:
-            values.store = others
+            values.Value.owner = others
 
     def value(self, typ: str, family: str, name: str, mode: str = "", **labels: str) -> values.Value:
         key = (typ, name, mode, tuple(labels.items()))

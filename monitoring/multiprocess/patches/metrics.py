@@ -11,15 +11,13 @@ import gc
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import prometheus_client
-from prometheus_client import metrics, registry, values
+from prometheus_client import metrics, values
 from prometheus_client.utils import floatToGoString
 
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.sampling import gauge_functions
-from monitoring.multiprocess.sampling.custom_collectors import Collectors, custom
 from monitoring.multiprocess.sampling.process_metrics import ProcessMetrics
 from monitoring.multiprocess.sampling.sampler import sampler
 from monitoring.multiprocess.storage import lock_file, paths
@@ -28,16 +26,11 @@ from monitoring.multiprocess.worker import lease_recovery, worker_metrics
 from monitoring.multiprocess.worker.slot_store import Phase, store
 from monitoring.multiprocess.worker.value import Value
 
-from . import series_limit, series_removal
+from . import registry, series_limit, series_removal
 from .series_limit import Cap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-    from prometheus_client.metrics_core import Metric
-
-    from monitoring.multiprocess.merge.collector import MergedCollector
 
 _pending: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -64,60 +57,7 @@ def patch(directory: Path, sample_seconds: float, max_series: int) -> None:
         _rebind(metric)
     if capped:
         _wrap_cap(capped, existing)
-    MergedRegistry.path = str(directory)
-    MergedRegistry.collectors = Collectors()
-    MergedRegistry.collectors.prepare()
-    prometheus_client.REGISTRY.__class__ = MergedRegistry
-    prometheus_client.REGISTRY._lock = lock_file.mutex  # type: ignore[assignment]
-
-
-class MergedRegistry(registry.CollectorRegistry):
-    """The default registry after `install()`: its samples are those of all processes, each family once."""
-
-    path: ClassVar[str]
-    collectors: ClassVar[Collectors]
-    _view: ClassVar[MergedCollector | None] = None
-
-    def register(self, collector: Any) -> None:
-        """Add a collector. A custom one is not called here, also where it cannot describe itself: its names are seen when sampled."""
-        if custom(collector) and not hasattr(collector, "describe"):
-            with self._lock:
-                self._collector_to_names[collector] = []
-        else:
-            super().register(collector)
-        if custom(collector):
-            self.collectors.add(collector)
-
-    def unregister(self, collector: Any) -> None:
-        """Remove a collector; the families of a custom one go with the next sample."""
-        super().unregister(collector)
-        self.collectors.discard(collector)
-
-    def collect(self) -> Iterator[Metric]:
-        """The merged families, target_info first where it is set."""
-        if self.get_target_info():
-            yield self._target_info_metric()  # type: ignore[no-untyped-call]
-        if MergedRegistry._view is None:
-            # Only now: a worker whose metrics an exporter serves never merges, and never pays for what merging needs.
-            from monitoring.multiprocess.merge.collector import MergedCollector
-
-            MergedRegistry._view = MergedCollector(None, self.path)
-        yield from MergedRegistry._view.collect()
-
-    def restricted_registry(self, names: Iterable[str]) -> Any:
-        """A registry of the samples with these names."""
-        return _Restricted(self, frozenset(names))
-
-
-class _Restricted:
-    def __init__(self, whole: MergedRegistry, names: frozenset[str]) -> None:
-        self._whole, self._names = whole, names
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._whole.collect():
-            part = metric._restricted_metric(self._names)  # type: ignore[no-untyped-call]
-            if part:
-                yield part
+    registry.patch(directory)
 
 
 def _family(metric: Any) -> Family:

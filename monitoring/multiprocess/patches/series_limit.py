@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import metrics
 
 from monitoring.log_once import LogOnce
-from monitoring.multiprocess.bootstrap import series_limits
+from monitoring.multiprocess import options
 from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.storage.series_log import GONE, OTHER, SeriesLog, identity, label_set
@@ -60,7 +60,7 @@ class Cap:
             if known is not None:
                 return known
             other = (OTHER,) * len(key)
-            if key != other and not self._admit(metric, key, series_limits.get(metric._name.removesuffix("_total"), self._max_series)):
+            if key != other and not self._admit(metric, key, options.series_limit(metric._name, self._max_series)):
                 self._refuse(metric._name)
                 key = other
             return make(metric, *key)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
@@ -19,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 
 from monitoring.log_once import LogOnce
-from monitoring.multiprocess import bootstrap
+from monitoring.multiprocess import options
 from monitoring.multiprocess.linux import file_owner, fork
 from monitoring.multiprocess.storage import collector_snapshot, lock_file, paths
 from monitoring.multiprocess.worker.election import Election
@@ -44,7 +43,7 @@ class _Collector:
 
     def __init__(self, collector: Any) -> None:
         self.families: list[Metric] = []
-        self.per_worker = bootstrap.is_per_worker(collector)
+        self.per_worker = options.is_per_worker(collector)
         self._collector = collector
         self._problems = LogOnce(_log)
         self.begin()
@@ -149,9 +148,7 @@ class Collectors:
 
 def custom(collector: object) -> bool:
     """Whether it is an application's own collector, neither a stock metric nor one of prometheus_client's."""
-    view = sys.modules.get(f"{__package__}.view")  # not imported here: a worker behind an exporter never merges
-    merged = view is not None and isinstance(collector, view.MergedCollector)
-    return not (merged or isinstance(collector, _NOT_CUSTOM) or standard(collector))
+    return not (isinstance(collector, _NOT_CUSTOM) or standard(collector))
 
 
 def _for_worker(metric: Metric) -> Metric:

@@ -20,11 +20,12 @@ from monitoring.multiprocess.storage import declarations, lock_file, paths, slot
 from monitoring.multiprocess.storage.value_file import ValueFile
 from monitoring.retry_later import Pause
 
+from .value import Value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .value import Value
 
 DROPPED = "multiproc_dropped_observations"
 REASONS = ("no_space", "no_slot")
@@ -301,8 +302,6 @@ class Store:
 
     def _attach_dropped(self) -> None:
         """Attach the kit's own counter, and say in it what was refused while even that had no room. OSError where it still has none."""
-        from .value import Value
-
         kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
         self._attach_to("counter", kit)
         self._dropped = dict(zip(REASONS, kit, strict=True))
@@ -336,5 +335,5 @@ def _persisting(do: Callable[_Arguments, _Result], *arguments: _Arguments.args, 
 
 
 _DROPPED_HELP = "Observations refused because the metrics directory had no room for their series or no slot for their process."
-store = Store()
+store = Value.owner = Store()
 fork.forget_in_child(store.forget, slot=True)

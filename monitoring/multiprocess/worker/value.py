@@ -1,8 +1,8 @@
 """The value class that stands in for `prometheus_client.values.ValueClass`: one double in the mapped file of this process's slot.
 
 An increment is one statement on a memoryview of doubles, which the GIL makes whole: no lock, no system call. A value without a
-file (no slot yet, a fork, a full disk, a file being rewritten) has a view that refuses access, and takes the slow path through
-`store`. Whoever removes a series writes -0.0 into its cells; an addition begins at 0 then, and no write of ours leaves -0.0.
+file (no slot yet, a fork, a full disk, a file being rewritten) has a view that refuses access, and takes the slow path through its
+`owner`. Whoever removes a series writes -0.0 into its cells; an addition begins at 0 then, and no write of ours leaves -0.0.
 """
 
 from __future__ import annotations
@@ -10,22 +10,30 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from prometheus_client.mmap_dict import mmap_key
 
-from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.storage.record_format import removed
-
-from .slot_store import store
 
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 #: Any access raises IndexError, which sends the writer to the slow path.
 DETACHED: memoryview[float] = memoryview(bytearray()).cast("d")
 _DETACHED_ERRORS = (IndexError, ValueError)
+
+
+class ValueOwner(Protocol):
+    """What values need of the store of their process."""
+
+    def created(self, value: Value) -> None:
+        """Attach a new value to a file, now or later."""
+
+    def write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
+        """Do `operation` once `value` is attached."""
 
 
 class Value:
@@ -35,6 +43,8 @@ class Value:
     observation is refused and counted in `multiproc_dropped_observations_total`.
     """
 
+    #: The store of this process.
+    owner: ClassVar[ValueOwner]
     _multiprocess: ClassVar[bool] = True
     #: Whether the series shows before its first write, as upstream's does.
     eager: ClassVar[bool] = True
@@ -60,7 +70,7 @@ class Value:
         self.prefix = f"{typ}_{multiprocess_mode}" if typ == "gauge" else typ
         self.key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
         self._group: list[weakref.ref[Value]] = []
-        store.created(self)
+        self.owner.created(self)
 
     def inc(self, amount: float) -> None:
         """Add `amount`."""
@@ -69,21 +79,21 @@ class Value:
         try:
             self._view[self._i] += amount
         except _DETACHED_ERRORS:
-            store.write(self, self.inc, amount)
+            self.owner.write(self, self.inc, amount)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         """Replace the value of this slot."""
         try:
             self._view[self._i] = float(value) + 0.0
         except _DETACHED_ERRORS:
-            store.write(self, self.set, value, timestamp)
+            self.owner.write(self, self.set, value, timestamp)
 
     def get(self) -> float:
         """The value of this slot; 0 before the first write."""
         try:
             return self._own()
         except _DETACHED_ERRORS:
-            with lock_file.mutex:  # its file may be about to be rewritten
+            with fork.mutex:  # its file may be about to be rewritten
                 return self._own() if self.attached else 0.0
 
     def set_exemplar(self, exemplar: object) -> None:
@@ -153,7 +163,7 @@ class SumGauge(Value):
             value = float(value)
             self._view[self._i] = self._view[self._i + 1] + value + 0.0
         except _DETACHED_ERRORS:
-            store.write(self, self.set, value, timestamp)
+            self.owner.write(self, self.set, value, timestamp)
 
     def _own(self) -> float:
         return self._view[self._i] - self._view[self._i + 1]
@@ -186,14 +196,14 @@ class _OwnGauge(Value):
         try:
             now = self._view[self._i]
             if not now and removed(now):
-                with lock_file.mutex:
+                with fork.mutex:
                     if removed(self._view[self._i]):
                         self._forget()
                     self._put(amount, at, add=add)
             else:
                 self._put(amount, at, add=add)
         except _DETACHED_ERRORS:
-            store.write(self, self._begin_again, amount, at, add)
+            self.owner.write(self, self._begin_again, amount, at, add)
 
     def _begin_again(self, amount: float, at: float, add: bool) -> None:
         self._begin(amount, at, add=add)
@@ -278,11 +288,11 @@ def _locked(kind: type[Value]) -> type[Value]:
     """On a free-threaded build one statement is not whole: the same class with a lock around its writes."""
 
     def inc(self: Value, amount: float) -> None:
-        with lock_file.mutex:
+        with fork.mutex:
             kind.inc(self, amount)
 
     def set_(self: Value, value: float, timestamp: float | None = None) -> None:
-        with lock_file.mutex:
+        with fork.mutex:
             kind.set(self, value, timestamp)
 
     if kind not in _locked_kinds:
@@ -299,7 +309,7 @@ def direct(values: Sequence[object]) -> tuple[memoryview[float], list[int]] | No
     plain = [value for value in values if type(value) is Value]
     if len(plain) < len(values):
         return None
-    with lock_file.mutex:
+    with fork.mutex:
         if not all(value.attached for value in plain):
             return DETACHED, [0] * len(plain)
         # A file that grew is mapped once more: the newest mapping shows all of it.
