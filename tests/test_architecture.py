@@ -13,9 +13,6 @@ from tests.conftest import ROOT
 
 #: Arrows that close a circle, and are to go: importer, imported.
 KNOWN = {
-    ("monitoring.multiprocess.patches.series_limit", "monitoring.multiprocess.bootstrap"),
-    ("monitoring.multiprocess.sampling.custom_collectors", "monitoring.multiprocess.bootstrap"),
-    ("monitoring.multiprocess.worker.value", "monitoring.multiprocess.worker.slot_store"),
     ("monitoring.multiprocess.merge.source_cells", "monitoring.multiprocess.merge.sample_layout"),
 }
 

@@ -107,7 +107,6 @@ def test_an_exporter_neither_patches_nor_samples(process: Process, free_port: Ca
     assert process.parts & {"merge", "patches", "sampling", "values"} == {"merge"}
 
 
-@pytest.mark.xfail(strict=True, reason="the view imports the module of the store for a figure, and with it the store and its fork hook")
 def test_an_exporter_has_no_slot(process: Process, free_port: Callable[[], int], tmp_path: Path) -> None:
     process.export(free_port(), tmp_path / "log")
     assert "slot" not in process.parts

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.metrics_core import Metric
 
 from monitoring.multiprocess import text_format
-from monitoring.multiprocess.storage import paths
-from monitoring.multiprocess.worker import slot_store
+from monitoring.multiprocess.storage import library_families, paths
 
 from . import source_cells
 
@@ -41,12 +40,13 @@ class Inventory:
             self._gauge("multiproc_bad_files", "Value files skipped, or kept at their last good values.", *reasons)
         if ours:
             self._gauge("multiproc_bytes", "Size of the value files in the metrics directory.", ({}, float(usage.bytes)))
+            dropped = library_families.DROPPED
             self._families.append(
                 (
-                    slot_store.DROPPED,
-                    "counter",
-                    "Observations refused for lack of space or of a slot.",
-                    [(f"{slot_store.DROPPED}_total", {"reason": reason}, 0.0) for reason in slot_store.REASONS],
+                    dropped.name,
+                    dropped.type,
+                    dropped.help,
+                    [(f"{dropped.name}_total", {"reason": reason}, 0.0) for reason in library_families.DROPPED_REASONS],
                 )
             )
             self._gauge("multiproc_files", "Value files in the metrics directory.", ({}, float(usage.files)))

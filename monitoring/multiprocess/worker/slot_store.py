@@ -17,6 +17,7 @@ from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.linux.hooks import Hooks
 from monitoring.multiprocess.storage import declarations, lock_file, paths, slot_lease
+from monitoring.multiprocess.storage.library_families import DROPPED, DROPPED_REASONS
 from monitoring.multiprocess.storage.value_file import ValueFile
 from monitoring.retry_later import Pause
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-DROPPED = "multiproc_dropped_observations"
-REASONS = ("no_space", "no_slot")
 #: Values that go up and down by what is added: they are remembered while there is no room. Of others, only the refusal is.
 _STATES = frozenset(f"gauge_{mode}" for mode in ("livesum", "sum", "all", "liveall", "livemin", "livemax"))
 _TIMES = 3
@@ -71,7 +70,7 @@ class Store:
         self._unpublished: dict[str, declarations.Family] = {}
         self.problems = LogOnce(_log)
         self._dropped: dict[str, Value] = {}
-        self._dropped_in_memory: dict[str, float] = dict.fromkeys(REASONS, 0.0)
+        self._dropped_in_memory: dict[str, float] = dict.fromkeys(DROPPED_REASONS, 0.0)
         #: What gauges stand at that have no room: it is written with them.
         self._owed: weakref.WeakKeyDictionary[Value, float] = weakref.WeakKeyDictionary()
 
@@ -156,7 +155,7 @@ class Store:
         for file in self._files.values():
             file.forget()
         self._files, self._lease, self._dropped = {}, None, {}
-        self._dropped_in_memory = dict.fromkeys(REASONS, 0.0)
+        self._dropped_in_memory = dict.fromkeys(DROPPED_REASONS, 0.0)
         self._owed.clear()
         self._busy, self._collecting, self._put_off = False, None, []
         self._refused.end()
@@ -302,9 +301,12 @@ class Store:
 
     def _attach_dropped(self) -> None:
         """Attach the kit's own counter, and say in it what was refused while even that had no room. OSError where it still has none."""
-        kit = [Value("counter", DROPPED, f"{DROPPED}_total", ("reason",), (reason,), _DROPPED_HELP) for reason in REASONS]
+        kit = [
+            Value(DROPPED.type, DROPPED.name, f"{DROPPED.name}_total", DROPPED.labels, (reason,), DROPPED.help)
+            for reason in DROPPED_REASONS
+        ]
         self._attach_to("counter", kit)
-        self._dropped = dict(zip(REASONS, kit, strict=True))
+        self._dropped = dict(zip(DROPPED_REASONS, kit, strict=True))
         for reason, count in self._dropped_in_memory.items():
             self._dropped[reason].inc(count)
             self._dropped_in_memory[reason] = 0.0
@@ -334,6 +336,5 @@ def _persisting(do: Callable[_Arguments, _Result], *arguments: _Arguments.args, 
     return do(*arguments, **named)
 
 
-_DROPPED_HELP = "Observations refused because the metrics directory had no room for their series or no slot for their process."
 store = Value.owner = Store()
 fork.forget_in_child(store.forget, slot=True)
