@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess import paths
+from monitoring.multiprocess import library_families, paths
 from monitoring.scrape.response import Unavailable
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from monitoring.multiprocess import MergedCollector
 
-_NOBODY = b"# HELP multiproc_workers Processes that hold a slot.\n# TYPE multiproc_workers gauge\nmultiproc_workers 0.0\n"
+_WORKERS = library_families.WORKERS
+_NO_WORKER = f"# HELP {_WORKERS.name} {_WORKERS.help}\n# TYPE {_WORKERS.name} {_WORKERS.type}\n{_WORKERS.sample} 0.0\n".encode()
 
 
 class View:
@@ -47,7 +48,7 @@ class View:
             reason = f"there is no metrics directory {path}: the service that fills it has not started, or somebody has removed it"
             raise Unavailable(reason) from None
         shown = self._collector.render(openmetrics)
-        return _NOBODY + shown if _is_unused(path) else shown
+        return _NO_WORKER + shown if _is_unused(path) else shown
 
     def _renew(self, path: Path) -> None:
         """Hold another directory: as long as it is held, no new one can have its inode."""

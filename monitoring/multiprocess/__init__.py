@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .bootstrap import acquire, current_slot, install, metrics_directory
 from .options import limit_series, per_worker
-from .storage import paths
+from .storage import library_families, paths
 
 if TYPE_CHECKING:
     from .linux.file_owner import assign as assign_owner
@@ -39,6 +39,7 @@ __all__ = [
     "find_directory",
     "install",
     "join_run",
+    "library_families",
     "limit_series",
     "metrics_directory",
     "paths",

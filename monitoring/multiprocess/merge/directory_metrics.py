@@ -1,4 +1,4 @@
-"""The kit's own families that stand in no value file: what a view knows of the directory at the moment of a scrape."""
+"""The library's own families that are in no value file: the state of the directory at the time of a scrape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.metrics_core import Metric
 
 from monitoring.multiprocess import text_format
-from monitoring.multiprocess.storage import library_families, paths
+from monitoring.multiprocess.storage import library_families as families
+from monitoring.multiprocess.storage import paths
 
 from . import source_cells
 
@@ -34,45 +35,38 @@ class Inventory:
         self, path: Path, held: set[int] | frozenset[int] | None, troubles: Mapping[str, int], mixed: Counter[str], usage: Usage
     ) -> None:
         reasons = [({"reason": reason}, float(troubles.get(reason, 0))) for reason in _TROUBLES]
-        self._families = []
+        self._families: list[tuple[families.LibraryFamily, tuple[tuple[dict[str, str], float], ...]]] = []
         ours = os.path.exists(f"{path}/{paths.LOCK}")
         if ours or troubles:
-            self._gauge("multiproc_bad_files", "Value files skipped, or kept at their last good values.", *reasons)
+            self._add(families.BAD_FILES, *reasons)
         if ours:
-            self._gauge("multiproc_bytes", "Size of the value files in the metrics directory.", ({}, float(usage.bytes)))
-            dropped = library_families.DROPPED
-            self._families.append(
-                (
-                    dropped.name,
-                    dropped.type,
-                    dropped.help,
-                    [(f"{dropped.name}_total", {"reason": reason}, 0.0) for reason in library_families.DROPPED_REASONS],
-                )
-            )
-            self._gauge("multiproc_files", "Value files in the metrics directory.", ({}, float(usage.files)))
-            self._gauge("multiproc_free_bytes", "Space left on the file system of the metrics directory.", *_free(path))
+            self._add(families.BYTES, ({}, float(usage.bytes)))
+            self._add(families.DROPPED, *(({"reason": reason}, 0.0) for reason in families.DROPPED_REASONS))
+            self._add(families.FILES, ({}, float(usage.files)))
+            self._add(families.FREE_BYTES, *_free(path))
         if ours or mixed:
             parts = [({"reason": reason}, float(mixed[reason])) for reason in source_cells.REASONS]
-            self._gauge("multiproc_mixed_samples", "Samples of an older type or mode, left out.", *parts)
+            self._add(families.MIXED_SAMPLES, *parts)
         if ours and held is not None:
-            self._gauge("multiproc_workers", "Processes that hold a slot.", ({}, float(len(held))))
+            self._add(families.WORKERS, ({}, float(len(held))))
 
     def metrics(self) -> Iterator[Metric]:
         """The families as prometheus_client's objects, in order of name."""
-        for name, kind, text, samples in self._families:
-            metric = Metric(name, text, kind)
-            for sample, labels, value in samples:
-                metric.add_sample(sample, labels, value)
+        for family, samples in self._families:
+            metric = Metric(family.name, family.help, family.type)
+            for labels, value in samples:
+                metric.add_sample(family.sample, labels, value)
             yield metric
 
     def texts(self, *, openmetrics: bool) -> Iterator[tuple[str, str]]:
         """Name and exposition of each family."""
-        for name, kind, text, samples in self._families:
-            lines = [f"{text_format.prefix(sample, labels.items())}{text_format.number(value)}\n" for sample, labels, value in samples]
-            yield name, text_format.head(name, kind, text, openmetrics=openmetrics) + "".join(lines)
+        for family, samples in self._families:
+            head = text_format.head(family.name, family.type, family.help, openmetrics=openmetrics)
+            lines = [f"{text_format.prefix(family.sample, labels.items())}{text_format.number(value)}\n" for labels, value in samples]
+            yield family.name, head + "".join(lines)
 
-    def _gauge(self, name: str, text: str, *samples: tuple[dict[str, str], float]) -> None:
-        self._families.append((name, "gauge", text, [(name, labels, value) for labels, value in samples]))
+    def _add(self, family: families.LibraryFamily, *samples: tuple[dict[str, str], float]) -> None:
+        self._families.append((family, samples))
 
 
 def _free(path: Path) -> list[tuple[dict[str, str], float]]:

@@ -17,13 +17,12 @@ from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.utils import INF, floatToGoString
 
 from monitoring.multiprocess.storage import lock_file, paths, run
+from monitoring.multiprocess.storage.library_families import SCRAPE_DURATION, SCRAPES
 from monitoring.multiprocess.storage.value_file import ValueFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_COUNT = ("multiproc_scrapes", "Merges of all value files into one view.")
-_DURATION = ("multiproc_scrape_duration_seconds", "Time that a merge took.")
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, INF)
 _RETRY_SECONDS = 10.0
 _log = logging.getLogger(__name__)
@@ -88,9 +87,9 @@ class Scrapes:
     def _open(self, number: int) -> list[tuple[memoryview[float], int]]:
         counter = ValueFile(self._directory / paths.scrapes_file("counter", number))
         histogram = ValueFile(self._directory / paths.scrapes_file("histogram", number))
-        name, text = _DURATION
+        name, text = SCRAPE_DURATION.name, SCRAPE_DURATION.help
         buckets = [mmap_key(name, f"{name}_bucket", ["le"], [floatToGoString(bound)], text) for bound in _BOUNDS]  # type: ignore[no-untyped-call]
         return [
-            *counter.ensure([mmap_key(_COUNT[0], f"{_COUNT[0]}_total", [], [], _COUNT[1])]),
+            *counter.ensure([mmap_key(SCRAPES.name, SCRAPES.sample, [], [], SCRAPES.help)]),
             *histogram.ensure([mmap_key(name, f"{name}_sum", [], [], text), *buckets]),
         ]

@@ -16,6 +16,7 @@ from monitoring.log_once import LogOnce
 from monitoring.multiprocess import options
 from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.storage.declarations import Family
+from monitoring.multiprocess.storage.library_families import REFUSED_SERIES
 from monitoring.multiprocess.storage.series_log import GONE, OTHER, SeriesLog, identity, label_set
 from monitoring.multiprocess.worker.slot_store import Phase, store
 from monitoring.multiprocess.worker.value import Value
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-_REFUSED = Family("multiproc_refused_series", "counter", "Calls of labels() that were given the overflow series.", labels=("family",))
 _UNLIMITED = 1 << 62
 _log = logging.getLogger(__name__)
 
@@ -107,8 +107,7 @@ class Cap:
     def _refuse(self, family: str) -> None:
         counter = self._refused.get(family)
         if counter is None:
-            described = (_REFUSED.type, _REFUSED.name, f"{_REFUSED.name}_total", _REFUSED.labels, (family,), _REFUSED.help)
-            counter = self._refused[family] = Value(*described)
+            counter = self._refused[family] = Value(*REFUSED_SERIES.value(family))
         counter.inc(1.0)
 
     def _let_go(self, gone: list[tuple[int, int]]) -> None:
@@ -149,7 +148,7 @@ def patch(cap: Cap) -> None:
         return cap.child(self, _checked(self, labelvalues, labelkwargs), make)
 
     metrics.MetricWrapperBase.labels = labels  # type: ignore[method-assign]
-    store.declare(_REFUSED)
+    store.declare(Family(*REFUSED_SERIES))
     store.hooks.add(Phase.TAKEN, cap.follow)
 
 

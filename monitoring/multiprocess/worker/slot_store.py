@@ -301,12 +301,9 @@ class Store:
 
     def _attach_dropped(self) -> None:
         """Attach the kit's own counter, and say in it what was refused while even that had no room. OSError where it still has none."""
-        kit = [
-            Value(DROPPED.type, DROPPED.name, f"{DROPPED.name}_total", DROPPED.labels, (reason,), DROPPED.help)
-            for reason in DROPPED_REASONS
-        ]
-        self._attach_to("counter", kit)
-        self._dropped = dict(zip(DROPPED_REASONS, kit, strict=True))
+        own = [Value(*DROPPED.value(reason)) for reason in DROPPED_REASONS]
+        self._attach_to("counter", own)
+        self._dropped = dict(zip(DROPPED_REASONS, own, strict=True))
         for reason, count in self._dropped_in_memory.items():
             self._dropped[reason].inc(count)
             self._dropped_in_memory[reason] = 0.0

@@ -6,26 +6,25 @@ They are ordinary values of this process's slot, merged as any other.
 from __future__ import annotations
 
 from monitoring.multiprocess.storage.declarations import Family
+from monitoring.multiprocess.storage.library_families import ELECTED, WORKERS_STARTED
 
 from .slot_store import Phase, store
 from .value import Value
 
-_STARTED = Family("multiproc_workers_started", "counter", "Processes that took a slot, since the run began.")
-_ELECTED = Family("multiproc_elected", "gauge", "1 while a process holds the role, 0 while none does.", "livemax", ("role",))
 _started: list[Value] = []
 
 
 def prepare() -> None:
     """Declare the families, and count this process and those it forks whenever one takes a slot. Once, from `install()`."""
-    store.declare(_STARTED)
-    store.declare(_ELECTED)
-    _started.append(Value("counter", _STARTED.name, f"{_STARTED.name}_total", (), (), _STARTED.help))
+    store.declare(Family(*WORKERS_STARTED))
+    store.declare(Family(*ELECTED))
+    _started.append(Value(*WORKERS_STARTED.value()))
     store.hooks.add(Phase.ATTACHED, _count_start)
 
 
 def elected(role: str) -> Value:
     """The value that says whether this process holds `role`."""
-    return Value("gauge", _ELECTED.name, _ELECTED.name, _ELECTED.labels, (role,), _ELECTED.help, multiprocess_mode=_ELECTED.mode)
+    return Value(*ELECTED.value(role))
 
 
 def _count_start() -> None:
