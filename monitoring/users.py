@@ -70,7 +70,7 @@ class _Halves(SharedState):
         return super().valid(words) and words[_HALF] >= 1 and words[_HALF] - 2 <= words[_EMPTIED] < words[_HALF]
 
     def take(self) -> Taken | None:
-        """Return the half that is to be taken next, the same one until it is `emptied`; None where there are no notes."""
+        """Return the half that is to be taken next, the same one until it is `emptied`; None if all notes are taken."""
         words = self.words
         half = words[_HALF]
         if words[_EMPTIED] >= half - 1:
@@ -106,7 +106,7 @@ class Table(_Halves):
 
     def __init__(self, window_seconds: int) -> None:
         self.window_seconds = window_seconds
-        #: Notes for which there was no room.
+        #: Notes that were lost because the half was full.
         self.lost = 0
         super().__init__()
 
@@ -148,7 +148,7 @@ class Table(_Halves):
         self._free = self._end = 0
 
     def _place(self, user: int, now: float) -> int | None:
-        """Find, or make, the entry of this user in the current window; None where there is no room."""
+        """Find, or make, the entry of this user in the current window; None if the half is full."""
         if not self.intact() or (not self.shared and self._may_move()):
             self.open_first(paths.users_file(number) for number in range(TABLES))
         window = int(now // self.window_seconds)
@@ -168,7 +168,7 @@ class Table(_Halves):
         return at
 
     def _may_move(self) -> bool:
-        """Return whether to try the file again: not while this process's memory has notes that are kept nowhere else."""
+        """Return whether to try the file again: not while this process's memory has the only copy of notes."""
         half = self.words[_HALF]
         return self.words[_EMPTIED] >= half - 1 and not self.words[_start(half) + _USER] and self.due
 

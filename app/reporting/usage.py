@@ -1,8 +1,8 @@
-"""What users, keys and costs look like from outside: read from the database by one elected process of the instance.
+"""The metrics of users, keys and costs, read from the database by one elected process of the instance.
 
-Each worker notes its users' requests in a table that survives it, and moves them into the database every second; what dead workers have
-left, the elected process moves. It shows totals of the database, so that every instance on it shows the same; one of these processes,
-elected once more in the database, closes the windows.
+Each worker notes its users' requests in a table that survives it, and moves the notes into the database every second. The elected
+process moves those of dead workers. It shows totals of the database, so that every instance on that database shows the same. One of
+these processes, elected again in the database, closes the windows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Business(ElectedTask):
     log = logging.getLogger("neurectomy.business")
 
     def __init__(self, database: Database, window_seconds: int) -> None:
-        """Nothing begins before `running`. Windows of users' requests are so long."""
+        """Start nothing before `running`. A window of users' requests lasts `window_seconds`."""
         self._database = database
         self._table = users.Table(window_seconds)
         self._lost = 0
@@ -75,7 +75,7 @@ class Business(ElectedTask):
         return known
 
     async def _read_key(self) -> bytes:
-        """Read the key first: whoever writes may have to wait."""
+        """Read the key, and write one only where there is none: a writer may have to wait."""
         async with self._database.reading() as session:
             known = await store.activity.known_key(session)
         if known is not None:
@@ -111,8 +111,8 @@ class Business(ElectedTask):
                 gauge.set(math.nan)
 
     async def _add(self) -> None:
-        """Move this worker's notes into the database: what was being moved when it was killed last, and what came since."""
-        for _ in range(2):  # both halves; what comes meanwhile is for the next round
+        """Move this worker's notes into the database: both halves of its table, of which one may be half moved."""
+        for _ in range(2):  # both halves; later notes wait for the next round
             if (taken := self._table.take()) is not None:
                 await self._keep(taken)
                 self._table.emptied(taken)
@@ -143,7 +143,7 @@ class Business(ElectedTask):
 
 
 async def _ended(work: asyncio.Future[None]) -> None:
-    """Wait for work in a thread, also where this is cancelled: the next elected process must not find it half done."""
+    """Wait for work in a thread, even if this task is cancelled: the next elected process must not find it half done."""
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 _PROBE_RETRY_SECONDS = 1.0
-"""When to come again while another call probes."""
+"""The time after which a call may come again while another one probes."""
 _BILLION = 1_000_000_000
 _log = logging.getLogger("monitoring.breaker")
 
 
 class CircuitOpenError(Exception):
-    """The call was refused without being tried. `retry_after` says in how many seconds the next may be let through."""
+    """The call was refused without being tried. The next one may be let through in `retry_after` seconds."""
 
     def __init__(self, service: str, retry_after: float) -> None:
         super().__init__(service, retry_after)
@@ -46,19 +46,20 @@ class CircuitOpenError(Exception):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"{self.service} has failed too often; it is not asked again for {self.retry_after:.1f} s"
+        return f"{self.service}: failed too often. It is not called again for {self.retry_after:.1f} s"
 
 
 class Breaker:
-    """The breaker of one service: one per instance, whatever number of workers say its name.
+    """The breaker of one service: workers of an instance that use the same name share one.
 
-    While it is open all calls raise CircuitOpenError. The first call after that is the probe: the breaker is half-open, others are
-    refused, and it closes or opens again by how the probe ends. A prober that dies is followed by the next call; an open breaker that
-    nobody asks stays open.
+    While it is open all calls raise CircuitOpenError. The first call after that is the probe: the breaker is half-open, other calls are
+    refused, and the end of the probe closes it or opens it again. If the prober dies, the next call probes. An open breaker without
+    calls stays open.
 
-    Exceptions of the types `counts` that are none of `ignores` are failures; others are answers of the service. What is no Exception,
-    a cancellation above all, says nothing about it. Listeners are called in the process that made the change, and must not block.
-    Fit for all threads and event loops; make it once per process, before or after forks. `clock` gives nanoseconds that never go back.
+    Exceptions of the types `counts` that are none of `ignores` are failures; other Exceptions are answers of the service. A
+    BaseException, such as a cancellation, counts as neither. Listeners are called in the process that made the change, and must not
+    block. All threads and event loops of a process may use one Breaker, made before or after a fork. `clock` returns nanoseconds that
+    never go back.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class Breaker:
         self._counts, self._ignores, self._clock = counts, ignores, clock
         self._shared = StateFile(service, child(families.circuit_breaker_rebuilt, service).inc)
         self._problems = LogOnce(_log)
-        #: The word of the state that this process has said last.
+        #: The word of the state that this process has shown last.
         self._seen = 0
-        #: That word where the state is closed, else none that a state has.
+        #: The same word while the state is closed, otherwise a word that no state has.
         self._closed = -1
         self._succeeded = child(families.circuit_breaker_calls, service, "success")
         self._state = child(families.circuit_breaker_state, service)
-        # The truth is asked for every few seconds: by whom the change was made, who died and who saw it makes no difference.
+        # Sampled every few seconds from the file, so that it makes no difference which process made the change, or died.
         reference = weakref.ref(self)
         self._state.set_function(lambda: _state_now(reference))
 
@@ -96,11 +97,11 @@ class Breaker:
         return layout.state_of(self._seen)
 
     def call(self) -> Call:
-        """Give the block of one call, for `with` and `async with`; entering it raises CircuitOpenError where it is refused."""
+        """Return the block of one call, for `with` and `async with`; a refused call raises CircuitOpenError on entry."""
         return Call(self)
 
     def fail(self) -> None:
-        """Count a failure that showed after its call was over, as where a stream breaks off."""
+        """Count a failure that shows after its call is over, as when a stream breaks off."""
         if not self._seen:
             self._look()
         self.failed(layout.generation_of(self._seen))
@@ -121,7 +122,7 @@ class Breaker:
         return made
 
     def admit(self) -> tuple[int, int | None]:
-        """Let a call through: its generation, and what it holds of the right to probe; CircuitOpenError where it is refused."""
+        """Return the generation of a call that is let through, and its right to probe, if it has that; CircuitOpenError otherwise."""
         try:
             current = self._shared.words[layout.CURRENT]
             if current == self._closed:
@@ -131,11 +132,11 @@ class Breaker:
                 if left > 0:
                     self._refuse(left / _BILLION)
         except ValueError:
-            pass  # at this moment the file is mapped anew
+            pass  # another thread is mapping the file again
         try:
             return self._admit()
         except TimeoutError:
-            # Whoever changes the state was stopped half way: a call that is let through does less harm than one that is refused.
+            # The process that changes the state is stopped: a call that is let through does less harm than one that is refused.
             return 0, None
 
     def answered(self, generation: int) -> None:
@@ -147,7 +148,7 @@ class Breaker:
         self._succeeded._value.inc(1.0)
 
     def failed(self, generation: int) -> None:
-        """Count a failure, and open where it was one too many."""
+        """Count a failure, and open the breaker if it was one too many."""
         newest, policy = layout.key_of(generation, self._clock(), self._width), self._policy
         self.count("failure")
         try:
@@ -161,7 +162,7 @@ class Breaker:
             self._stopped(error)
 
     def probed(self, generation: int, held: int, *, failure: bool | None) -> None:
-        """End a probe, by its failure or success; None leaves the question to the next."""
+        """End a probe by its failure or success; None leaves the decision to the next probe."""
         try:
             if failure is not None:
                 self.count("failure" if failure else "success")
@@ -178,7 +179,7 @@ class Breaker:
             self._shared.drop(held)
 
     def judge(self, error: BaseException | None) -> bool | None:
-        """Whether a call that ended so is a failure of the service; None where it says nothing about it."""
+        """Return whether a call that ended like this is a failure of the service; None where it is no evidence."""
         if error is None:
             return False
         if isinstance(error, self._counts) and not isinstance(error, self._ignores):
@@ -193,7 +194,7 @@ class Breaker:
 
     def _look(self) -> None:
         with contextlib.suppress(TimeoutError), self._shared.editing() as words:
-            self._tell(words)
+            self._publish(words)
 
     def _admit(self) -> tuple[int, int | None]:
         refused, held = 0.0, None
@@ -219,7 +220,7 @@ class Breaker:
         return generation, held
 
     def _left(self, words: layout.Words) -> int:
-        """For how many nanoseconds it stays open; a time that nobody can have meant is over."""
+        """Return for how many nanoseconds it stays open; a time further away than any breaker sets counts as over."""
         left = words[layout.RETRY_AT] - self._clock()
         return left if left <= self._open_nanoseconds else 0
 
@@ -232,24 +233,24 @@ class Breaker:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[layout.Words]:
-        """Give the words, to this process alone; what changed is told at the end. TimeoutError as `SharedState.editing`."""
+        """Yield the words, to this process alone, and report the changes at the end. TimeoutError as `SharedState.editing`."""
         changes: list[tuple[str, str]] = []
         with self._shared.editing() as words:
             before = words[layout.CURRENT]
             yield words
-            changes = self._tell(words, before)
+            changes = self._publish(words, before)
         for change in changes:
             for listener in self.listeners:
                 try:
                     listener(self.service, *change)
-                except Exception:  # noqa: BLE001 - anybody's; the call that it interrupts goes on
-                    _log.exception("a listener of the breaker of %r failed", self.service)
+                except Exception:  # noqa: BLE001 - a listener is the application's; the call goes on
+                    _log.exception("a listener of the breaker of %r failed; the call goes on", self.service)
 
     def _stopped(self, error: TimeoutError) -> None:
-        self._problems.warn(f"the breaker of {self.service!r} cannot be changed at the moment: {error}")
+        self._problems.warn(f"the breaker of {self.service!r}: its state could not be changed. {error}")
 
-    def _tell(self, words: layout.Words, before: int = 0) -> list[tuple[str, str]]:
-        """Say what the state is now, and count what was not counted yet; give what this process changed since `before`."""
+    def _publish(self, words: layout.Words, before: int = 0) -> list[tuple[str, str]]:
+        """Show the current state, and count the changes that the metric lacks; return those of this process since `before`."""
         current = words[layout.CURRENT]
         count_transitions(words, self.service)
         if current != self._seen:
@@ -282,7 +283,7 @@ class Call:
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """End the call, by what it raised."""
+        """End the call with the exception that it raised, if any."""
         breaker = self._breaker
         if error is None and self._held is None:
             breaker.answered(self._generation)

@@ -1,7 +1,7 @@
 """Counts each change of a breaker's state once, also where the process that writes it is killed half way.
 
 Before a process adds to its counter it notes in the breaker's file whose counter that is, and its value. The next process that finds
-such a note compares: until it has done so nobody adds to that counter, so a greater value means that the addition was made.
+such a note compares: until then no process adds to that counter, so a greater value means that the addition was made.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FAMILY = f"{PREFIX}circuit_breaker_transitions"
 
 def count_transitions(words: layout.Words, service: str) -> None:
     """Add to the metric the changes that it lacks; the caller has locked and settled the words."""
-    if words[layout.TELLER]:
+    if words[layout.ADDER]:
         _resolve(words, service)
     for kind in range(len(layout.CHANGES)):
         to = words[layout.COUNTS + kind]
@@ -32,21 +32,21 @@ def count_transitions(words: layout.Words, service: str) -> None:
             cell = child(circuit_breaker_transitions, *_labels(service, kind).values())._value
             slot = current_slot()
             if slot is not None and cell.attached:
-                words[layout.TELL_FROM], words[layout.TELL_TO] = int(cell.get()), to
-                words[layout.TELLER] = layout.teller(slot, kind)
+                words[layout.ADDED_FROM], words[layout.ADDED_TO] = int(cell.get()), to
+                words[layout.ADDER] = layout.adder(slot, kind)
             cell.inc(float(missing))
             words[layout.COUNTED + kind] = to
-            words[layout.TELLER] = 0
+            words[layout.ADDER] = 0
 
 
 def _resolve(words: layout.Words, service: str) -> None:
     """Complete the note of a process that died: whether its addition was made."""
-    slot, kind = layout.told_by(words[layout.TELLER])
-    if words[layout.COUNTED + kind] < words[layout.TELL_TO] and any(
-        value > words[layout.TELL_FROM] for value in _written(slot, _labels(service, kind))
+    slot, kind = layout.added_by(words[layout.ADDER])
+    if words[layout.COUNTED + kind] < words[layout.ADDED_TO] and any(
+        value > words[layout.ADDED_FROM] for value in _written(slot, _labels(service, kind))
     ):
-        words[layout.COUNTED + kind] = words[layout.TELL_TO]
-    words[layout.TELLER] = 0  # what is left next belongs to another
+        words[layout.COUNTED + kind] = words[layout.ADDED_TO]
+    words[layout.ADDER] = 0  # the changes that are still missing are added by this process
 
 
 def _written(slot: int, labels: dict[str, str]) -> Iterator[float]:

@@ -1,6 +1,6 @@
-"""What NVML says of all devices at this moment. Loaded only where there is a driver; whatever is not known is left out, with its reason.
+"""A reading of all devices through NVML, which is loaded only where there is a driver. Unknown values are left out, with the reason.
 
-NVML is `libnvidia-ml.so.1` as the dynamic linker finds it, so that LD_LIBRARY_PATH can name another one.
+NVML is `libnvidia-ml.so.1` as the dynamic linker finds it, so that LD_LIBRARY_PATH can select another one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LIBRARY = "libnvidia-ml.so.1"
-#: Why something is not known, as the label of a metric.
+#: The reasons why a value is unknown, as the label of a metric.
 NO_DRIVER, NO_DEVICE, NO_PACKAGE, LOST, UNSUPPORTED, FAILED, STUCK = REASONS = (
     "no_driver",
     "no_device",
@@ -25,7 +25,7 @@ NO_DRIVER, NO_DEVICE, NO_PACKAGE, LOST, UNSUPPORTED, FAILED, STUCK = REASONS = (
     "stuck",
 )
 ABSENT = "there is no NVIDIA driver"
-"""So begins what is no trouble, on most machines."""
+"""The start of a message that is no warning: most machines have no GPU."""
 
 _MILLIWATTS = 1000.0
 _PERCENT = 100.0
@@ -33,7 +33,7 @@ _PERCENT = 100.0
 
 @dataclass
 class Device:
-    """One device. `values` has what is known, by the name of the family; `processes` bytes by process id."""
+    """One device: its known values by the name of the family, and the bytes of each process by process id."""
 
     gpu: str
     uuid: str
@@ -43,24 +43,24 @@ class Device:
 
 @dataclass
 class Reading:
-    """All devices, and what is not known: the reason and a sentence for each."""
+    """All devices, and the problems: a reason and a sentence for each."""
 
     devices: list[Device] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, reason: str) -> int:
-        """Give the number of problems of this kind."""
+        """Return the number of problems of this kind."""
         return sum(each == reason for each, _ in self.problems)
 
 
 class Nvml:
-    """The library, loaded at the first reading and again after it failed as a whole. For one thread at a time."""
+    """The NVML library, loaded at the first reading, and again after a failure that concerned all devices. For one thread at a time."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
 
     def read(self) -> Reading:
-        """Ask for everything. Never raises; takes as long as the driver does."""
+        """Read all devices. Never raises; takes as long as the driver does."""
         reading = Reading()
         nvml = self._nvml or self._load(reading)
         if nvml is None:
@@ -86,7 +86,7 @@ class Nvml:
         try:
             import pynvml as nvml
         except ImportError:
-            reading.problems.append((NO_PACKAGE, "there is a driver, but not the package nvidia-ml-py: install the extra `gpu`"))
+            reading.problems.append((NO_PACKAGE, "there is a driver, but not the package nvidia-ml-py. Install the extra `gpu`"))
             return None
         try:
             nvml.nvmlInit()
@@ -97,7 +97,7 @@ class Nvml:
         return nvml
 
     def _unload(self, nvml: Any) -> None:
-        """Begin anew at the next reading: a driver that was reloaded needs that."""
+        """Unload the library, so that the next reading loads it again: a driver that was reloaded needs that."""
         self._nvml = None
         try:
             nvml.nvmlShutdown()
@@ -129,7 +129,7 @@ class Nvml:
                 if each.usedGpuMemory is not None:
                     device.processes[each.pid] = device.processes.get(each.pid, 0) + each.usedGpuMemory
         except nvml.NVMLError:
-            return  # lost in between: nothing of it is true any more
+            return  # lost since the reading started: its values are not true any more
         reading.devices.append(device)
 
 

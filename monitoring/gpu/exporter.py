@@ -1,7 +1,7 @@
-"""In an exporter: it reads the devices every few seconds in a thread, and shows them beside the merged view.
+"""The devices as an exporter shows them beside the merged view: read every few seconds in a thread.
 
-What a scrape shows is the newest reading, and nothing of a device that it does not have. No scrape waits for the driver, but in the first
-seconds of the exporter's life: one that follows another is to say at once what that one said.
+A scrape shows the newest reading, and nothing of a device that is not in it. Only in the first seconds of an exporter's life does a scrape
+wait for the driver: an exporter that follows another one shows the same devices in its first answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger("monitoring.gpu")
 
 
 class Exported(threading.Thread):
-    """The devices as an exporter knows them; `locate` names the metrics directory, where workers find their shares."""
+    """The thread that reads the devices; `locate` returns the metrics directory, where workers find their shares."""
 
     def __init__(self, seconds: float, locate: Callable[[], Path]) -> None:
         """Read nothing before `start`."""
@@ -46,16 +46,16 @@ class Exported(threading.Thread):
         while True:
             try:
                 self._reading = self._readings.next()
-                with contextlib.suppress(OSError, ValueError):  # there is no directory yet, or it is not for us to write to
+                with contextlib.suppress(OSError, ValueError):  # the directory is missing, or this user may not write to it
                     process_memory.write(self._locate(), self._reading.devices)
-            except Exception:  # noqa: BLE001 - no thread can be started, say: the next round may do
+            except Exception:  # noqa: BLE001 - no thread can be started, for example: the next round may succeed
                 self._reading = None
-                _log.exception("GPUs are not shown at the moment")
+                _log.exception("GPUs: reading failed. They are not shown until a reading succeeds")
             self._read.set()
             time.sleep(self._seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """Give every family of devices, with a series for what is known."""
+        """Return every family of devices, with a series for each known value."""
         from prometheus_client.metrics_core import Metric
 
         if not self._read.is_set():

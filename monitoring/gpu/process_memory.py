@@ -1,4 +1,7 @@
-"""What the process that reads the devices found out about others on them, for workers to find themselves in: one small file of the run."""
+"""The memory that each process uses on each device: a small file of the run, from the process that reads the devices to the workers.
+
+Labels are text, so it is a JSON file replaced by rename rather than a SharedState.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ if TYPE_CHECKING:
 
 NAME = paths.state_file("gpu")
 _FIRST_NAMESPACE = 0xEFFFFFFC
-"""The number of the kernel's first namespace of process ids, which the driver counts in."""
+"""The inode of the kernel's first namespace of process ids, whose ids the driver uses."""
 
 
 def pids_match() -> bool:
-    """Whether this process has the id by which the driver knows it."""
+    """Return whether this process has the id by which the driver knows it."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
     except OSError:
@@ -29,7 +32,7 @@ def pids_match() -> bool:
 
 
 def write(directory: Path, devices: Collection[Device]) -> None:
-    """Say which process uses how much of which device; nothing where there is no device and never was. OSError where there is no room."""
+    """Write which process uses how many bytes of which device, unless there never was a device. OSError on a full disk."""
     if not devices and not (directory / NAME).exists():
         return
     rows = [[device.gpu, device.uuid, pid, size] for device in devices for pid, size in device.processes.items()]
@@ -39,7 +42,7 @@ def write(directory: Path, devices: Collection[Device]) -> None:
 
 
 def own(directory: Path, newest_seconds: float) -> dict[tuple[str, str], int]:
-    """Give the bytes that this process uses, by gpu and uuid; nothing where nobody has said so for so many seconds."""
+    """Return the bytes that this process uses, by gpu and uuid; nothing where the file is older than `newest_seconds`."""
     try:
         said = json.loads((directory / NAME).read_text())
         if not 0 <= time.monotonic() - said["moment"] <= newest_seconds:

@@ -1,4 +1,4 @@
-"""One reading of the devices after another, none of them waited for too long, and each new state told once in the log."""
+"""Readings of the devices, one after another, with a bound on the wait for each. Each new problem is logged once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger("monitoring.gpu")
 
 
 def patience(seconds: float) -> float:
-    """Give the seconds after which a driver that is asked every `seconds` is stuck."""
+    """Return the seconds after which a driver that is asked every `seconds` counts as stuck."""
     return max(_STUCK_AT_LEAST_SECONDS, _STUCK_PERIODS * seconds)
 
 
@@ -29,7 +29,7 @@ class Readings:
         self._problems = LogOnce(_log)
 
     def next(self) -> Reading:
-        """Read in another thread, which a driver that hangs may keep: then the devices are unknown, and what was true once is not said."""
+        """Read in another thread, which a driver that hangs may keep: then the devices are unknown, and their last values are not shown."""
         if self._reader is None:
             reader = _Reader(self._nvml)
             reader.start()
@@ -39,12 +39,12 @@ class Readings:
             reading = Reading(problems=[(STUCK, "the driver does not answer")])
         else:
             reading, self._reader = self._reader.reading, None
-        self._tell({text for _, text in reading.problems})
+        self._report({text for _, text in reading.problems})
         return reading
 
-    def _tell(self, said: set[str]) -> None:
-        self._problems.clear(but=said)
-        for text in sorted(said):
+    def _report(self, problems: set[str]) -> None:
+        self._problems.clear(but=problems)
+        for text in sorted(problems):
             self._problems.warn(f"GPUs: {text}", text, logging.INFO if text.startswith(ABSENT) else logging.WARNING)
 
 
@@ -59,5 +59,5 @@ class _Reader(threading.Thread):
     def run(self) -> None:
         try:
             self.reading = self._nvml.read()
-        except Exception as error:  # noqa: BLE001 - what a driver says may be no text, and the library may know a function less
-            self.reading = Reading(problems=[(FAILED, f"what the driver says is not understood: {error!r}")])
+        except Exception as error:  # noqa: BLE001 - the driver's answer may not be text, and the library may lack a function
+            self.reading = Reading(problems=[(FAILED, f"the driver's answer is not understood: {error!r}")])

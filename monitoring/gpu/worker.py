@@ -1,4 +1,4 @@
-"""In a worker: one of all reads the devices every few seconds, and each finds its own share in what the reading process says."""
+"""The devices as workers show them: one elected worker reads them every few seconds, and each shows its own share of their memory."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _log = logging.getLogger("monitoring.gpu")
 
 @contextlib.contextmanager
 def watching(seconds: float, *, pids_match: bool | None = None, read: bool = True) -> Iterator[None]:
-    """Look every `seconds` until the block ends, in a thread of each worker; with 0, never.
+    """Read every `seconds` until the block ends, in a thread of each worker; with 0, never.
 
-    `pids_match` says whether the driver knows workers by their own process ids; None finds out. Without `read` the exporter reads the
+    `pids_match` is whether the driver knows workers by their own process ids; None finds out. Without `read` the exporter reads the
     devices, and no worker loads the driver's library.
     """
     if pids_match is None:
@@ -44,14 +44,14 @@ def watching(seconds: float, *, pids_match: bool | None = None, read: bool = Tru
 
 class _Task(Protocol):
     def turn(self) -> None:
-        """Do it once."""
+        """Run once."""
 
     def end(self) -> None:
-        """Do it no more."""
+        """Stop."""
 
 
 class Watch(threading.Thread):
-    """The thread of one worker."""
+    """The thread of one worker, which runs the tasks in turn."""
 
     def __init__(self, seconds: float, tasks: list[_Task]) -> None:
         super().__init__(name="metrics-gpu", daemon=True)
@@ -64,13 +64,13 @@ class Watch(threading.Thread):
             for task in self._tasks:
                 try:
                     task.turn()
-                except Exception:  # noqa: BLE001 - a full disk, say: the next round may do
-                    _log.exception("GPUs are not shown at the moment")
+                except Exception:  # noqa: BLE001 - a full disk, for example: the next round may succeed
+                    _log.exception("GPUs: reading failed. They are not shown until a reading succeeds")
             if self._stopping.wait(self._seconds):
                 return
 
     def stop(self) -> None:
-        """End it."""
+        """End the thread and its tasks."""
         self._stopping.set()
         self.join(1.0)
         for task in self._tasks:
@@ -78,7 +78,7 @@ class Watch(threading.Thread):
 
 
 class _Devices:
-    """The devices, while this worker is elected; when it ends the role is left to another."""
+    """Shows the devices while this worker is elected. When it ends, another worker is elected."""
 
     def __init__(self, seconds: float) -> None:
         self._election = Election(ROLE)
@@ -106,7 +106,7 @@ class _Devices:
 
 
 class _Share:
-    """What this worker itself uses."""
+    """Shows the memory that this worker itself uses."""
 
     def __init__(self, seconds: float) -> None:
         self._newest_seconds = patience(seconds) + 3 * seconds
@@ -124,7 +124,7 @@ class _Share:
         self._shown = set(found)
 
     def end(self) -> None:
-        """What is shown ends with the worker."""
+        """Leave the series: they end with the worker."""
 
 
 def _remove(family: Any, labels: tuple[str, ...]) -> None:

@@ -184,7 +184,7 @@ class SharedState:
             self.attached(lambda _byte: True)
 
     def _open_to_edit(self) -> int | None:
-        """Return the descriptor that has the lock, None where there is no file."""
+        """Return the descriptor that has the lock; None while the words are in memory."""
         if store.directory is None or (self._mapping is None and not self.due):
             return None
         store.acquire()  # a process that is not part of the run could have its file removed

@@ -353,7 +353,7 @@ def test_a_refusal_can_be_carried_to_another_process() -> None:
     """One that cannot be read again ends a whole ProcessPoolExecutor."""
     carried = pickle.loads(pickle.dumps(CircuitOpenError("search", 2.5)))
     assert (carried.service, carried.retry_after) == ("search", 2.5)
-    assert str(carried) == "search has failed too often; it is not asked again for 2.5 s"
+    assert str(carried) == "search: failed too often. It is not called again for 2.5 s"
 
 
 def test_without_a_directory_the_state_is_the_processs_own(monkeypatch: pytest.MonkeyPatch) -> None:

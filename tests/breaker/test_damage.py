@@ -56,7 +56,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no generation": write(state_layout.CURRENT, 1),
     "a kind that is none": write(state_layout.KIND, 4),
     "more regions than there are": write(state_layout.REGIONS_USED, 1 << 40),
-    "told by a slot that is none": write(state_layout.TELLER, 1 << 40),
+    "told by a slot that is none": write(state_layout.ADDER, 1 << 40),
     "more counted than there were": write(state_layout.COUNTED, 1000),
     "replaced by garbage": replace(os.urandom(state_layout.SIZE)),
     "replaced by less": replace(b"x"),
@@ -212,7 +212,7 @@ def test_a_death_before_a_change_is_told_leaves_it_to_the_next(make: Make, monke
         raise Death
 
     assert one.state == CLOSED
-    monkeypatch.setattr(one, "_tell", die)
+    monkeypatch.setattr(one, "_publish", die)
     call = one.call()
     call.__enter__()
     with pytest.raises(Death):
@@ -260,11 +260,11 @@ def test_who_lacks_descriptors_keeps_what_it_knows(make: Make) -> None:
 def test_what_somebody_left_who_had_told_all_is_cleared_up(make: Make) -> None:
     service = make(failures=1)
     fail(service.worker())
-    write(state_layout.TELLER, state_layout.teller(3, 0))(service.file)
-    write(state_layout.TELL_TO, 1)(service.file)
+    write(state_layout.ADDER, state_layout.adder(3, 0))(service.file)
+    write(state_layout.ADDED_TO, 1)(service.file)
     other = service.worker()
     assert other.state == OPEN
-    assert other._shared.words[state_layout.TELLER] == 0
+    assert other._shared.words[state_layout.ADDER] == 0
     assert service.transitions() == {"closed-open": 1}
 
 
