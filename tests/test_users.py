@@ -253,7 +253,7 @@ def test_what_was_noted_in_memory_is_taken_also_when_there_is_room_again(directo
     assert taken is not None
     table.note(6)
     (directory / "0.users").rmdir()
-    table._retry_at = 0.0
+    table._failed.end()
     table.note(7)
     database.keep(taken)
     table.emptied(taken)

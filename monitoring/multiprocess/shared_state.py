@@ -13,10 +13,12 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import time
 from array import array
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from monitoring.log_once import LogOnce
+from monitoring.retry_later import Pause
 
 from .linux import file_owner, fork, regular_file, sigbus_guard
 from .linux.writable_mapping import Mapping
@@ -33,9 +35,8 @@ if TYPE_CHECKING:
 _EDIT = 1 << 40
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _PATIENCE_SECONDS = 0.1
-_RETRY_SECONDS = 1.0
 _log = logging.getLogger(__name__)
-_reported: set[str] = set()
+_problems = LogOnce(_log)
 
 
 class SharedState:
@@ -50,7 +51,8 @@ class SharedState:
         self._file = paths.state_file(name)
         self._size, self._magic, self._header = size, int.from_bytes(magic, "little"), header
         self._held: set[int] = set()
-        self._retry_at = self._patient_at = 0.0
+        #: After the file could not be used, and after waiting for the process that edits it.
+        self._failed, self._waited = Pause(), Pause()
         self._exclusive = False
         self._reset()
         store.hooks.add(Phase.RENEWED, self._renewed)
@@ -86,7 +88,7 @@ class SharedState:
     @property
     def due(self) -> bool:
         """Whether there is a directory, and no failure of the last second."""
-        return store.directory is not None and time.monotonic() >= self._retry_at
+        return store.directory is not None and self._failed.over
 
     @contextmanager
     def editing(self) -> Iterator[Words]:
@@ -156,7 +158,8 @@ class SharedState:
         if self._mapping is not None:
             sigbus_guard.unguard(self._mapping.address)
         self._held.clear()
-        self._retry_at = self._patient_at = 0.0
+        self._failed.end()
+        self._waited.end()
         self._reset()
 
     def _renewed(self) -> None:
@@ -233,11 +236,11 @@ class SharedState:
         """Wait for the process that edits. While that one is stopped, only one call a second waits."""
         if lock_file.try_lock(fd, _EDIT):
             return
-        if time.monotonic() >= self._patient_at:
+        if self._waited.over:
             with suppress(TimeoutError):
                 lock_file.lock(fd, _EDIT, patience=_PATIENCE_SECONDS)
                 return
-            self._patient_at = time.monotonic() + _RETRY_SECONDS
+            self._waited.begin()
         message = f"{self._path()}: locked by another process for {_PATIENCE_SECONDS:g} s. Is that process stopped?"
         raise TimeoutError(message)
 
@@ -280,11 +283,8 @@ class SharedState:
             if error.errno in regular_file.LACKING:
                 raise TimeoutError(f"{self._path()}: {error.strerror}") from error
             self.close()
-        self._retry_at = time.monotonic() + _RETRY_SECONDS
-        message = f"{self._path()}: {error.strerror}. {self.subject} goes on without this file"
-        if message not in _reported:
-            _reported.add(message)
-            _log.warning("%s", message)
+        self._failed.begin()
+        _problems.warn(f"{self._path()}: {error.strerror}. {self.subject} goes on without this file")
 
 
 def _close(fd: int) -> None:

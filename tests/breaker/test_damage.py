@@ -148,14 +148,14 @@ def test_where_no_file_can_be_had_each_process_is_alone(make: Make, kind: str, c
     assert refused(one) > 0
     succeed(other)
     for breaker in (one, other):
-        breaker._shared._retry_at = 0.0
+        breaker._shared._failed.end()
     assert one.state == OPEN, "what it knows by itself stays while it looks in vain"
     assert other.state == CLOSED
     assert str(path) in caplog.text
     assert not (tmp_path / "elsewhere").exists()
     (path.rmdir if kind == "directory" else path.unlink)()
     for breaker in (one, other):
-        breaker._shared._retry_at = 0.0
+        breaker._shared._failed.end()
         assert breaker.state == CLOSED
     fail(one)
     assert other.state == OPEN, "they share a file again"

@@ -151,12 +151,12 @@ def test_a_file_that_cannot_be_used_is_tried_again_and_logged_once(
     path.mkdir()
     state = make()
     assert [add(state), add(state)] == [1, 2]
-    state._retry_at = 0.0
+    state._failed.end()
     assert add(state) == 3, "its own words stay while the file cannot be used"
     path.rmdir()
     assert add(state) == 4, "not before a second has passed"
     assert not state.shared
-    state._retry_at = 0.0
+    state._failed.end()
     assert add(state) == 1
     assert state.shared
     assert caplog.text.count(str(path)) == 1
@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_the_words_in_memory(make: Callable[[], SharedState],
         patch.setattr(os, "posix_fallocate", full)
         state = make()
         assert [add(state), add(state)] == [1, 2]
-    state._retry_at = 0.0
+    state._failed.end()
     assert add(state) == 1
     assert state.shared
 

@@ -7,9 +7,7 @@ and keeps no run alive. In a directory that it cannot write, or that no service 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -19,13 +17,12 @@ from prometheus_client.utils import INF, floatToGoString
 from monitoring.multiprocess.storage import lock_file, paths, run
 from monitoring.multiprocess.storage.library_families import SCRAPE_DURATION, SCRAPES
 from monitoring.multiprocess.storage.value_file import ValueFile
+from monitoring.retry_later import Pause
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, INF)
-_RETRY_SECONDS = 10.0
-_log = logging.getLogger(__name__)
 
 
 class Scrapes:
@@ -35,15 +32,15 @@ class Scrapes:
         self._directory = directory
         self._address, self._pid, self._number = 0, os.getpid(), 0
         self._generation = -1
-        self._not_before = 0.0
+        self._pause = Pause(10.0)
         self._cells: list[tuple[memoryview[float], int]] = []
 
     def opened(self, generation: int) -> None:
         """Have the files of this run; where that fails it is tried again later, and the view goes on without."""
-        if generation == self._generation and (self._cells or time.monotonic() < self._not_before):
+        if generation == self._generation and (self._cells or not self._pause.over):
             return
         self._cells, self._generation = [], generation
-        self._not_before = time.monotonic() + _RETRY_SECONDS
+        self._pause.begin()
         # A read-only directory or a full disk is no fault of the scrape.
         with contextlib.suppress(OSError), lock_file.mutex:
             if (self._directory / paths.LOCK).exists():
