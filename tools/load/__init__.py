@@ -1,4 +1,4 @@
-"""`python -m tools.load`: a realistic mix of calls against a running service, and what its metrics must have counted afterwards.
+"""`python -m tools.load`: sends a realistic mix of requests to a running service, and checks its metrics afterwards.
 
-It knows the service by its HTTP alone. What it sends is bounded in number, time and concurrency, and what it makes it removes.
+It knows only the HTTP interface of the service. It bounds the number, time and concurrency of its requests, and removes all that it made.
 """

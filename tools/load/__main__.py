@@ -1,6 +1,6 @@
 """`python -m tools.load`: the command line.
 
-The exit code is 1 where the service or its metrics are away, or the metrics are wrong, and 130 after Ctrl-C.
+The exit code is 1 if the service or its metrics cannot be reached, or the metrics are wrong, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import secrets
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from app import command_environment  # noqa: F401 - first: see there
@@ -22,22 +22,24 @@ from monitoring.addresses import ANY, ANY_IPV6, Address
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
+    from monitoring.verify.ledger import Sample
     from tools.load.client import Client
-    from tools.load.ledger import Sample
     from tools.load.runner import Run
 
+_N = TypeVar("_N", int, float)
 _INTERRUPTED = 130
 _SECONDS_MOST, _CALLS_MOST, _AT_ONCE_MOST = 86_400, 10_000_000, 1000
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command."""
     try:
-        from tools.load.scenarios import PARTS
+        from tools.load.scenarios import SCENARIOS
     except ModuleNotFoundError as error:
         sys.exit(f"tools.load: {error.name} is not installed: install neurectomy-monitoring[load]")
-    chosen = _parser([part.name for part in PARTS]).parse_args()
+    chosen = _parser([scenario.name for scenario in SCENARIOS]).parse_args()
     try:
         settings = Settings.load()
         chosen.metrics = chosen.metrics and _url(chosen.metrics)
@@ -50,39 +52,43 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
 
 
-def _parser(parts: list[str]) -> argparse.ArgumentParser:
+def _parser(scenarios: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.load",
-        description="A mix of calls over all endpoints of a running service, with the key of ADMIN_KEY; METRICS_TOKEN is for scrapes.",
+        description="Send requests to all endpoints of a running service, with the key in ADMIN_KEY. METRICS_TOKEN is for scrapes.",
     )
-    parser.add_argument("--url", help="where the service is (LOAD_URL, else what BIND says)")
-    parser.add_argument("--metrics", metavar="URL", help="scrape this before and after, and compare; nobody else may call the service then")
-    parser.add_argument("--shared", action="store_true", help="others call too: only what is counted less than acknowledged is wrong")
-    parser.add_argument("--requests", type=_whole(_CALLS_MOST), default=1000, help="the most calls, beside those that begin and end (1000)")
-    parser.add_argument("--seconds", type=_number(_SECONDS_MOST), default=120.0, help="no call begins later (120)")
-    parser.add_argument("--concurrency", type=_whole(_AT_ONCE_MOST), default=8, help="calls at once (8)")
-    parser.add_argument("--timeout", type=_number(_SECONDS_MOST), default=60.0, help="seconds for one call (60)")
-    parser.add_argument("--slow", type=_number(_SECONDS_MOST), default=2.0, help="seconds that a slow call takes to send or read (2)")
-    parser.add_argument("--without", action="append", choices=parts, default=[], help="leave this part out; may be given again")
+    parser.add_argument("--url", help="the address of the service (LOAD_URL, or the address in BIND)")
+    parser.add_argument("--metrics", metavar="URL", help="scrape this before and after, and compare; no other client may use the service")
+    parser.add_argument("--shared", action="store_true", help="other clients use the service too: check only that nothing is lost")
+    parser.add_argument(
+        "--requests", type=_number(int, 1, _CALLS_MOST), default=1000, help="the most requests, without set-up and clean-up (1000)"
+    )
+    parser.add_argument("--seconds", type=_number(float, 0, _SECONDS_MOST), default=120.0, help="send no request later than this (120)")
+    parser.add_argument("--concurrency", type=_number(int, 1, _AT_ONCE_MOST), default=8, help="concurrent requests (8)")
+    parser.add_argument("--timeout", type=_number(float, 0, _SECONDS_MOST), default=60.0, help="seconds for one request (60)")
+    parser.add_argument(
+        "--slow", type=_number(float, 0, _SECONDS_MOST), default=2.0, help="seconds that a slow request takes to send or read (2)"
+    )
+    parser.add_argument("--without", action="append", choices=scenarios, default=[], help="leave this scenario out; can be repeated")
     parser.add_argument("--model", help="a model of GET /v1/models (the first)")
-    parser.add_argument("--restore", action="store_true", help="also restore a snapshot, which undoes what others store meanwhile")
-    parser.add_argument("--seed", type=int, help="of the random choices (another one each time)")
-    parser.add_argument("--keep", action="store_true", help="leave what was made: objects, keys, agents, prices, dictionaries, snapshots")
+    parser.add_argument("--restore", action="store_true", help="also restore a snapshot, which undoes what other clients stored since")
+    parser.add_argument("--seed", type=int, help="of the random choices (a new one each time)")
+    parser.add_argument("--keep", action="store_true", help="keep objects, keys, agents, prices, dictionaries and snapshots")
     return parser
 
 
 async def _load(chosen: argparse.Namespace, url: str, settings: Settings) -> int:
-    from tools.load.client import Client, OffError
+    from tools.load.client import Client, UnavailableError
     from tools.load.runner import Run
-    from tools.load.scenarios import Setting
+    from tools.load.scenarios import Context
     from tools.load.scrape import ScrapeError, scrape
 
     seed = secrets.randbelow(2**32) if chosen.seed is None else chosen.seed
     choice = random.Random(seed)
     client = Client(url, settings.admin_key, chosen.concurrency, chosen.timeout, choice)
-    # Not from the seed: what two runs make must not have the same name.
-    setting = Setting(client, choice, secrets.token_hex(4), chosen.slow, chosen.restore, chosen.model)
-    run = Run(setting, frozenset(chosen.without))
+    # Not from the seed: the names that two runs make must differ.
+    context = Context(client, choice, secrets.token_hex(4), chosen.slow, chosen.restore, chosen.model)
+    run = Run(context, frozenset(chosen.without))
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _stop, client)
     before: Counter[Sample] | None = None
     try:
@@ -90,7 +96,7 @@ async def _load(chosen: argparse.Namespace, url: str, settings: Settings) -> int
             before = await scrape(chosen.metrics, settings.metrics_token)
         await _go(run, client, chosen)
         after = None if before is None else await scrape(chosen.metrics, settings.metrics_token)
-    except OffError as error:
+    except UnavailableError as error:
         return _fail(f"there is no service at {url}: {error}")
     except ScrapeError as error:
         return _fail(str(error))
@@ -108,24 +114,24 @@ async def _go(run: Run, client: Client, chosen: argparse.Namespace) -> None:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("beginning", total=chosen.requests)
+        task = progress.add_task("setting up", total=chosen.requests)
         client.progress = lambda: progress.update(task, completed=client.sent)
         try:
-            await run.begin()
-            progress.update(task, description="calling")
+            await run.set_up()
+            progress.update(task, description="sending")
             await run.mix(chosen.concurrency, chosen.requests, chosen.seconds)
         finally:
             if not chosen.keep:
-                progress.update(task, description="removing what was made")
-                await run.end()
+                progress.update(task, description="cleaning up")
+                await run.tear_down()
 
 
 def _report(run: Run, client: Client, before: Counter[Sample] | None, after: Counter[Sample] | None, *, shared: bool) -> bool:
-    """Print the summary; whether the metrics are wrong."""
-    from tools.load.check import counted, differences
+    """Print the summary; return whether the metrics are wrong."""
+    from monitoring.verify.check import differences, increases
     from tools.load.summary import summary
 
-    moved = None if before is None or after is None else counted(before, after)
+    moved = None if before is None or after is None else increases(before, after)
     print("\n".join(summary(client, run.seconds, moved)))
     if moved is None:
         return False
@@ -138,7 +144,7 @@ def _report(run: Run, client: Client, before: Counter[Sample] | None, after: Cou
 
 
 def _stop(client: Client) -> None:
-    """Begin no further call; the second time, end as ever."""
+    """Send no further request. The next SIGINT ends the process."""
     client.stopped = True
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
@@ -159,36 +165,22 @@ def _bound(bind: str) -> str:
 
 def _url(text: str) -> str:
     parts = urlsplit(text)
-    with contextlib.suppress(ValueError):  # a port that is none
+    with contextlib.suppress(ValueError):  # an invalid port
         if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
             return text.rstrip("/")
-    raise ValueError(f"{text!r} is no address of a service: it must be http://host:port or https://host:port")
+    raise ValueError(f"{text!r} is not the address of a service. Use http://host:port or https://host:port.")
 
 
-class _whole:  # noqa: N801 - called as a function
-    """A whole number from 1 to `most`."""
+def _number(kind: Callable[[str], _N], least: _N, most: _N) -> Callable[[str], _N]:
+    """Return a parser of numbers from `least` to `most`."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def number(text: str) -> _N:
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be from {least} to {most}")
+        return value
 
-    def __call__(self, text: str) -> int:
-        number = int(text)
-        if not 1 <= number <= self._most:
-            raise argparse.ArgumentTypeError(f"must be from 1 to {self._most}")
-        return number
-
-
-class _number:  # noqa: N801 - as above
-    """Seconds from 0 to `most`."""
-
-    def __init__(self, most: float) -> None:
-        self._most = most
-
-    def __call__(self, text: str) -> float:
-        number = float(text)
-        if not 0 <= number <= self._most:
-            raise argparse.ArgumentTypeError(f"must be seconds from 0 to {self._most:g}")
-        return number
+    return number
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the service's operations count beside HTTP, told by the outcome of the call that asked for one."""
+"""The metrics that an operation of the service moves in addition to HTTP's, derived from the answer to its request."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from tools.load.ledger import Sample
+from monitoring.verify.ledger import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tools.load.call import Moves, Outcome
-    from tools.load.ledger import Ledger
+    from monitoring.verify.ledger import Ledger
+    from tools.load.request import Moves, Outcome
 
-#: Refused before any operation begins: no key, the wrong one, the wrong role; no such method; no JSON where that is asked first.
+#: Refused before any operation starts: no key, a wrong one, the wrong role; no such method; not JSON.
 _BEFORE = frozenset({401, 403, 405, 415})
 _MINE = frozenset({400, 404, 409, 413, 422, 507})
-"""Refused by the operation itself. Whatever else is answered, as a 503, may come from before it or from within."""
+"""Refused by the operation itself. Any other status, for example 503, may come from before the operation or from within."""
 
 OTHER = "_other"
 
 
 def _count(ledger: Ledger, outcome: Outcome, name: str, **labels: str) -> bool:
-    """Count one operation by its outcome; whether it was a success."""
+    """Count one operation by its outcome; return whether it succeeded."""
     status = outcome.status if outcome.whole else 0
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         ledger.certain(Sample.of(name, **labels, status="success"))
@@ -36,7 +36,7 @@ def _count(ledger: Ledger, outcome: Outcome, name: str, **labels: str) -> bool:
 
 
 def compression(document: int) -> Moves:
-    """Expect a compression of so many bytes."""
+    """Expect a compression of a document of this many bytes."""
     original, compressed = Sample.of("sigmalang_original_size_bytes_sum"), Sample.of("sigmalang_compressed_size_bytes_sum")
 
     def moves(outcome: Outcome, ledger: Ledger) -> None:
@@ -70,7 +70,7 @@ def backup(outcome: Outcome, ledger: Ledger) -> None:
 
 
 def restored(_outcome: Outcome, ledger: Ledger) -> None:
-    """Expect a restore; it is counted by another process, perhaps a moment after the answer."""
+    """Expect a restore. Another process counts it, perhaps a moment after the answer."""
     ledger.perhaps(Sample.of("sigmavault_snapshots_total", operation="restore"))
 
 
@@ -88,16 +88,16 @@ def reported(agent: str, status: str) -> Moves:
 
 
 def model_call(model: str, tokens: int, prompt: int, *, refused_as: str = OTHER) -> Moves:
-    """Expect a call of a model that may generate so many tokens, with a prompt of so many bytes.
+    """Expect a call of a model that may generate up to `tokens` tokens, with a prompt of up to `prompt` tokens.
 
-    `refused_as` is the label of a refusal: `_other` as long as the service does not know the model.
+    `refused_as` is the model label of a refusal: `_other` if the service does not list the model.
     """
     generated = [Sample.of(name, model=model) for name in ("ryot_tokens_generated_total", "tokens_generated_total")]
     prompted = Sample.of("ryot_prompt_tokens_total", model=model)
 
     def moves(outcome: Outcome, ledger: Ledger) -> None:
         status = outcome.status if outcome.whole else 0
-        usage, seen, broken = _told(outcome)
+        usage, seen, broken = _usage(outcome)
         if status == HTTPStatus.OK and usage is not None and not broken:
             ledger.certain(Sample.of("ryot_requests_total", model=model, status="success"))
             for sample in generated:
@@ -118,8 +118,8 @@ def model_call(model: str, tokens: int, prompt: int, *, refused_as: str = OTHER)
     return moves
 
 
-def _told(outcome: Outcome) -> tuple[dict[str, Any] | None, int, bool]:
-    """Give the usage that an answer tells, the chunks with a token, and whether it ended with an error."""
+def _usage(outcome: Outcome) -> tuple[dict[str, Any] | None, int, bool]:
+    """Return the usage in an answer, the number of chunks with a token, and whether the answer ended with an error."""
     if not outcome.body.startswith(b"data:"):
         whole = outcome.json() if outcome.whole else None
         usage = whole.get("usage") if isinstance(whole, dict) else None
@@ -135,7 +135,7 @@ def _told(outcome: Outcome) -> tuple[dict[str, Any] | None, int, bool]:
 
 
 def _events(body: bytes) -> Iterator[dict[str, Any]]:
-    # What follows the last blank line was not received whole.
+    # The text after the last blank line is an incomplete event.
     for event in body.split(b"\n\n")[:-1]:
         data = event.strip().removeprefix(b"data:").strip()
         if data.startswith(b"{"):

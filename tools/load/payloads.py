@@ -1,4 +1,4 @@
-"""What is sent: documents that compress as real ones do, prompts, and bytes that do not compress."""
+"""Content of requests: documents that compress like real ones, prompts, and incompressible bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORDS = _TEXT.split()
 
 
 def text(choice: random.Random, size: int) -> str:
-    """Give so many characters of words."""
+    """Return words with a total length of `size` characters."""
     words: list[str] = []
     length = 0
     while length < size:
@@ -26,7 +26,7 @@ def text(choice: random.Random, size: int) -> str:
 
 
 def record(choice: random.Random) -> bytes:
-    """Give a small document like many others, which is what dictionaries are for."""
+    """Return a small document that resembles the others, the use of dictionaries."""
     return json.dumps(
         {
             "id": choice.randrange(10**9),
@@ -38,7 +38,7 @@ def record(choice: random.Random) -> bytes:
 
 
 def document(choice: random.Random, size: int) -> bytes:
-    """Give a document of so many bytes: text, and now and then what cannot be compressed."""
+    """Return a document of `size` bytes: usually text, sometimes incompressible."""
     if choice.random() < 0.1:
         return choice.randbytes(size)
     some = text(choice, min(size, 16 * 1024)).encode()

@@ -1,4 +1,4 @@
-"""One run: every part begins, stories are told side by side until a bound is reached, and every part cleans up."""
+"""One run: every scenario sets up, steps run concurrently until a bound is reached, and every scenario cleans up."""
 
 from __future__ import annotations
 
@@ -6,102 +6,102 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from tools.load.call import Call
-from tools.load.client import NoAnswerError, OffError, OverError
-from tools.load.scenarios import PARTS
+from tools.load.client import BoundReachedError, NoAnswerError, UnavailableError
+from tools.load.request import Request
+from tools.load.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tools.load.scenarios import Part, Setting
-    from tools.load.scenarios.scenario import Story
+    from tools.load.scenarios import Context, Scenario
+    from tools.load.scenarios.scenario import Step
 
 _UNLIKE = (AttributeError, KeyError, TypeError, ValueError)
-"""What reading an answer raises that is not this service's."""
+"""Raised by reading an answer that does not have the documented form."""
 
 
 class Run:
-    """The mix over all parts but those in `without`."""
+    """The mix of all scenarios except those in `without`."""
 
-    def __init__(self, setting: Setting, without: frozenset[str]) -> None:
-        self._setting, self._client, self._choice = setting, setting.client, setting.choice
+    def __init__(self, context: Context, without: frozenset[str]) -> None:
+        self._context, self._client, self._choice = context, context.client, context.choice
         self._without = without
-        self._parts: list[Part] = []
-        #: Stories that nobody has told yet.
-        self._untold: list[tuple[Part, Story]] = []
+        self._scenarios: list[Scenario] = []
+        #: Steps that have not run yet.
+        self._pending: list[tuple[Scenario, Step]] = []
         self.seconds = 0.0
 
-    async def begin(self) -> None:
-        """Make what is needed; OffError where the service is away. What else is missing is noted, and left out."""
-        await self._client.need(Call("GET", "/health/live", role="nobody"))
+    async def set_up(self) -> None:
+        """Set up the scenarios, and leave out those that are not available; UnavailableError if the service is not."""
+        await self._client.need(Request("GET", "/health/live", role="anonymous"))
         keyed = await self._admitted()
-        for kind in PARTS:
+        for kind in SCENARIOS:
             if kind.name in self._without or not (keyed or kind.keyless):
                 continue
-            part = kind(self._setting)
-            self._parts.append(part)
+            scenario = kind(self._context)
+            self._scenarios.append(scenario)
             try:
-                await part.begin()
-            except OffError as error:
-                self._note(f"{part.name} is left out: {error}")
-                # What was made before that is removed at once.
-                await self._safely(part, part.end)
-                self._parts.remove(part)
+                await scenario.set_up()
+            except UnavailableError as error:
+                self._note(f"{scenario.name} is left out: {error}")
+                # Remove all that it has made so far.
+                await self._safely(scenario, scenario.tear_down)
+                self._scenarios.remove(scenario)
 
     async def mix(self, concurrency: int, most: int, seconds: float) -> None:
-        """Tell stories: each once, in a random order, then whichever."""
-        self._untold = [(part, story) for part in self._parts for story in part.stories()]
-        self._choice.shuffle(self._untold)
-        client, began = self._client, time.monotonic()
-        client.most, client.until, client.bounded = most, began + seconds, True
+        """Run each step once, in a random order, then random ones until a bound is reached."""
+        self._pending = [(scenario, step) for scenario in self._scenarios for step in scenario.steps()]
+        self._choice.shuffle(self._pending)
+        client, started = self._client, time.monotonic()
+        client.most, client.until, client.bounded = most, started + seconds, True
         try:
-            await asyncio.gather(*(self._tell() for _ in range(concurrency)))
+            await asyncio.gather(*(self._work() for _ in range(concurrency)))
         finally:
             client.bounded = False
-            self.seconds = time.monotonic() - began
-        if self._untold and not (client.gone or client.stopped):
+            self.seconds = time.monotonic() - started
+        if self._pending and not (client.gone or client.stopped):
             self._note("a bound was reached before every endpoint was called: raise --requests or --seconds")
-        for part in self._parts:
-            await self._safely(part, part.last)
+        for scenario in self._scenarios:
+            await self._safely(scenario, scenario.last)
 
-    async def end(self) -> None:
-        """Remove what was made."""
-        for part in reversed(self._parts):
-            await self._safely(part, part.end)
+    async def tear_down(self) -> None:
+        """Clean up."""
+        for scenario in reversed(self._scenarios):
+            await self._safely(scenario, scenario.tear_down)
         if self._client.gone:
-            self._note(f"what the run has made could not be removed: names begin with load, of this run with load/{self._setting.run}")
+            self._note(f"the run could not clean up: names that it made start with load, those of objects with load/{self._context.run}")
 
     async def _admitted(self) -> bool:
-        """Whether calls that need a key are of any use."""
+        """Return whether requests that need a key can succeed."""
         try:
-            answer = await self._client.send(Call("GET", "/v1/models", role="admin", expects=frozenset({200, 401, 502, 503, 504})))
+            answer = await self._client.send(Request("GET", "/v1/models", role="admin", expects=frozenset({200, 401, 502, 503, 504})))
         except NoAnswerError:
             return True
         if answer.status != 401:
             return True
-        given = "the key in ADMIN_KEY is refused" if self._client.admin_key else "the service asks for a key: set ADMIN_KEY"
-        self._note(f"{given}; only what needs no key is called ({answer.why})")
+        given = "the service refuses the key in ADMIN_KEY" if self._client.admin_key else "the service requires a key: set ADMIN_KEY"
+        self._note(f"{given}; only endpoints without a key are used ({answer.why})")
         return False
 
-    async def _tell(self) -> None:
+    async def _work(self) -> None:
         try:
-            while self._parts:
-                part, story = self._untold.pop() if self._untold else self._pick()
-                await self._safely(part, story)
-        except OverError:
+            while self._scenarios:
+                scenario, step = self._pending.pop() if self._pending else self._pick()
+                await self._safely(scenario, step)
+        except BoundReachedError:
             return
 
-    def _pick(self) -> tuple[Part, Story]:
-        (part,) = self._choice.choices(self._parts, [part.weight for part in self._parts])
-        return part, self._choice.choice(part.stories())
+    def _pick(self) -> tuple[Scenario, Step]:
+        (scenario,) = self._choice.choices(self._scenarios, [scenario.weight for scenario in self._scenarios])
+        return scenario, self._choice.choice(scenario.steps())
 
-    async def _safely(self, part: Part, work: Callable[[], Awaitable[None]]) -> None:
+    async def _safely(self, scenario: Scenario, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except NoAnswerError:
-            pass  # it is in the ledger
+            pass  # the ledger has it
         except _UNLIKE as error:
-            self._client.faults[f"{part.name}: an answer is not as described: {type(error).__name__}: {error}"] += 1
+            self._client.faults[f"{scenario.name}: an answer is not as documented: {type(error).__name__}: {error}"] += 1
 
     def _note(self, line: str) -> None:
         self._client.notes[line] += 1

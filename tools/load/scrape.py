@@ -1,13 +1,14 @@
-"""Reads from a running service the samples that a ledger can say something about."""
+"""Reads the samples of a running service that the ledger has bounds for."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import httpx2
-from prometheus_client.parser import text_string_to_metric_families
 
-from tools.load.ledger import PREFIX, Sample
+from monitoring.catalogue.prefix import PREFIX
+from monitoring.verify.check import read_samples
+from monitoring.verify.ledger import Sample
 
 WATCHED = frozenset(
     {
@@ -30,15 +31,16 @@ WATCHED = frozenset(
 )
 """Names of samples, without the prefix."""
 
+_SCRAPES = "/metrics"
 _TIMEOUT_SECONDS = 30.0
 
 
 class ScrapeError(Exception):
-    """The metrics cannot be read; the text is one line."""
+    """The metrics cannot be read. The text is one line."""
 
 
 async def scrape(url: str, token: str | None) -> Counter[Sample]:
-    """Give the value of each sample that is watched."""
+    """Return the value of each watched sample, except those of scrapes."""
     headers = {"accept": "text/plain"} | ({"authorization": f"Bearer {token}"} if token else {})
     try:
         async with httpx2.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=False) as http:
@@ -47,14 +49,13 @@ async def scrape(url: str, token: str | None) -> Counter[Sample]:
         raise ScrapeError(f"the metrics at {url} cannot be read: {error or type(error).__name__}") from error
     if answer.status_code != httpx2.codes.OK:
         hint = ": set METRICS_TOKEN" if answer.status_code == httpx2.codes.UNAUTHORIZED else ""
-        raise ScrapeError(f"the metrics at {url} are answered {answer.status_code}{hint}")
+        raise ScrapeError(f"the metrics at {url} were answered {answer.status_code}{hint}")
     found: Counter[Sample] = Counter()
     try:
-        for family in text_string_to_metric_families(answer.text):
-            for sample in family.samples:
-                name = sample.name.removeprefix(PREFIX)
-                if name != sample.name and name in WATCHED:
-                    found[Sample.of(name, **sample.labels)] = sample.value  # type: ignore[assignment]
+        for sample, value in read_samples(answer.text).items():
+            name = sample.name.removeprefix(PREFIX)
+            if name != sample.name and name in WATCHED and sample.label("endpoint") != _SCRAPES:
+                found[Sample(name, sample.labels)] = value
     except ValueError as error:
-        raise ScrapeError(f"what {url} answers are no metrics: {error}") from error
+        raise ScrapeError(f"{url} did not answer with metrics: {error}") from error
     return found

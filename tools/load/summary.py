@@ -1,4 +1,4 @@
-"""What a run has sent and what came of it, as text that can be laid beside the metrics."""
+"""The requests of a run and their outcomes, as text to compare with the metrics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
 
+    from monitoring.verify.ledger import Ledger, Sample
     from tools.load.client import Client
-    from tools.load.ledger import Ledger, Sample
 
 _OPERATIONS = {
     "sigmalang_compression_requests_total": "compress",
@@ -23,7 +23,7 @@ _AMOUNTS = {
     "http_request_size_bytes_sum": "bytes of requests that were read",
     "http_response_size_bytes_sum": "bytes of responses",
     "sigmalang_original_size_bytes_sum": "bytes that were compressed",
-    "sigmalang_compressed_size_bytes_sum": "bytes that came of them",
+    "sigmalang_compressed_size_bytes_sum": "bytes after compression",
     "ryot_prompt_tokens_total": "tokens of prompts",
     "ryot_tokens_generated_total": "tokens generated",
     "tokens_generated_total": "tokens billed",
@@ -31,7 +31,7 @@ _AMOUNTS = {
 
 
 def summary(client: Client, seconds: float, moved: Counter[Sample] | None) -> list[str]:
-    """Give the lines; with what the metrics have moved by, where they were scraped."""
+    """Return the lines; with the increase of the metrics if they were scraped."""
     ledger = client.ledger
     head = ("acknowledged", "sent", "counted") if moved is not None else ("acknowledged", "sent")
     rows: list[tuple[str, ...]] = [("endpoint", "method", "status", *head)]
@@ -39,7 +39,7 @@ def summary(client: Client, seconds: float, moved: Counter[Sample] | None) -> li
         (s.label("endpoint"), s.label("method"), s.label("status"), *_numbers(ledger, s, moved))
         for s in _of(ledger, moved, "http_requests_total")
     ]
-    lines = [f"{client.sent} calls in {seconds:.1f} s, and what begins and ends a run", "", *_table(rows), ""]
+    lines = [f"{client.sent} requests in {seconds:.1f} s, without set-up and clean-up", "", *_table(rows), ""]
     rows = [("operation", "", "status", *head)]
     for name, word in _OPERATIONS.items():
         for sample in _of(ledger, moved, name):
@@ -51,15 +51,17 @@ def summary(client: Client, seconds: float, moved: Counter[Sample] | None) -> li
         last = () if moved is None else (f"{sum(moved[sample] for sample in moved if sample.name == name):.15g}",)
         rows.append((words, str(ledger.total(name)), *last))
     lines += [*_table(rows), ""]
-    unknown = sum(calls for group, calls in ledger.open.items() if group.name == "http_requests_total")
-    lines.append(f"{unknown} calls without a whole answer: each may be counted, with any status; {ledger.refused} met nobody and are not")
-    for title, told in (("unexpected", client.surprises), ("wrong", client.faults), ("note", client.notes)):
-        lines += [f"{title}: {line}" + (f" ({times} times)" if times > 1 else "") for line, times in sorted(told.items())]
+    unknown = sum(calls for group, calls in ledger.unknown.items() if group.name == "http_requests_total")
+    lines.append(
+        f"{unknown} requests without a whole answer, which may be counted with any status; {ledger.refused} refused ones, which are not"
+    )
+    for title, found in (("unexpected", client.surprises), ("wrong", client.faults), ("note", client.notes)):
+        lines += [f"{title}: {line}" + (f" ({times} times)" if times > 1 else "") for line, times in sorted(found.items())]
     return lines
 
 
 def _of(ledger: Ledger, moved: Counter[Sample] | None, name: str) -> list[Sample]:
-    """Name the samples that were acknowledged, or were counted, as those whose client left."""
+    """Return the samples of a name that were acknowledged or counted."""
     counted = {sample for sample, amount in (moved or {}).items() if amount}
     return sorted(sample for sample in counted | set(ledger.samples()) if sample.name == name)
 

@@ -25,9 +25,9 @@ def test_bind_says_where_the_service_is(bind: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "told"),
     [
-        (["--url", "ftp://x"], {}, 1, "tools.load: 'ftp://x' is no address of a service"),
-        (["--url", "http://x:99999"], {}, 1, "tools.load: 'http://x:99999' is no address of a service"),
-        (["--metrics", "9464"], {}, 1, "tools.load: '9464' is no address of a service"),
+        (["--url", "ftp://x"], {}, 1, "tools.load: 'ftp://x' is not the address of a service. Use http://"),
+        (["--url", "http://x:99999"], {}, 1, "tools.load: 'http://x:99999' is not the address of a service. Use http://"),
+        (["--metrics", "9464"], {}, 1, "tools.load: '9464' is not the address of a service. Use http://"),
         ([], {"BIND": "unix:/run/x"}, 1, "tools.load: BIND='unix:/run/x' is not an address that can be called. Set --url."),
         ([], {"BIND": "nonsense"}, 1, "tools.load: BIND='nonsense' is not allowed"),
         (["--requests", "0"], {}, 2, "must be from 1 to 10000000"),

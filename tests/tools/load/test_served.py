@@ -59,7 +59,7 @@ def test_a_run_calls_every_endpoint_and_leaves_nothing(gunicorn: Gunicorn, loade
     assert [key for key in keys if key["revoked"] is None] == []
 
     # With a wrong key, and with none, what needs no key is called.
-    for key, told in (("wrong", "the key in ADMIN_KEY is refused; "), ("", "the service asks for a key: set ADMIN_KEY; ")):
+    for key, told in (("wrong", "the service refuses the key in ADMIN_KEY; "), ("", "the service requires a key: set ADMIN_KEY; ")):
         code, printed = loader.run(*addresses(gunicorn), "--requests", "40", ADMIN_KEY=key)
         assert code == 0
         assert f"\nnote: {told}" in printed
@@ -105,8 +105,8 @@ def test_what_goes_wrong_is_told(gunicorn: Gunicorn, loader: Loader) -> None:
     gunicorn.end()
     code, printed = loader.finish(run)
     assert code == 1
-    assert "\nnote: the service is gone: " in printed
-    assert "\nnote: what the run has made could not be removed: " in printed
+    assert "\nnote: the service has stopped: " in printed
+    assert "\nnote: the run could not clean up: " in printed
 
     # And stays away.
     code, printed = loader.run(*addresses(gunicorn)[:2])

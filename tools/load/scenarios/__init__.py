@@ -1,4 +1,4 @@
-"""The parts of the mix, one per part of the service: each begins, tells stories of a few calls each, and cleans up."""
+"""The scenarios, one for each part of the service: each sets up, runs steps of a few requests, and cleans up."""
 
 from tools.load.scenarios.agents import Agents
 from tools.load.scenarios.compression import Compression
@@ -8,12 +8,12 @@ from tools.load.scenarios.health import Health
 from tools.load.scenarios.keys import Keys
 from tools.load.scenarios.models import Models
 from tools.load.scenarios.prices import Prices
-from tools.load.scenarios.scenario import Part, Setting
+from tools.load.scenarios.scenario import Context, Scenario
 from tools.load.scenarios.slow import Slow
 from tools.load.scenarios.snapshots import Snapshots
 from tools.load.scenarios.vault import Vault
 
-PARTS: tuple[type[Part], ...] = (
+SCENARIOS: tuple[type[Scenario], ...] = (
     Health,
     Errors,
     Keys,
@@ -26,6 +26,6 @@ PARTS: tuple[type[Part], ...] = (
     Agents,
     Slow,
 )
-"""In the order in which they begin; they end in the opposite one."""
+"""In the order of their set-up; they clean up in the reverse order."""
 
-__all__ = ["PARTS", "Part", "Setting"]
+__all__ = ["SCENARIOS", "Context", "Scenario"]

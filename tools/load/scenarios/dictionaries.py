@@ -6,45 +6,45 @@ import base64
 import contextlib
 
 from tools.load import expected_metrics, payloads
-from tools.load.call import JSON, OK, Call, sent_json
 from tools.load.client import NoAnswerError
-from tools.load.scenarios.scenario import Part, Story, among, with_json
+from tools.load.request import JSON, OK, Request, encode_json
+from tools.load.scenarios.scenario import Scenario, Step, among, json_request
 
 _ONE = "/v1/dictionaries/{dictionary}"
 _SAMPLES = 200
 
 
-class Dictionaries(Part):
+class Dictionaries(Scenario):
     """`/v1/dictionaries`."""
 
     name = "dictionaries"
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         self._made: set[str] = set()
-        await self.client.need(Call("GET", "/v1/dictionaries"))
+        await self.client.need(Request("GET", "/v1/dictionaries"))
         made = (await self.client.need(self._training())).json()
         self._made.add(made["id"])
-        #: The one that is used all the time.
+        #: The dictionary of all `use` steps.
         self._id: str = made["id"]
 
-    def stories(self) -> list[Story]:
+    def steps(self) -> list[Step]:
         return [self.use, self.use, self.life, self.refusals]
 
     async def use(self) -> None:
         """Compress a small document with the dictionary, and restore it."""
         document, query = payloads.record(self.choice), f"?dictionary={self._id}"
         moves = expected_metrics.compression(len(document))
-        made = await self.client.send(Call("POST", f"/v1/compress{query}", body=document, moves=moves))
+        made = await self.client.send(Request("POST", f"/v1/compress{query}", body=document, moves=moves))
         if made.status not in OK:
             return
-        restored = await self.client.send(Call("POST", f"/v1/decompress{query}", body=made.body, moves=expected_metrics.decompression))
+        restored = await self.client.send(Request("POST", f"/v1/decompress{query}", body=made.body, moves=expected_metrics.decompression))
         if restored.status in OK and restored.body != document:
             self.client.faults["a document did not come back with a dictionary as it was"] += 1
 
     async def life(self) -> None:
-        """List them, read one, train another, and delete that."""
-        await self.client.send(Call("GET", "/v1/dictionaries"))
-        await self.client.send(Call("GET", f"/v1/dictionaries/{self._id}", _ONE))
+        """List the dictionaries, read one, train another one, and delete it."""
+        await self.client.send(Request("GET", "/v1/dictionaries"))
+        await self.client.send(Request("GET", f"/v1/dictionaries/{self._id}", _ONE))
         answer = await self.client.send(self._training())
         if answer.status == 201:
             made = answer.json()["id"]
@@ -52,25 +52,25 @@ class Dictionaries(Part):
             await self._delete(made)
 
     async def refusals(self) -> None:
-        """Ask for what is none, and train from what is none."""
-        await self.client.send(Call("GET", "/v1/dictionaries/none", _ONE, expects=among(404)))
-        await self.client.send(Call("DELETE", "/v1/dictionaries/none", _ONE, role="admin", expects=among(404)))
-        await self.client.send(with_json("POST", "/v1/dictionaries", {"samples": ["!"] * 8}, expects=among(422)))
+        """Ask for an unknown dictionary, and train with invalid samples."""
+        await self.client.send(Request("GET", "/v1/dictionaries/none", _ONE, expects=among(404)))
+        await self.client.send(Request("DELETE", "/v1/dictionaries/none", _ONE, role="admin", expects=among(404)))
+        await self.client.send(json_request("POST", "/v1/dictionaries", {"samples": ["!"] * 8}, expects=among(422)))
 
-    async def end(self) -> None:
+    async def tear_down(self) -> None:
         for made in sorted(self._made):
             with contextlib.suppress(NoAnswerError):
                 await self._delete(made)
 
-    def _training(self) -> Call:
-        # Samples of this run, so that it is a dictionary of its own.
-        own = f"{self.setting.run} {self.choice.randrange(10**9)} ".encode()
+    def _training(self) -> Request:
+        # Samples of this run, so that the dictionary is a new one.
+        own = f"{self.context.run} {self.choice.randrange(10**9)} ".encode()
         samples = [base64.b64encode(own + payloads.record(self.choice)).decode() for _ in range(_SAMPLES)]
-        body = sent_json({"samples": samples, "size": 4096})
+        body = encode_json({"samples": samples, "size": 4096})
         # As many as there may be: others have made them.
-        return Call("POST", "/v1/dictionaries", "", body, JSON, "admin", among(201))
+        return Request("POST", "/v1/dictionaries", "", body, JSON, "admin", among(201))
 
     async def _delete(self, made: str) -> None:
-        answer = await self.client.send(Call("DELETE", f"/v1/dictionaries/{made}", _ONE, role="admin", expects=among(204)))
+        answer = await self.client.send(Request("DELETE", f"/v1/dictionaries/{made}", _ONE, role="admin", expects=among(204)))
         if answer.status == 204:
             self._made.discard(made)

@@ -1,24 +1,24 @@
-"""Probes, as an orchestrator sends them."""
+"""The probes of an orchestrator."""
 
 from __future__ import annotations
 
-from tools.load.call import Call
-from tools.load.scenarios.scenario import Part, Story
+from tools.load.request import Request
+from tools.load.scenarios.scenario import Scenario, Step
 
 
-class Health(Part):
+class Health(Scenario):
     """`/health`."""
 
     name = "health"
     keyless = True
 
-    def stories(self) -> list[Story]:
+    def steps(self) -> list[Step]:
         return [self.live, self.ready]
 
     async def live(self) -> None:
-        """Ask whether it lives."""
-        await self.client.send(Call("GET", "/health/live", role="nobody"))
+        """Send a liveness probe."""
+        await self.client.send(Request("GET", "/health/live", role="anonymous"))
 
     async def ready(self) -> None:
-        """Ask whether it is ready."""
-        await self.client.send(Call("GET", "/health/ready", role="nobody"))
+        """Send a readiness probe."""
+        await self.client.send(Request("GET", "/health/ready", role="anonymous"))

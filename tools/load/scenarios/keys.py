@@ -1,64 +1,64 @@
-"""Keys and users: made, listed, revoked. What users send is sent with the keys that are made here."""
+"""Keys and users: made, listed, revoked. The other scenarios use the keys that this one makes."""
 
 from __future__ import annotations
 
 import contextlib
 
-from tools.load.call import JSON, Call
 from tools.load.client import NoAnswerError
-from tools.load.scenarios.scenario import Part, Story, among, with_json
+from tools.load.request import JSON, Request
+from tools.load.scenarios.scenario import Scenario, Step, among, json_request
 
 _USERS = 8
 _HOUR_SECONDS = 3600
-"""A key that could not be revoked ends by itself."""
+"""A key that could not be revoked expires."""
 
 
-class Keys(Part):
-    """`/v1/keys` and `/v1/users`. Users stay, under a few names that are the same in every run; their keys do not."""
+class Keys(Scenario):
+    """`/v1/keys` and `/v1/users`. Users stay, with the same names in every run; their keys are revoked."""
 
     name = "keys"
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         self._made: set[int] = set()
-        await self.client.need(Call("GET", "/v1/keys", role="admin"))
+        await self.client.need(Request("GET", "/v1/keys", role="admin"))
         for number in range(_USERS):
             wanted = {"user": f"load-user-{number}", "expires_in": _HOUR_SECONDS}
-            answer = await self.client.need(with_json("POST", "/v1/keys", wanted, expects=among(201)))
+            answer = await self.client.need(json_request("POST", "/v1/keys", wanted, expects=among(201)))
             made = answer.json()
             self._made.add(made["id"])
             self.client.user_keys.append(made["key"])
 
-    def stories(self) -> list[Story]:
+    def steps(self) -> list[Step]:
         return [self.life, self.people, self.refusals]
 
     async def life(self) -> None:
         """Make a key, find it, revoke it, and revoke it once more."""
         wanted = {"user": f"load-user-{self.choice.randrange(_USERS)}", "expires_in": 600}
-        answer = await self.client.send(with_json("POST", "/v1/keys", wanted, expects=among(201)))
+        answer = await self.client.send(json_request("POST", "/v1/keys", wanted, expects=among(201)))
         if answer.status != 201:
             return
         number = answer.json()["id"]
         self._made.add(number)
-        await self.client.send(Call("GET", f"/v1/keys?after={number - 1}&limit=10", role="admin"))
+        await self.client.send(Request("GET", f"/v1/keys?after={number - 1}&limit=10", role="admin"))
         await self._revoke(number)
-        await self.client.send(Call("DELETE", "/v1/keys/2147483647", "/v1/keys/{number}", role="admin", expects=among(404)))
+        await self.client.send(Request("DELETE", "/v1/keys/2147483647", "/v1/keys/{number}", role="admin", expects=among(404)))
 
     async def people(self) -> None:
-        """List users, and leave one as it is."""
-        await self.client.send(Call("GET", "/v1/users", role="admin"))
+        """List users, and set the role of one to its present role."""
+        await self.client.send(Request("GET", "/v1/users", role="admin"))
         name = f"load-user-{self.choice.randrange(_USERS)}"
-        await self.client.send(with_json("PATCH", f"/v1/users/{name}", {"role": "user"}, endpoint="/v1/users/{name}"))
+        await self.client.send(json_request("PATCH", f"/v1/users/{name}", {"role": "user"}, endpoint="/v1/users/{name}"))
 
     async def refusals(self) -> None:
-        """Send what is refused: no JSON, another shape, a user where an admin is needed."""
-        await self.client.send(Call("POST", "/v1/keys", body=b"user=x", media_type="text/plain", role="admin", expects=among(415)))
-        await self.client.send(with_json("POST", "/v1/keys", {"user": "a b"}, expects=among(422)))
-        await self.client.send(Call("POST", "/v1/keys", body=b'{"user": ', media_type=JSON, role="admin", expects=among(422)))
-        await self.client.send(Call("GET", "/v1/keys?limit=0", role="admin", expects=among(422)))
-        # Where no key is required everybody may do everything.
-        await self.client.send(Call("GET", "/v1/keys?limit=1", role="user", expects=among(200, 403)))
+        """Send requests that are refused: not JSON, invalid JSON, the key of a user instead of an admin."""
+        await self.client.send(Request("POST", "/v1/keys", body=b"user=x", media_type="text/plain", role="admin", expects=among(415)))
+        await self.client.send(json_request("POST", "/v1/keys", {"user": "a b"}, expects=among(422)))
+        await self.client.send(Request("POST", "/v1/keys", body=b'{"user": ', media_type=JSON, role="admin", expects=among(422)))
+        await self.client.send(Request("GET", "/v1/keys?limit=0", role="admin", expects=among(422)))
+        # A service that requires no key lets every client do everything.
+        await self.client.send(Request("GET", "/v1/keys?limit=1", role="user", expects=among(200, 403)))
 
-    async def end(self) -> None:
+    async def tear_down(self) -> None:
         self.client.user_keys.clear()
         for number in sorted(self._made):
             with contextlib.suppress(NoAnswerError):
@@ -66,7 +66,7 @@ class Keys(Part):
 
     async def _revoke(self, number: int) -> None:
         answer = await self.client.send(
-            Call("DELETE", f"/v1/keys/{number}", "/v1/keys/{number}", role="admin", expects=among(204)),
+            Request("DELETE", f"/v1/keys/{number}", "/v1/keys/{number}", role="admin", expects=among(204)),
         )
         if answer.status == 204:
             self._made.discard(number)

@@ -1,4 +1,4 @@
-"""What every part of the mix is."""
+"""The base of all scenarios."""
 
 from __future__ import annotations
 
@@ -6,60 +6,60 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from tools.load.call import JSON, OK, Call, Moves, sent_json
+from tools.load.request import JSON, OK, Moves, Request, encode_json
 
 if TYPE_CHECKING:
     import random
 
-    from tools.load.call import Role
     from tools.load.client import Client
+    from tools.load.request import Role
 
-Story = Callable[[], Awaitable[None]]
+Step = Callable[[], Awaitable[None]]
 
 
 @dataclass
-class Setting:
-    """What all parts share."""
+class Context:
+    """Shared by all scenarios."""
 
     client: Client
     choice: random.Random
-    #: A word that no other run has, in the names of what is made.
+    #: A word for the names that this run makes; no other run has it.
     run: str
-    #: Seconds that a slow call takes at least.
+    #: The least seconds of a slow request.
     slow: float
     restore: bool = False
     model: str | None = None
 
 
-class Part:
-    """One part of the service. Its stories may run at once, also the same one."""
+class Scenario:
+    """One part of the service. Its steps run concurrently, also with themselves."""
 
     name: ClassVar[str]
-    #: How often its stories are told, beside those of others.
+    #: How often its steps run, relative to those of other scenarios.
     weight: ClassVar[float] = 1.0
-    #: Whether it works with no key at all.
+    #: Whether it works without a key.
     keyless: ClassVar[bool] = False
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-        self.client = setting.client
-        self.choice = setting.choice
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.client = context.client
+        self.choice = context.choice
 
-    async def begin(self) -> None:
-        """Make what the stories need; OffError where this part is not there."""
+    async def set_up(self) -> None:
+        """Prepare the steps; UnavailableError if the service does not have this part."""
 
-    def stories(self) -> list[Story]:
-        """Give the stories; all together they call every endpoint of the part."""
+    def steps(self) -> list[Step]:
+        """Return the steps; together they use every endpoint of the part."""
         raise NotImplementedError
 
-    async def end(self) -> None:
-        """Remove what was made."""
+    async def tear_down(self) -> None:
+        """Remove all that the scenario made."""
 
     async def last(self) -> None:
-        """Do what has to be done alone, between the mix and the end."""
+        """Send the requests that cannot run concurrently with others. Called before `tear_down`."""
 
 
-def with_json(
+def json_request(
     method: str,
     path: str,
     value: object,
@@ -68,11 +68,11 @@ def with_json(
     role: Role = "admin",
     expects: frozenset[int] = OK,
     moves: Moves | None = None,
-) -> Call:
-    """Make a call with a body of JSON."""
-    return Call(method, path, endpoint, sent_json(value), JSON, role, expects, moves)
+) -> Request:
+    """Return a request with a JSON body."""
+    return Request(method, path, endpoint, encode_json(value), JSON, role, expects, moves)
 
 
 def among(*statuses: int) -> frozenset[int]:
-    """Name the statuses that are expected."""
+    """Return the set of these statuses."""
     return frozenset(statuses)

@@ -1,6 +1,6 @@
 """ΣVAULT's snapshots: taken, listed, deleted.
 
-One is restored only where that was asked for, since it undoes what others store meanwhile.
+One is restored only with `--restore`, since it undoes what other clients stored since.
 """
 
 from __future__ import annotations
@@ -8,56 +8,56 @@ from __future__ import annotations
 import contextlib
 
 from tools.load import expected_metrics
-from tools.load.call import Call
 from tools.load.client import NoAnswerError
-from tools.load.scenarios.scenario import Part, Story, among
+from tools.load.request import Request
+from tools.load.scenarios.scenario import Scenario, Step, among
 
 _ALL = "/v1/vault/snapshots"
 _ONE = f"{_ALL}/{{snapshot}}"
 
 
-class Snapshots(Part):
+class Snapshots(Scenario):
     """`/v1/vault/snapshots`."""
 
     name = "snapshots"
     weight = 0.5
 
-    async def begin(self) -> None:
+    async def set_up(self) -> None:
         self._made: set[str] = set()
-        await self.client.need(Call("GET", _ALL, role="admin"))
+        await self.client.need(Request("GET", _ALL, role="admin"))
 
-    def stories(self) -> list[Story]:
+    def steps(self) -> list[Step]:
         return [self.life, self.refusals]
 
     async def life(self) -> None:
         """Take a snapshot, find it, delete it."""
         made = await self._take()
-        await self.client.send(Call("GET", _ALL, role="admin"))
+        await self.client.send(Request("GET", _ALL, role="admin"))
         if made is not None:
             await self._delete(made)
 
     async def refusals(self) -> None:
-        """Ask for what is none."""
-        await self.client.send(Call("DELETE", f"{_ALL}/none", _ONE, role="admin", expects=among(404)))
-        await self.client.send(Call("POST", f"{_ALL}/none/restore", f"{_ONE}/restore", role="admin", expects=among(404)))
+        """Delete and restore an unknown snapshot."""
+        await self.client.send(Request("DELETE", f"{_ALL}/none", _ONE, role="admin", expects=among(404)))
+        await self.client.send(Request("POST", f"{_ALL}/none/restore", f"{_ONE}/restore", role="admin", expects=among(404)))
 
     async def last(self) -> None:
-        if not self.setting.restore:
+        if not self.context.restore:
             return
         made = await self._take()
         if made is not None:
-            call = Call(
+            request = Request(
                 "POST", f"{_ALL}/{made}/restore", f"{_ONE}/restore", role="admin", expects=among(200, 202), moves=expected_metrics.restored
             )
-            await self.client.send(call)
+            await self.client.send(request)
 
-    async def end(self) -> None:
+    async def tear_down(self) -> None:
         for made in sorted(self._made):
             with contextlib.suppress(NoAnswerError):
                 await self._delete(made)
 
     async def _take(self) -> str | None:
-        answer = await self.client.send(Call("POST", _ALL, role="admin", expects=among(201), moves=expected_metrics.backup))
+        answer = await self.client.send(Request("POST", _ALL, role="admin", expects=among(201), moves=expected_metrics.backup))
         if answer.status != 201:
             return None
         made: str = answer.json()["id"]
@@ -65,6 +65,6 @@ class Snapshots(Part):
         return made
 
     async def _delete(self, made: str) -> None:
-        answer = await self.client.send(Call("DELETE", f"{_ALL}/{made}", _ONE, role="admin", expects=among(204)))
+        answer = await self.client.send(Request("DELETE", f"{_ALL}/{made}", _ONE, role="admin", expects=among(204)))
         if answer.status == 204:
             self._made.discard(made)
