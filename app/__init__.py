@@ -1,3 +1,3 @@
-"""The Neurectomy API: the service that the deployment kit runs."""
+"""The Neurectomy API: the service that uses the library."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What this deployment calls itself, from OpenTelemetry's OTEL_RESOURCE_ATTRIBUTES, so that metrics and traces agree on it."""
+"""Version and environment of this deployment, from OpenTelemetry's OTEL_RESOURCE_ATTRIBUTES, so that metrics and traces agree."""
 
 from collections.abc import Mapping
 from urllib.parse import unquote
@@ -7,7 +7,7 @@ import app
 
 
 def describe(environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the labels of `neurectomy_system_info`."""
+    """Return the labels of `neurectomy_system_info`."""
     pairs = (pair.partition("=") for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
     attributes = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
     return {

@@ -1,6 +1,6 @@
-"""`python -m app.keys`: make, list and revoke API keys on the machine of the database, as the first one has to be.
+"""`python -m app.keys`: create, list and revoke API keys on the machine of the database. The first key can only be made this way.
 
-`create` prints the key, and nothing else, on its standard output: it is shown this once.
+`create` prints only the key on standard output. It is shown only once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-from app import command_environment, store  # noqa: F401 - the first one first: see there
+from app import command_environment, store  # noqa: F401 - command_environment must be first
 from app.settings import Settings, SettingsError
 from app.store.database import Database
 from app.store.errors import StoreError
@@ -28,20 +28,20 @@ _MOST = 1000
 async def create(database: Database, chosen: argparse.Namespace) -> str | None:
     """Print a new key."""
     if not re.fullmatch(store.keys.USER_NAME, chosen.user):
-        return f"--user {chosen.user!r}: a name has up to 64 letters, digits, '.', '_', '@' and '-', and begins with a letter or digit"
+        return f"--user {chosen.user!r}: a name has up to 64 letters, digits, '.', '_', '@' and '-', and starts with a letter or digit"
     lifetime = None if chosen.days is None else chosen.days * _DAY_SECONDS
     try:
         async with database.writing() as session:
             key, kept = await store.keys.create(session, chosen.user, chosen.role, lifetime)
     except store.keys.RoleDiffersError as error:
         return f"{error}; leave --role out, or choose another --user"
-    _say(f"key {kept.id} of {kept.user.role} {kept.user.name}, {_until(kept)}; it is shown only now:", sys.stderr)
+    _say(f"key {kept.id} of {kept.user.role} {kept.user.name}, {_until(kept)}; shown only now:", sys.stderr)
     _say(key)
     return None
 
 
 async def show(database: Database, _chosen: argparse.Namespace) -> str | None:
-    """Print a line for each key: number, beginning, user, role, state."""
+    """Print a line for each key: number, prefix, user, role, state."""
     after = 0
     while True:
         async with database.reading() as session:
@@ -64,8 +64,8 @@ def _until(row: ApiKey) -> str:
     if row.revoked is not None:
         return f"revoked {_moment(row.revoked)}"
     if not row.user.active:
-        return "of a user that was switched off"
-    return "without end" if row.expires is None else f"until {_moment(row.expires)}"
+        return "of a user that is disabled"
+    return "does not expire" if row.expires is None else f"until {_moment(row.expires)}"
 
 
 def _moment(seconds: float) -> str:
@@ -89,16 +89,16 @@ async def _run(chosen: argparse.Namespace, settings: Settings) -> str | None:
 
 
 def main() -> None:
-    """Do what the command line says; one line and exit code 1 where that cannot be done."""
+    """Run the command; one line and exit code 1 if it fails."""
     parser = argparse.ArgumentParser(prog="python -m app.keys", description="API keys of the service whose DATABASE_URL is set.")
     commands = parser.add_subparsers(required=True, metavar="create|list|revoke")
-    creating = commands.add_parser("create", help="make a key and print it once")
-    creating.add_argument("--user", default="admin", help="whose key it is; made where there is none (admin)")
-    creating.add_argument("--role", choices=("user", "admin"), help="admin for a new user admin, else user")
-    creating.add_argument("--days", type=_days, help="how long the key is good; without end where it is left out")
+    creating = commands.add_parser("create", help="create a key and print it once")
+    creating.add_argument("--user", default="admin", help="the owner of the key; created if there is none (admin)")
+    creating.add_argument("--role", choices=("user", "admin"), help="the role of a new user (admin for the user admin, otherwise user)")
+    creating.add_argument("--days", type=_days, help="the lifetime of the key; without it, the key does not expire")
     creating.set_defaults(work=create)
-    commands.add_parser("list", help="list all keys, without what is secret").set_defaults(work=show)
-    revoking = commands.add_parser("revoke", help="end a key at once")
+    commands.add_parser("list", help="list all keys, without their secrets").set_defaults(work=show)
+    revoking = commands.add_parser("revoke", help="revoke a key at once")
     revoking.add_argument("number", type=int, help="its number in the list")
     revoking.set_defaults(work=revoke)
     chosen = parser.parse_args()

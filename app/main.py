@@ -10,7 +10,7 @@ from app.settings import Settings
 try:
     settings = Settings.load()
     monitoring.multiprocess.install()  # before anything below imports prometheus_client
-except ValueError as error:  # a variable or the metrics directory cannot be served with: one line says which and why
+except ValueError as error:  # one line names the variable or directory that is wrong, and why
     sys.exit(f"app.main: {error}")
 
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ from . import deployment_info
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Take this worker's slot, and be ready until the stop begins."""
+    """Acquire this worker's slot, and be ready until the worker stops."""
     monitoring.multiprocess.acquire()
     if failed := await app.state.database.start(needed=settings.require_api_key):
         logging.getLogger("neurectomy.store").error("%s; /health/ready is 503 until it is ready", failed)

@@ -1,27 +1,27 @@
-"""`python -m app.migrate`: bring the database of DATABASE_URL to this version's schema. A second one at once waits for the first."""
+"""`python -m app.migrate`: migrates the database of DATABASE_URL to this version's schema. Concurrent runs wait for each other."""
 
 import asyncio
 import os
 import sys
 
-from app import command_environment, store  # noqa: F401 - the first one first: see there
+from app import command_environment, store  # noqa: F401 - command_environment must be first
 from app.settings import Settings, SettingsError
 from app.store.errors import StoreError
 
 
 def main() -> None:
-    """Migrate, and say in one line what came of it."""
+    """Migrate, and print the outcome in one line."""
     try:
         place = Settings.load().database
     except SettingsError as refused:
         sys.exit(str(refused))
-    os.umask(0o077)  # the file is nobody else's
+    os.umask(0o077)  # no other user may read the file
     try:
         revision = asyncio.run(store.migrator.upgrade(place))
     except StoreError as error:
         sys.exit(f"app.migrate: {error}")
     except OSError as error:
-        sys.exit(f"app.migrate: the database {place} cannot be made: {error.strerror}")
+        sys.exit(f"app.migrate: the database {place} cannot be created: {error.strerror}")
     print(f"app.migrate: {place} has schema {revision}")
 
 

@@ -39,7 +39,7 @@ def addresses(text: str) -> str:
 
 
 def metrics_address(text: str) -> str:
-    """Check METRICS_BIND, which may be empty: then there is no exporter."""
+    """Check METRICS_BIND, which may be empty: then no exporter runs."""
     return exporter.bind(text) if text else text
 
 

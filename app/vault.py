@@ -1,7 +1,7 @@
 """`python -m app.vault create|rotate|forget`: the keys of ΣVAULT, in VAULT_KEY_FILE.
 
-`create` makes the file. `rotate` puts a new key into it and wraps every data key with that, while the service runs; `forget` drops the
-older keys once nothing is wrapped with them.
+`create` makes the file. `rotate` adds a new key and wraps every data key with it, while the service runs. `forget` removes the older keys
+once no data key is wrapped with them.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from app.settings import Settings, SettingsError
 
 
 def main() -> None:
-    """Run one command; SystemExit with one line for what cannot be done."""
+    """Run one command; SystemExit with one line if it fails."""
     parser = argparse.ArgumentParser(prog="python -m app.vault", description="The keys of ΣVAULT, in VAULT_KEY_FILE.")
-    parser.add_argument("command", choices=["create", "rotate", "forget"], help="make the file; put a new key into it; drop the older keys")
-    parser.add_argument("--if-missing", action="store_true", help="create: leave a file that is there as it is")
+    parser.add_argument("command", choices=["create", "rotate", "forget"], help="create the file; add a new key; remove the older keys")
+    parser.add_argument("--if-missing", action="store_true", help="create: leave an existing file unchanged")
     chosen = parser.parse_args()
     try:
         settings = Settings.load()
@@ -30,7 +30,7 @@ def main() -> None:
         else:
             asyncio.run(_rotate(settings, path, new=chosen.command == "rotate"))
     except FileExistsError:
-        sys.exit(f"app.vault: {path} is there already; `rotate` puts a new key into it")
+        sys.exit(f"app.vault: {path} exists already; `rotate` adds a new key to it")
     except OSError as error:
         sys.exit(f"app.vault: {path}: {error.strerror}")
     except (SettingsError, VaultError) as error:
@@ -40,7 +40,7 @@ def main() -> None:
 def _create(path: Path, *, required: bool) -> None:
     if required or not path.exists():
         key = keyring.create(path)
-        print(f"{path} was made with key {key.hex()}: keep a copy elsewhere, since without it every object is lost")
+        print(f"{path} was created with key {key.hex()}: keep a copy elsewhere, since without it every object is lost")
 
 
 async def _rotate(settings: Settings, path: Path, *, new: bool) -> None:
@@ -49,7 +49,7 @@ async def _rotate(settings: Settings, path: Path, *, new: bool) -> None:
     vault = create(settings.vault_url, settings.data_dir, settings.vault_key_file)
     print(f"{await maintenance.rewrap(vault)} data keys were wrapped with the newest key")
     if not new:
-        print(f"{keyring.forget(path)} older keys were dropped")
+        print(f"{keyring.forget(path)} older keys were removed")
 
 
 if __name__ == "__main__":

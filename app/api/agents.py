@@ -29,7 +29,7 @@ Number = Annotated[int, Path(ge=1, le=_LARGEST)]
 
 
 class NewAgent(BaseModel):
-    """Who registers."""
+    """An agent that registers."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class NewAgent(BaseModel):
 
 
 class Agent(BaseModel):
-    """One agent, and how it is."""
+    """One agent and its state."""
 
     id: str
     registered: float = Field(description="Seconds since 1970")
@@ -53,15 +53,15 @@ class Agents(BaseModel):
 
 
 class NewTask(BaseModel):
-    """What is to be done."""
+    """A task to add."""
 
     model_config = ConfigDict(extra="forbid")
 
-    input: Any = Field(description="Whatever agents understand")
+    input: Any = Field(description="Any JSON that agents understand")
 
 
 class Report(BaseModel):
-    """How a task ended."""
+    """The result of a task."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,7 +74,7 @@ class Task(BaseModel):
 
     id: int
     input: Any
-    agent: str | None = Field(description="Who has it, or did it")
+    agent: str | None = Field(description="The agent that has it, or did it")
     status: str = Field(description="waiting, taken, success, error, timeout or cancelled")
     result: Any = None
 
@@ -83,10 +83,10 @@ class Task(BaseModel):
     "/agents",
     status_code=201,
     openapi_extra=json_bodies.described(NewAgent),
-    responses=responses(**json_bodies.REFUSALS, _409="There are as many agents as there may be", **_AWAY),
+    responses=responses(**json_bodies.REFUSALS, _409="The most agents are registered already", **_AWAY),
 )
 async def register(request: Request) -> NewAgent:
-    """Register an agent, which counts as a heartbeat; one that is registered stays so."""
+    """Register an agent, which counts as a heartbeat. Registering it again changes nothing."""
     wanted = await json_bodies.read(request, NewAgent)
     async with _database(request).writing() as session:
         try:
@@ -104,10 +104,10 @@ async def listing(request: Request) -> Agents:
 
 
 @router.delete(
-    "/agents/{agent}", status_code=204, response_class=Response, responses=responses(_404=_UNKNOWN, _422="It is no agent's id", **_AWAY)
+    "/agents/{agent}", status_code=204, response_class=Response, responses=responses(_404=_UNKNOWN, _422="The id is not valid", **_AWAY)
 )
 async def remove(request: Request, agent: AgentId) -> Response:
-    """Remove an agent; its tasks wait for others."""
+    """Remove an agent. Its tasks wait for other agents."""
     async with _database(request).writing() as session:
         try:
             await store.agents.remove(session, agent)
@@ -120,10 +120,10 @@ async def remove(request: Request, agent: AgentId) -> Response:
     "/agents/{agent}/heartbeat",
     status_code=204,
     response_class=Response,
-    responses=responses(_404=_UNKNOWN, _422="It is no agent's id", **_AWAY),
+    responses=responses(_404=_UNKNOWN, _422="The id is not valid", **_AWAY),
 )
 async def heartbeat(request: Request, agent: AgentId) -> Response:
-    """Say that an agent is well; at least every 30 seconds."""
+    """Record a heartbeat. An agent sends one at least every 30 seconds."""
     async with _database(request).writing() as session:
         try:
             await store.agents.beat(session, agent)
@@ -134,11 +134,11 @@ async def heartbeat(request: Request, agent: AgentId) -> Response:
 
 @router.post(
     "/agents/{agent}/tasks",
-    responses={204: {"description": "No task waits"}, **responses(_404=_UNKNOWN, _422="It is no agent's id", **_AWAY)},
+    responses={204: {"description": "No task waits"}, **responses(_404=_UNKNOWN, _422="The id is not valid", **_AWAY)},
     response_model=Task,
 )
 async def take(request: Request, agent: AgentId) -> Response | Task:
-    """Take the oldest task that waits, or that is with an agent that is not well; counts as a heartbeat."""
+    """Take the oldest task that waits, or that an unhealthy agent has. Counts as a heartbeat."""
     async with _database(request).writing() as session:
         try:
             task = await store.agents.take(session, agent)
@@ -175,7 +175,7 @@ async def report(request: Request, agent: AgentId, task: Number) -> Response:
     "/tasks",
     status_code=201,
     openapi_extra=json_bodies.described(NewTask),
-    responses=responses(**json_bodies.REFUSALS, _409="There are as many tasks as there may be", **_AWAY),
+    responses=responses(**json_bodies.REFUSALS, _409="The most tasks wait already", **_AWAY),
 )
 async def submit(request: Request) -> Task:
     """Add a task."""
@@ -188,9 +188,9 @@ async def submit(request: Request) -> Task:
             raise ProblemError(409, "too_many_tasks", str(error)) from error
 
 
-@router.get("/tasks/{task}", responses=responses(_404="There is no such task", _422="It is no number", _503="The database is away"))
+@router.get("/tasks/{task}", responses=responses(_404="There is no such task", _422="The number is not valid", _503="The database is away"))
 async def read(request: Request, task: Number) -> Task:
-    """Give a task, up to a day after it was done."""
+    """Return a task, until a day after it was done."""
     async with _database(request).reading() as session:
         found = await store.agents.task(session, task)
     if found is None:

@@ -1,7 +1,7 @@
-"""Who calls: an API key as `Authorization: Bearer <key>`, and the role that a route asks for.
+"""Authentication: an API key as `Authorization: Bearer <key>`, and the role that a route requires.
 
-Every request asks the database, so that a key that was revoked is refused by every worker from then on. The key of ADMIN_KEY needs no
-database. Where REQUIRE_API_KEY is 0 everybody may do everything, and a valid key only says who it is.
+Each request asks the database, so that every worker refuses a key as soon as it is revoked. ADMIN_KEY needs no database. With
+REQUIRE_API_KEY=0 every caller may use every route, and a valid key only identifies its user.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Role = Literal["user", "admin"]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request. `user` is None for whoever has no row in the database."""
+    """The sender of a request. `user` is None for a caller without a row in the database."""
 
     role: Role
     user: int | None = None
@@ -37,22 +37,21 @@ class Caller:
 
 
 ANYBODY = Caller("admin")
-"""Where no key is required."""
+"""A caller without a key, where none is required."""
 OPERATOR = Caller("admin")
-"""Whoever has ADMIN_KEY."""
+"""A caller with ADMIN_KEY."""
 
 
 class Guard:
-    """Tells keys apart."""
+    """Identifies the caller of a request by its key."""
 
     def __init__(self, database: Database, *, required: bool, admin_key: str | None) -> None:
-        """Keep what keys are compared with."""
         self.required = required
         self._database = database
         self._admin_key = admin_key
 
     async def caller(self, key: str | None, role: Role) -> Caller:
-        """Give whoever has this key, if that is enough for `role`; ProblemError or StoreError where it is not."""
+        """Return the caller with this key; ProblemError if it may not act in `role`, StoreError if the database fails."""
         if not self.required:
             return await self._guess(key)
         if key is None:
@@ -95,7 +94,7 @@ def _unauthorized(reason: str, detail: str) -> ProblemError:
     return ProblemError(401, reason, detail, {"WWW-Authenticate": "Bearer"})
 
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: docs/keys.md says how to get one")
+_bearer = HTTPBearer(auto_error=False, description="An API key: docs/keys.md describes how to get one")
 Given = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
@@ -115,7 +114,7 @@ async def _admin(request: Request, given: Given) -> None:
 
 
 async def _openai_user(request: Request, given: Given) -> None:
-    """Say what is wrong in OpenAI's format."""
+    """Raise errors in OpenAI's format."""
     try:
         await _check(request, given, "user")
     except ProblemError as error:
@@ -126,7 +125,7 @@ async def _openai_user(request: Request, given: Given) -> None:
 
 
 async def _anybody(request: Request) -> None:
-    """Where no key is required, OpenAPI's document must not say that one is."""
+    """Remove the security schemes from the OpenAPI document of a service that requires no key."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     given = HTTPAuthorizationCredentials(scheme=scheme, credentials=key) if scheme.lower() == "bearer" and key else None
     await _check(request, given, "user")
@@ -140,9 +139,9 @@ _ROLE = {"_403": "The API key is not an admin's"}
 
 
 def include(app: FastAPI, router: APIRouter, role: Role, *, openai: bool = False) -> None:
-    """Add a router whose routes need a key of this role: `request.state.caller` is a Caller in all of them.
+    """Add a router whose routes require a key of this role. In all of them `request.state.caller` is a Caller.
 
-    With `openai` what is refused is told in OpenAI's format.
+    With `openai`, refusals have OpenAI's format.
     """
     guard: Guard = app.state.guard
     if not guard.required:
@@ -151,5 +150,5 @@ def include(app: FastAPI, router: APIRouter, role: Role, *, openai: bool = False
     if openai:
         app.include_router(router, dependencies=[Depends(_openai_user)], responses=ryot_openapi.KEYS)
         return
-    told: dict[int | str, dict[str, Any]] = responses(**_REFUSALS, **(_ROLE if role == "admin" else {}))
-    app.include_router(router, dependencies=[Depends(_admin if role == "admin" else _user)], responses=told)
+    described: dict[int | str, dict[str, Any]] = responses(**_REFUSALS, **(_ROLE if role == "admin" else {}))
+    app.include_router(router, dependencies=[Depends(_admin if role == "admin" else _user)], responses=described)

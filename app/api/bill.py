@@ -1,4 +1,4 @@
-"""One call of a model on its bill: once, in one transaction, before the client learns that the call is over."""
+"""Bills a call of a model: once, in one transaction, before the client receives the end of the answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("neurectomy.billing")
 
 
 class Bill:
-    """The bill of one call. Where keys are required a call that cannot be billed fails; else that is logged."""
+    """The bill of one call. If keys are required, a call that cannot be billed fails; otherwise that is logged."""
 
     def __init__(self, request: Request, tally: Tally) -> None:
         self._database: Database = request.app.state.database
@@ -34,9 +34,9 @@ class Bill:
         self._settling: asyncio.Task[None] | None = None
 
     async def settle(self) -> None:
-        """Bill what was used so far, and only the first time; RyotError where it has to be and cannot.
+        """Bill the tokens so far; later calls do nothing. RyotError if the call must be billed and cannot be.
 
-        Whoever is cancelled meanwhile, as when the client leaves, leaves the transaction and what is counted of it whole.
+        A caller that is cancelled in the meantime, because the client left, interrupts neither the transaction nor the counting.
         """
         if self._settling is None:
             if not (self._tally.prompted or self._tally.generated):

@@ -1,4 +1,4 @@
-"""What one call of a model moves: counted once, and before the message with which the client knows its outcome."""
+"""The metrics of one call of a model: counted once, before the message that shows the client its outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OTHER = "_other"
 """The label of every model that the backend does not list."""
 
 _MOST_TOKENS = 1_000_000_000
-"""A backend that claims more tokens than this for one call is not believed."""
+"""A backend's usage above this is ignored: no call can use more tokens."""
 
 
 class Tally:
@@ -22,17 +22,17 @@ class Tally:
         self.label = OTHER
         self._first = self._last = 0.0
         self._timed = 0
-        #: Tokens so far, in the prompt and in what was generated.
+        #: Tokens so far, of the prompt and of the generated text.
         self.generated = self.prompted = 0
         self._ended = False
 
     def model(self, label: str, prompts: int) -> None:
-        """Name the model, once the backend is known to list it, and count the batch."""
+        """Set the model, which the backend must list, and count the batch."""
         self.label = label
         metrics.ryot_batch_size.labels(label).observe(prompts)
 
     def tokens(self, number: int) -> None:
-        """Count tokens the moment that they are there."""
+        """Count tokens as soon as they arrive."""
         self._last = perf_counter()
         if not self._timed:
             self._first = self._last
@@ -42,7 +42,7 @@ class Tally:
         metrics.ryot_tokens_generated.labels(self.label).inc(number)
 
     def usage(self, usage: Any) -> None:
-        """Count what the backend's usage tells beyond what is counted already."""
+        """Count the tokens of the backend's usage that are not counted yet."""
         if not isinstance(usage, dict):
             return
         prompted = _number(usage.get("prompt_tokens")) - self.prompted

@@ -1,9 +1,8 @@
 """ΣLANG over HTTP: raw bytes in, raw bytes out.
 
-Bodies are bounded on the way in and on the way out. Long ones are worked on piece by piece in threads, in bounded memory: what is kept of
-them is their compressed form, past 1 MiB in a file without a name, since most clients read nothing before they have sent everything; and a
-worker works on a bounded number at once.
-Each operation is counted, the refused ones too, before its answer is complete.
+Request and response bodies are bounded. Long ones are processed in pieces, in threads, in bounded memory. Their compressed form is kept
+until the whole body has arrived, beyond 1 MiB in an unnamed file, since most clients read only after they have sent everything. A worker
+handles a bounded number of long bodies at once. Each operation, refused ones included, is counted before its answer is complete.
 """
 
 import asyncio
@@ -33,27 +32,27 @@ router = APIRouter(prefix="/v1", tags=["ΣLANG"])
 RAW = "application/octet-stream"
 _INLINE_BYTES = 32 * 1024
 _INLINE_LEVEL = 6
-"""Up to this size and level a document is compressed in the event loop, where it takes less than a thread costs. A compressed one tells
-little of the work in it: 500 bytes may unfold to the whole bound, so that is always done in a thread."""
+"""Documents up to this size and level are compressed in the event loop, which is cheaper than a thread. The size of a compressed document
+does not show the work: 500 bytes may decompress to the whole bound, so decompression always runs in a thread."""
 
 _KEPT_BYTES = 1024 * 1024
-"""What is kept of one body in memory; the rest is on disk."""
+"""The part of one body that is kept in memory; the rest is on disk."""
 
 _AHEAD_BYTES = 4 * 1024 * 1024
-"""A document up to this size is restored whole before it leaves; a longer one is checked first, and unfolded again as it leaves."""
+"""A document up to this size is decompressed whole before it is sent; a longer one is checked first, then decompressed again."""
 
 BINARY = {RAW: {"schema": {"type": "string", "format": "binary"}}}
 
 
 class RawResponse(Response):
-    """Bytes, exactly as they are."""
+    """Raw bytes, unchanged."""
 
     media_type = RAW
 
 
 @dataclass(frozen=True)
 class Sigmalang:
-    """What the routes work with: `app.state.sigmalang`."""
+    """The state of the routes: `app.state.sigmalang`."""
 
     bounds: sigmalang.Bounds
     dictionaries: Dictionaries
@@ -61,7 +60,7 @@ class Sigmalang:
 
 
 def _describe(title: str, *, level: bool) -> dict[str, Any]:
-    """Give the OpenAPI of raw bodies and of parameters that are read here, so that refusing them is counted too."""
+    """Return the OpenAPI of raw bodies and of parameters. They are read here, so that refusals are counted too."""
     parameters: list[dict[str, Any]] = [
         {"name": "dictionary", "in": "query", "required": False, "schema": {"type": "string"}, "description": "The id of a dictionary"}
     ]
@@ -124,7 +123,7 @@ async def _compress_long(
     head: bytearray,
     body: AsyncIterator[bytes],
 ) -> Response:
-    """Compress what is longer than a moment's work while it is received; all of the frame is known before it leaves."""
+    """Compress a long document while it is received. The frame is complete before it is sent."""
     state: Sigmalang = request.app.state.sigmalang
     place, kept = Place(state.long), _keep()
     close = _closing(kept, place)
@@ -176,8 +175,8 @@ async def _compress_long(
 async def decompress(request: Request) -> Response:
     """Restore a document.
 
-    A long one is unfolded once to check it and once more as it leaves; with `stream=1` it leaves unchecked, and one that proves to be
-    damaged has no clean end.
+    A long document is decompressed once to check it and once more as it is sent. With `stream=1` it is sent unchecked, and the response
+    is cut off if the document proves damaged.
     """
     state: Sigmalang = request.app.state.sigmalang
     operation = Operation(metrics.sigmalang_decompression_requests)
@@ -219,7 +218,7 @@ async def decompress(request: Request) -> Response:
 
 
 async def _receive(request: Request, most: int, kept: IO[bytes], place: Place) -> None:
-    """Keep a body, which takes a place as soon as it proves long."""
+    """Keep a body. It takes a slot as soon as it proves long."""
     size = announced_length(request) or 0
     received = 0
     head = bytearray()
@@ -236,19 +235,19 @@ async def _receive(request: Request, most: int, kept: IO[bytes], place: Place) -
 
 
 def _unfold(kept: IO[bytes], state: Sigmalang, dictionary: zstandard.ZstdCompressionDict | None) -> tuple[sigmalang.Unfolding, bool]:
-    """Begin to unfold what was kept; also say whether that was all."""
+    """Decompress the start of a kept body; also return whether that was all."""
     kept.seek(0)
     unfolding = sigmalang.Unfolding(kept, state.bounds.unfolded, dictionary)
     return unfolding, unfolding.look_ahead(_AHEAD_BYTES)
 
 
 def _pass_over(unfolding: sigmalang.Unfolding) -> bool:
-    """Unfold some 16 MiB for nothing but to see whether it can be done; False at the end."""
+    """Decompress about 16 MiB only to check the body; return False at its end."""
     return all(unfolding.read(PIECE_BYTES) for _ in range(64))
 
 
 def _stay(gone: asyncio.Future[Message]) -> None:
-    """Go on only while the client is there. Not `is_disconnected()`: gunicorn's own worker takes a cancelled receive for a disconnect."""
+    """Raise once the client has left. Not `is_disconnected()`: gunicorn's own worker takes a cancelled receive for a disconnect."""
     if gone.done():
         raise ClientDisconnect
 
@@ -265,7 +264,7 @@ def _keep() -> IO[bytes]:
 
 
 def _closing(kept: IO[bytes], place: Place) -> Callable[[], None]:
-    """Give what lets go of both, in the event loop."""
+    """Return a function that releases both, in the event loop."""
 
     def close() -> None:
         try:

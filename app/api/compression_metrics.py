@@ -1,4 +1,4 @@
-"""What one request of ΣLANG comes to: its outcome, counted once, its time, and the answer to what went wrong."""
+"""The metrics of one request to ΣLANG, its outcome and its time, and the answers to its errors."""
 
 import asyncio
 import time
@@ -20,14 +20,14 @@ _T = TypeVar("_T")
 
 @dataclass
 class Operation:
-    """One request's work: how long it took, and its outcome, which is counted once."""
+    """One request: the time of its work, and its outcome, which is counted once."""
 
     requests: Counter
     seconds: float = 0.0
     counted: bool = field(default=False)
 
     def timed(self, work: Callable[_P, _T]) -> Callable[_P, _T]:
-        """Give `work` that adds its time to this operation's."""
+        """Return a function that runs `work` and adds its time to this operation's."""
 
         def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             began = time.perf_counter()
@@ -46,7 +46,7 @@ class Operation:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Count what is raised, and turn it into an answer; where nothing is, the response counts itself."""
+        """Count an exception and turn it into an answer. Without one, the response counts itself."""
         try:
             yield
         except (asyncio.CancelledError, ClientDisconnect):
@@ -66,5 +66,5 @@ def _refusal(error: BaseException) -> ProblemError | None:
     if isinstance(error, UnknownDictionaryError):
         return ProblemError(404, error.reason, str(error))
     if isinstance(error, OSError):
-        return ProblemError(507, "storage_failed", f"what a long body needs cannot be kept or read: {error.strerror}")
+        return ProblemError(507, "storage_failed", f"the temporary file of a long body cannot be written or read: {error.strerror}")
     return None

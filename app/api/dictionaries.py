@@ -1,4 +1,4 @@
-"""ΣLANG's dictionaries over HTTP: trained from samples, listed, given out and deleted."""
+"""ΣLANG's dictionaries over HTTP: trained from samples, listed, downloaded and deleted."""
 
 import base64
 import binascii
@@ -16,13 +16,13 @@ from app.integrations.dictionaries import Dictionaries, Entry
 
 router = APIRouter(prefix="/v1/dictionaries", tags=["ΣLANG"])
 changing = APIRouter(prefix="/v1/dictionaries", tags=["ΣLANG"])
-"""Routes that change something: where a key is needed for that, it is a dependency of this router."""
+"""Routes that change dictionaries. They require the key of an admin."""
 
 MOST_BODY_BYTES = 16 * 1024 * 1024
 
 
 class Samples(BaseModel):
-    """What a dictionary is trained from."""
+    """The samples to train a dictionary with."""
 
     samples: list[Annotated[str, Field(json_schema_extra={"format": "byte"})]] = Field(
         min_length=dictionaries.LEAST_SAMPLES,
@@ -73,7 +73,7 @@ _BODY: dict[str, Any] = {
     ),
 )
 async def train(request: Request) -> Dictionary:
-    """Train a dictionary from samples; all workers know it at once."""
+    """Train a dictionary from samples. All workers can use it at once."""
     given = await read_bounded(request, MOST_BODY_BYTES)
     return _shown(await in_thread(_train, given, _of(request)))
 
@@ -90,7 +90,7 @@ async def listing(request: Request) -> Listing:
     responses={200: {"description": "The dictionary, as zstandard's own tools take it", "content": BINARY}, **responses(_404=_UNKNOWN)},
 )
 async def read(request: Request, dictionary: str) -> RawResponse:
-    """Give a dictionary's bytes."""
+    """Return a dictionary's bytes."""
     try:
         return RawResponse(await in_thread(_of(request).read, dictionary), media_type=RAW)
     except dictionaries.UnknownDictionaryError as error:
@@ -99,7 +99,7 @@ async def read(request: Request, dictionary: str) -> RawResponse:
 
 @changing.delete("/{dictionary}", status_code=204, response_class=Response, responses=responses(_404=_UNKNOWN, _507="It cannot be deleted"))
 async def delete(request: Request, dictionary: str) -> Response:
-    """Delete a dictionary; what was compressed with it can no longer be restored here."""
+    """Delete a dictionary. Documents that were compressed with it can no longer be restored here."""
     try:
         await in_thread(_of(request).remove, dictionary)
     except dictionaries.UnknownDictionaryError as error:
@@ -134,4 +134,4 @@ def _train(given: bytes, known: Dictionaries) -> Entry:
     except dictionaries.TooManyDictionariesError as error:
         raise ProblemError(409, "too_many_dictionaries", str(error)) from error
     except OSError as error:
-        raise ProblemError(507, "storage_failed", f"the dictionary cannot be kept: {error.strerror}") from error
+        raise ProblemError(507, "storage_failed", f"the dictionary cannot be stored: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Answers that a client may leave: the work for them ends when it does."""
+"""Ends the work for an answer when its client disconnects."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _T = TypeVar("_T")
 
 
 class Client:
-    """Whether the client of one request is still there. The request's body is read by then.
+    """Knows whether the client of one request is still connected. The request's body must have been read.
 
-    One listens for the whole of a request, since gunicorn's own worker takes one who stops listening for one who left.
+    It listens during the whole request, since gunicorn's own worker takes the end of listening for a disconnect.
     """
 
     def __init__(self, receive: Receive) -> None:
         self._left = asyncio.ensure_future(_leave(receive))
 
     async def unless_gone(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do the work; where the client goes away first, cancel it and raise ClientDisconnect."""
+        """Do the work. If the client disconnects first, cancel the work and raise ClientDisconnect."""
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait((task, self._left), return_when=asyncio.FIRST_COMPLETED)
@@ -36,11 +36,11 @@ class Client:
             raise ClientDisconnect
         finally:
             task.cancel()
-            # Whoever waits for us must find the work ended, not ending.
+            # The caller must find the work ended, not ending.
             await asyncio.gather(task, return_exceptions=True)
 
     async def forget(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._left.cancel()
         await asyncio.gather(self._left, return_exceptions=True)
 
@@ -51,7 +51,7 @@ async def _leave(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """Server-sent events. `events` gives the data of each and whether it is the last; `close` is called whatever comes of it."""
+    """Server-sent events. `events` yields the data of each and whether it is the last; `close` is always called at the end."""
 
     media_type = "text/event-stream"
 
@@ -63,7 +63,7 @@ class EventStream(Response):
         self._close = close
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send until the end or until the client goes away; then there is nobody to tell."""
+        """Send until the end, or until the client disconnects."""
         try:
             with contextlib.suppress(ClientDisconnect):
                 await self._client.unless_gone(self._send(send))

@@ -1,6 +1,6 @@
-"""Health of this worker: alive as soon as it answers; ready once it has started, with a database of its schema, until it begins to stop.
+"""Health of this worker: alive as soon as it answers; ready from the end of its start, with a migrated database, until it stops.
 
-A database that was ready once and goes away makes no worker unready: routes that need it say so, and the others go on.
+A worker stays ready if its database fails later: routes that need the database answer with an error, and the others go on.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 
 _PATIENCE_SECONDS = 3
-"""A probe gives up after a few seconds."""
+"""Shorter than the timeout of a usual probe."""
 
 
 class Health(BaseModel):
-    """What a probe sees."""
+    """The answer to a probe."""
 
     status: Literal["ok", "ready"]
 
 
 def started(request: Request) -> bool:
-    """Say whether the application's lifespan is under way."""
+    """Return whether the application has started and is not stopping."""
     return bool(getattr(request.app.state, "started", False))
 
 
 @router.get("/live", summary="Is the process alive?")
 async def live() -> Health:
-    """Answer whenever the event loop runs."""
+    """Answer 200 whenever the event loop runs."""
     return Health(status="ok")
 
 
@@ -41,7 +41,7 @@ _UNREADY = responses(_503="starting or stopping, or the database is not ready")
 
 @router.get("/ready", summary="May this worker be sent requests?", responses=_UNREADY)
 async def ready(request: Request, started: Annotated[bool, Depends(started)]) -> Health:
-    """Answer 200 between the end of the start and the begin of the stop, once the database has this version's schema."""
+    """Answer 200 from the end of the start until the stop, once the database has this version's schema."""
     if not started:
         raise ProblemError(503, "not_started", "this worker is starting or stopping")
     database = getattr(request.app.state, "database", None)

@@ -1,4 +1,4 @@
-"""Small JSON bodies, read after the caller is known: FastAPI itself would read and check them before."""
+"""Small JSON bodies, read after authentication. FastAPI would read and check them before it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
 WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
-"""JSON makes no difference between 2 and 2.0."""
+"""JSON does not distinguish 2 from 2.0."""
 
 MOST_BYTES = 64 * 1024
 REFUSALS = {"_413": "The body is too large", "_415": "The body is not said to be JSON", "_422": "The request is not as described"}
 
 
 async def read(request: Request, shape: type[_Shape]) -> _Shape:
-    """Give the body; ProblemError where it is no JSON of this shape."""
+    """Return the body; ProblemError if it is not JSON of this shape."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise ProblemError(415, "not_json", "Content-Type must be application/json")  # a browser asks before it sends that elsewhere
+        raise ProblemError(415, "not_json", "Content-Type must be application/json")  # a browser asks another origin first
     raw = await read_bounded(request, MOST_BYTES)
     try:
         return shape.model_validate_json(raw, strict=True)

@@ -23,28 +23,28 @@ _CENTURY_SECONDS = 36_500 * 86_400
 
 Number = Annotated[int, Path(ge=1, le=_LARGEST)]
 Name = Annotated[str, Path(pattern=_NAME)]
-After = Annotated[int, Query(ge=0, le=_LARGEST, description="The id of the last one that is known")]
+After = Annotated[int, Query(ge=0, le=_LARGEST, description="The id of the last entry of the page before")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Role = Literal["user", "admin"]
 
 
 class NewKey(BaseModel):
-    """What a key is made for."""
+    """The user and the lifetime of a new key."""
 
     model_config = ConfigDict(extra="forbid")
 
-    user: str = Field(pattern=_NAME, description="Whose key it is; made where there is none")
-    role: Role | None = Field(default=None, description="Of a new user: user where it is left out. Of one that exists it must be theirs")
+    user: str = Field(pattern=_NAME, description="The owner of the key; created if there is none")
+    role: Role | None = Field(default=None, description="The role of a new user (user), or the present role of an existing one")
     expires_in: Annotated[int, Field(ge=1, le=_CENTURY_SECONDS), json_bodies.WHOLE] | None = Field(
-        default=None, description="Seconds; without end where it is left out"
+        default=None, description="Seconds; without it, the key does not expire"
     )
 
 
 class Key(BaseModel):
-    """What is known of a key. Moments are seconds since 1970."""
+    """A key without its secret. Times are seconds since 1970."""
 
     id: int
-    prefix: str = Field(description="How the key begins")
+    prefix: str = Field(description="The start of the key")
     user: str
     role: Role
     created: float
@@ -55,7 +55,7 @@ class Key(BaseModel):
 class MadeKey(Key):
     """A new key."""
 
-    key: str = Field(description="The key itself: it is shown this once")
+    key: str = Field(description="The key itself, which is shown only once")
 
 
 class Keys(BaseModel):
@@ -70,7 +70,7 @@ class Person(BaseModel):
     id: int
     name: str
     role: Role
-    active: bool = Field(description="Whether their keys are taken")
+    active: bool = Field(description="Whether their keys are accepted")
     created: float
 
 
@@ -81,7 +81,7 @@ class People(BaseModel):
 
 
 class Change(BaseModel):
-    """What is to be another about a user; what is left out stays."""
+    """Changes to a user. Fields that are left out keep their values."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -96,7 +96,7 @@ class Change(BaseModel):
     responses=responses(**json_bodies.REFUSALS, _409="The user has another role", _503="The database is away", _507="It is full"),
 )
 async def create(request: Request, response: Response) -> MadeKey:
-    """Make a key."""
+    """Create a key."""
     wanted = await json_bodies.read(request, NewKey)
     async with _database(request).writing() as session:
         try:
@@ -123,7 +123,7 @@ async def listing(request: Request, after: After = 0, limit: Limit = 100) -> Key
     ),
 )
 async def revoke(request: Request, number: Number) -> Response:
-    """Revoke a key for ever: every worker refuses it from the answer on."""
+    """Revoke a key for ever. Once this is answered, every worker refuses the key."""
     async with _database(request).writing() as session:
         if not await store.keys.revoke(session, number):
             raise ProblemError(404, "unknown_key", f"there is no key {number}")
@@ -143,7 +143,7 @@ async def people(request: Request, after: After = 0, limit: Limit = 100) -> Peop
     responses=responses(**json_bodies.REFUSALS, _404="There is no such user", _503="The database is away", _507="It is full"),
 )
 async def change(request: Request, name: Name) -> Person:
-    """Give a user another role, or switch all of their keys off or on."""
+    """Change the role of a user, or disable or enable all of their keys."""
     wanted = await json_bodies.read(request, Change)
     async with _database(request).writing() as session:
         row = await store.keys.user(session, name)

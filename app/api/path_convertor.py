@@ -1,13 +1,14 @@
-"""Starlette's convertor `path` as its name says: the rest of a path, whatever it is.
+"""Replaces Starlette's convertor `path` with one that takes the whole rest of a path.
 
-Its own stops at line breaks, so that an object or a model whose name has one would be no route's. Imported before any route is declared.
+Starlette's own stops at line breaks, so that no route would match an object or a model with one in its name. Import this module before any
+route is declared.
 """
 
 from starlette.convertors import PathConvertor, register_url_convertor
 
 
 class AnyPathConvertor(PathConvertor):
-    """As `path`, and with line breaks."""
+    """As `path`, but with line breaks."""
 
     regex = "(?s:.*)"
 

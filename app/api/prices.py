@@ -1,4 +1,4 @@
-"""Prices and what was billed, over HTTP: for admins."""
+"""Prices and the usage report over HTTP, for admins."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Amount = Annotated[str, Field(pattern=_AMOUNT, description="Dollars for a millio
 
 
 class NewPrice(BaseModel):
-    """What tokens cost from now on."""
+    """The new price of tokens."""
 
     model_config = ConfigDict(extra="forbid")
 
-    endpoint: str = Field(default="*", pattern=_ENDPOINT, description="A route such as /v1/completions; * is every one")
-    model: str = Field(default="*", min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$", description="* is every one")
+    endpoint: str = Field(default="*", pattern=_ENDPOINT, description="A route such as /v1/completions; * means all")
+    model: str = Field(default="*", min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$", description="* means all")
     prompt: Amount
     generated: Amount
 
@@ -56,7 +56,7 @@ class Prices(BaseModel):
 
 
 class Total(BaseModel):
-    """What one user has used of one model at one endpoint."""
+    """The tokens that one user has used of one model at one endpoint."""
 
     user: str | None = Field(description="None for calls without a user's key")
     endpoint: str
@@ -68,7 +68,7 @@ class Total(BaseModel):
 
 
 class Totals(BaseModel):
-    """What was billed."""
+    """The billed usage."""
 
     usage: list[Total]
 
@@ -79,7 +79,7 @@ class Totals(BaseModel):
     responses=responses(**json_bodies.REFUSALS, _503="The database is away", _507="It is full"),
 )
 async def put(request: Request) -> ShownPrice:
-    """Set the price of a model at an endpoint. The price of the model goes before that of the endpoint, and both before `*`."""
+    """Set the price of a model at an endpoint. A price of the model precedes one of the endpoint, and both precede `*`."""
     wanted = await json_bodies.read(request, NewPrice)
     async with _database(request).writing() as session:
         row = await store.billing.set_price(session, wanted.endpoint, wanted.model, _stored(wanted.prompt), _stored(wanted.generated))
@@ -97,10 +97,10 @@ async def prices(request: Request) -> Prices:
     "/prices/{number}",
     status_code=204,
     response_class=Response,
-    responses=responses(_404="There is no such price", _422="It is no number", _503="The database is away", _507="It is full"),
+    responses=responses(_404="There is no such price", _422="The number is not valid", _503="The database is away", _507="It is full"),
 )
 async def delete(request: Request, number: Number) -> Response:
-    """Remove a price: the next less special one holds, and 0 where there is none."""
+    """Remove a price. The next more general price applies, or 0 if there is none."""
     async with _database(request).writing() as session:
         if not await store.billing.remove_price(session, number):
             raise ProblemError(404, "unknown_price", f"there is no price {number}")
@@ -109,7 +109,7 @@ async def delete(request: Request, number: Number) -> Response:
 
 @router.get("/usage", responses=responses(_422="The request is not as described", _503="The database is away"))
 async def usage(request: Request, since: Moment = 0, until: Moment = _FAR) -> Totals:
-    """Add up what was billed from `since` to before `until`, in seconds since 1970."""
+    """Return the billed usage from `since` until before `until`, in seconds since 1970."""
     async with _database(request).reading() as session:
         found = await store.billing.totals(session, since, until)
     return Totals(usage=[Total(**{**vars(total), "cost": f"{total.cost:f}"}) for total in found])
@@ -121,7 +121,7 @@ def _database(request: Request) -> Database:
 
 
 def _stored(amount: str) -> int:
-    """Dollars for a million tokens are, with six digits behind the point, whole 10⁻¹² dollars for one."""
+    """Convert a price to whole 10⁻¹² dollars for one token: dollars for a million tokens have at most six decimals."""
     return int(Decimal(amount).scaleb(6))
 
 

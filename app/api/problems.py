@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: one shape for whatever goes wrong, with a word for programs in ``reason``."""
+"""Errors as RFC 9457 problem documents: one shape for all errors, with a fixed word for programs in ``reason``."""
 
 from http import HTTPStatus
 from typing import Any
@@ -18,20 +18,19 @@ _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 
 
 class Problem(BaseModel):
-    """What went wrong with one request."""
+    """The error of one request."""
 
     type: str = "about:blank"
     title: str = Field(description="The status in words")
     status: int
-    detail: str = Field(description="What was wrong, for people")
-    reason: str = Field(description="What was wrong, as one fixed word")
+    detail: str = Field(description="The error, for people")
+    reason: str = Field(description="The error, as one fixed word")
 
 
 class ProblemError(Exception):
     """Raised by a route to answer with a problem document."""
 
     def __init__(self, status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> None:
-        """Keep what the document will say, and the answer's further headers."""
         super().__init__(detail)
         self.status = status
         self.reason = reason
@@ -40,11 +39,11 @@ class ProblemError(Exception):
 
 
 RETRY_SECONDS = 5
-"""What is missing may be there again then."""
+"""The cause may have gone by then."""
 
 
 def of_store(error: StoreError) -> ProblemError:
-    """Give the problem that a database has."""
+    """Return the problem document of a database error."""
     full = isinstance(error, DatabaseFullError)
     return ProblemError(507 if full else 503, error.reason, str(error), None if full else {"Retry-After": str(RETRY_SECONDS)})
 
@@ -69,7 +68,7 @@ def install(app: FastAPI) -> None:
 
 
 def answer(status: int, reason: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """Give the response for one problem."""
+    """Return the response for one problem."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
@@ -100,7 +99,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """Name the methods that the path has: a route knows its own only, and another may have the same path."""
+    """Return the methods of all routes with this path: each route knows only its own."""
     routes = request.app.routes
     methods = (
         method for method in _METHODS if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes)
@@ -115,12 +114,12 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it: the client closed the connection
+    return Response(status_code=499)  # not read: the client closed the connection
 
 
 UNEXPECTED = "an unexpected error; the log of the service has the cause"
 
 
 async def unexpected(_request: Request, _error: Exception) -> Response:
-    """Answer what no handler knows; the server logs it."""
+    """Answer an exception without a handler; the server logs it."""
     return answer(500, "unexpected", UNEXPECTED)

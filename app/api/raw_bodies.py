@@ -9,7 +9,7 @@ from app.api.problems import ProblemError
 
 
 async def read_bounded(request: Request, most: int) -> bytes:
-    """Give the whole body, or refuse it with 413 as soon as it is known to be larger."""
+    """Return the whole body, or refuse it with 413 as soon as it is known to be larger."""
     body = bytearray()
     async with aclosing(pieces(request, most)) as stream:
         async for piece in stream:
@@ -18,10 +18,10 @@ async def read_bounded(request: Request, most: int) -> bytes:
 
 
 async def pieces(request: Request, most: int) -> AsyncGenerator[bytes, None]:
-    """Give the body as it is received, or refuse it with 413 as soon as it is known to be larger.
+    """Yield the body as it is received, or refuse it with 413 as soon as it is known to be larger.
 
-    What Content-Length announces is refused before a byte is read; a chunked body once it has
-    grown too large. At most one received chunk more than the bound is read.
+    A body with a Content-Length is refused before a byte is read, a chunked one once it exceeds the bound. At most one received chunk
+    beyond the bound is read.
     """
     announced = announced_length(request)
     if announced is not None and announced > most:
@@ -36,7 +36,7 @@ async def pieces(request: Request, most: int) -> AsyncGenerator[bytes, None]:
 
 
 def announced_length(request: Request) -> int | None:
-    """Give what Content-Length says, None where it says nothing."""
+    """Return the value of Content-Length, or None."""
     announced = request.headers.get("content-length", "")
     return int(announced) if announced.isascii() and announced.isdigit() else None
 

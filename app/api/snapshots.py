@@ -19,7 +19,7 @@ _DAMAGED = "The snapshot, or an object that it would be taken of, is not what wa
 
 
 class Snapshot(BaseModel):
-    """Which object had which bytes at a moment."""
+    """The state of all objects at one time."""
 
     id: str
     created: float = Field(description="Seconds since 1970")
@@ -32,13 +32,13 @@ class Listing(BaseModel):
 
 
 class Restore(BaseModel):
-    """How far a restore is."""
+    """The state of a restore."""
 
     id: str
-    done: bool = Field(description="false: it goes on; until it is done, nothing can be stored or deleted")
+    done: bool = Field(description="false: the restore is still running, and until it is done nothing can be stored or deleted")
 
 
-@router.post("", status_code=201, responses=responses(_422=_DAMAGED, _503=AWAY, _507="The store has no room; there is no new snapshot"))
+@router.post("", status_code=201, responses=responses(_422=_DAMAGED, _503=AWAY, _507="The store is full; no snapshot was taken"))
 async def backup(request: Request) -> Snapshot:
     """Take a snapshot of all objects."""
     began, status = time.perf_counter(), "error"
@@ -63,10 +63,13 @@ async def listing(request: Request) -> Listing:
 
 @router.post(
     "/{snapshot}/restore",
-    responses={202: {"description": "It goes on", "model": Restore}, **responses(_404=_UNKNOWN, _422=_DAMAGED, _503=AWAY)},
+    responses={
+        202: {"description": "It is still running", "model": Restore},
+        **responses(_404=_UNKNOWN, _422=_DAMAGED, _503=AWAY),
+    },
 )
 async def restore(request: Request, response: Response, snapshot: str) -> Restore:
-    """Let all objects be what they were: others that came since are gone then. One that is begun is finished, whoever dies."""
+    """Restore all objects to a snapshot, and remove newer ones. A restore is completed even if the process that started it dies."""
     with answers():
         snapshots = _of(request)
         await snapshots.request(snapshot)
@@ -81,7 +84,7 @@ async def restore(request: Request, response: Response, snapshot: str) -> Restor
 
 @router.delete("/{snapshot}", status_code=204, response_class=Response, responses=responses(_404=_UNKNOWN, _503=AWAY))
 async def delete(request: Request, snapshot: str) -> Response:
-    """Delete a snapshot; the bytes that only it needed follow."""
+    """Delete a snapshot. The blobs that only it needed are removed later."""
     with answers():
         await _of(request).delete(snapshot)
     return Response(status_code=204)

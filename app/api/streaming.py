@@ -1,4 +1,4 @@
-"""Long responses made piece by piece in threads, at the pace of the client, and counted before their last message leaves."""
+"""Long responses, made piece by piece in threads at the pace of the client, and counted before their last message."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ _log = logging.getLogger("neurectomy.streams")
 
 
 async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Run `work` in a thread; a cancellation waits for it, so that nobody works on what is closed meanwhile."""
+    """Run `work` in a thread. A cancellation waits for it, so that no thread uses a closed file."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(running)
@@ -28,10 +28,10 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
 
 
 class Streamed(Response):
-    """Sends what `read` gives, in a thread, until it gives nothing; `finish` is told the outcome once: success, error or cancelled.
+    """Sends the pieces that `read` returns, in a thread, until it returns an empty one. Then calls `close`.
 
-    A success is told before the last message is sent. Where `read` raises, or the client has gone, the response has no clean end: the
-    server closes the connection, and nobody takes a part for the whole. `close` is called in the end.
+    `finish` is called once with the outcome: success (before the last message is sent), error or cancelled. If `read` raises or the
+    client has left, the response is cut off: the server closes the connection, so that no client takes a part for the whole.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Streamed(Response):
         length: int | None = None,
         gone: asyncio.Future[Message] | None = None,
     ) -> None:
-        """Announce `length` bytes where that is known; `gone` is a receive that is under way already."""
+        """Announce `length` bytes if that is not None. `gone` is a receive that is already running."""
         super().__init__(media_type=media_type, headers={} if length is None else {"content-length": str(length)})
         if length is None:
             del self.headers["content-length"]
@@ -52,9 +52,9 @@ class Streamed(Response):
         self._read, self._finish, self._close = read, finish, close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond; the request's body must have been read to its end."""
+        """Respond. The request's body must have been read to its end."""
         outcome: str | None = "cancelled"
-        # The body was read: the next message says that the client left.
+        # The body was read, so the next message means that the client left.
         gone = asyncio.ensure_future(receive()) if self._gone is None else self._gone
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -69,13 +69,13 @@ class Streamed(Response):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 piece = following
         except ValueError as error:
-            # Found too late for a status: no last message is sent.
+            # Too late for another status: no last message is sent.
             outcome = "error"
             _log.warning("%s: the response was cut off: %s", scope["path"], error)
         except asyncio.CancelledError:
             raise
         except OSError as error:
-            # Either the client has gone, which servers may say so, or what was kept on disk cannot be read.
+            # Either the client has left, which some servers report like this, or the file on disk cannot be read.
             outcome = "cancelled" if gone.done() else "error"
             _log.warning("%s: the response was cut off: %s", scope["path"], error)
         except BaseException:
@@ -90,4 +90,4 @@ class Streamed(Response):
             finally:
                 self._close()
             if not gone.cancelled() and (failure := gone.exception()):
-                _log.warning("%s: the server could not say whether the client has left: %r", scope["path"], failure)
+                _log.warning("%s: the server failed to report whether the client has left: %r", scope["path"], failure)

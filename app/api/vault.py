@@ -1,7 +1,7 @@
 """ΣVAULT over HTTP: raw bytes in, raw bytes out, encrypted in between.
 
-An object is verified whole before its first byte leaves: up to 64 MiB in memory, a larger one in a first pass. With `stream=1` it is
-sent as it is verified, and one that proves damaged is cut off without a clean end. Each operation is counted before its answer ends.
+An object is verified whole before its first byte is sent: up to 64 MiB in memory, a larger one in a first pass. With `stream=1` it is
+sent while it is verified, and the response is cut off if the object proves damaged. Each operation is counted before its answer ends.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from monitoring import metrics
 router = APIRouter(prefix="/v1/vault/objects", tags=["ΣVAULT"])
 
 AHEAD_BYTES = 64 * 1024 * 1024
-"""An object up to this size is verified in memory before its first byte leaves."""
+"""An object up to this size is verified in memory before its first byte is sent."""
 
 _LARGE_BYTES = 4 * 1024 * 1024
 _RETRY_SECONDS = 5
@@ -47,7 +47,7 @@ _log = logging.getLogger("neurectomy.vault")
 
 @dataclass
 class State:
-    """What the routes work with: `app.state.vault`."""
+    """The state of the routes: `app.state.vault`."""
 
     objects: vault.Vault
     snapshots: vault.Snapshots
@@ -57,20 +57,20 @@ class State:
 
 
 class Stored(BaseModel):
-    """An object that is kept now."""
+    """An object that was stored."""
 
     name: str
     bytes: int
 
 
 class Listing(BaseModel):
-    """Names of objects, in the order of their characters."""
+    """Names of objects, sorted by code point."""
 
     names: list[str]
 
 
 class _Operation:
-    """One request's operation: counted once, with its time."""
+    """The operation of one request: counted once, with its time."""
 
     def __init__(self, operation: str) -> None:
         self._operation = operation
@@ -86,7 +86,7 @@ class _Operation:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Count what is raised, and turn it into an answer."""
+        """Count an exception, and turn it into an answer."""
         try:
             with answers():
                 yield
@@ -100,7 +100,7 @@ class _Operation:
 
 @contextmanager
 def answers() -> Iterator[None]:
-    """Turn what the vault raises into an answer."""
+    """Turn an exception of the vault into an answer."""
     try:
         yield
     except vault.VaultError as error:
@@ -139,7 +139,7 @@ _BODY: dict[str, Any] = {
     ),
 )
 async def store(request: Request, response: Response, name: _Name) -> Stored:
-    """Store an object, in place of the one that had the name."""
+    """Store an object, replacing one with the same name."""
     operation = _Operation("store")
     with operation.refusals():
         state = _of(request)
@@ -156,20 +156,20 @@ async def store(request: Request, response: Response, name: _Name) -> Stored:
     response_class=RawResponse,
     responses={
         200: {"description": "The object", "content": BINARY},
-        **responses(_404="There is no such object", _422="The name is none, or what the store holds is not what was stored", _503=AWAY),
+        **responses(_404="There is no such object", _422="The name is not valid, or the stored object is damaged", _503=AWAY),
     },
 )
 async def retrieve(
     request: Request,
     name: _Name,
-    stream: Annotated[int, Query(ge=0, le=1, description="1: send it while it is verified; damage cuts it off, after a status of 200")] = 0,
+    stream: Annotated[int, Query(ge=0, le=1, description="1: send it while it is verified; damage cuts the response off")] = 0,
 ) -> Response:
     """Retrieve an object."""
     operation = _Operation("retrieve")
     with operation.refusals():
         state = _of(request)
         found = await state.objects.retrieve(name)
-        # A client knows an empty object to be complete at the response's start.
+        # A client knows that an empty object is complete at the start of the response.
         if found.size == 0 or (not stream and found.size <= AHEAD_BYTES):
             if found.size <= _LARGE_BYTES:
                 return _whole(operation, await _collect(found))
@@ -201,8 +201,8 @@ async def delete(request: Request, name: _Name) -> Response:
 @router.get("", responses=responses(_422="A parameter is not as described", _503=AWAY))
 async def listing(
     request: Request,
-    prefix: Annotated[str, Query(description="Names that begin so", max_length=object_names.MOST_BYTES)] = "",
-    after: Annotated[str, Query(description="Names after this one: the last of the page before", max_length=object_names.MOST_BYTES)] = "",
+    prefix: Annotated[str, Query(description="Only names that start like this", max_length=object_names.MOST_BYTES)] = "",
+    after: Annotated[str, Query(description="Only names after this one", max_length=object_names.MOST_BYTES)] = "",
     limit: Annotated[int, Query(ge=1, le=10_000, description="The most names")] = 1000,
 ) -> Listing:
     """List names of objects."""
@@ -211,9 +211,9 @@ async def listing(
 
 
 def _of(request: Request) -> State:
-    """Give the state; KeyFileError where there is no key: no route of the vault answers anything else then."""
+    """Return the state; KeyFileError without a key, which is then the answer of every route."""
     if request.scope["path"].endswith("\n"):
-        # The router takes it for the name without its last line break.
+        # The router drops the last line break of a name.
         raise HTTPException(404)
     state: State = request.app.state.vault
     state.objects.keyring.check()
@@ -233,7 +233,7 @@ def _whole(operation: _Operation, content: bytes) -> Response:
 
 
 async def _send(operation: _Operation, found: vault.Retrieval, request: Request) -> AsyncIterator[bytes]:
-    """Give the object's bytes, and count it before the last of them leave; what proves damaged ends without them."""
+    """Yield the object's bytes, and count the operation before the last of them. A damaged object ends early."""
     try:
         kept = b""
         async for piece in found.pieces():
