@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from monitoring.prometheus import generator
+
 from .boards.agents import agents
 from .boards.business import business
 from .boards.overview import overview
@@ -31,7 +33,7 @@ _MADE = {
 
 
 def texts(configuration: Configuration) -> dict[str, str]:
-    """Give each file's name and text."""
+    """Return the text of each file, by name."""
     queries = Queries(configuration)
     encoder = JSONEncoder(indent=2, ensure_ascii=False)
     boards = {name: framed(f"neurectomy-{name}", made(queries), configuration).build() for name, made in _MADE.items()}
@@ -39,14 +41,12 @@ def texts(configuration: Configuration) -> dict[str, str]:
 
 
 def write(configuration: Configuration, folder: Path) -> None:
-    """Write all of them. OSError where that cannot be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts(configuration).items():
-        (folder / name).write_text(text)
+    """Write all of them. OSError where that fails."""
+    generator.write(texts(configuration), folder)
 
 
 def _plain(board: dashboard.Dashboard) -> dashboard.Dashboard:
-    """Take away what the SDK writes into every variable and Grafana's schema knows of intervals only."""
+    """Remove the fields that the SDK writes into every variable, and that Grafana's schema has for intervals only."""
     assert board.templating is not None
     for variable in board.templating.list_val or []:
         variable.auto = variable.auto_min = variable.auto_count = None

@@ -1,4 +1,4 @@
-"""The made manifests, as text."""
+"""The generated manifests, as text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from monitoring.prometheus import generator
 from monitoring.prometheus.alerts.groups import alerts
 from monitoring.prometheus.rules import rules
 
@@ -21,7 +22,7 @@ _HEAD = "# Made by `python -m monitoring.kubernetes`; change monitoring/promethe
 
 
 def texts(configuration: Configuration) -> dict[str, str]:
-    """Give each file's path in k8s/ and text."""
+    """Return the text of each file, by its path in k8s/."""
     made: dict[str, dict[str, Any]] = {
         "components/prometheus-operator/podmonitor.yaml": pod_monitor(configuration),
         "components/prometheus-operator/rules.yaml": prometheus_rule("neurectomy-rules", rules(configuration)),
@@ -32,8 +33,5 @@ def texts(configuration: Configuration) -> dict[str, str]:
 
 
 def write(configuration: Configuration, folder: Path) -> None:
-    """Write all of them. OSError where that cannot be."""
-    for name, text in texts(configuration).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    """Write all of them. OSError where that fails."""
+    generator.write(texts(configuration), folder)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from . import generator
 from .alertmanager_config import notifying
 from .alerts.groups import alerts
 from .rules import rules
@@ -21,14 +22,12 @@ _MADE = {"rules.yml": rules, "alerts.yml": alerts, "prometheus.yml": scraping, "
 
 
 def texts(configuration: Configuration) -> dict[str, str]:
-    """Give each file's name and text."""
+    """Return the text of each file, by name."""
     return {name: _HEAD + yaml.safe_dump(made(configuration), sort_keys=False, width=160) for name, made in _MADE.items()}
 
 
 def write(configuration: Configuration, folder: Path) -> None:
-    """Write all of them. OSError where that cannot be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts(configuration).items():
-        (folder / name).write_text(text)
-        if configuration.webhook_url or configuration.watchdog_url:
-            (folder / name).chmod(0o600)  # a webhook's URL is a secret, as a rule
+    """Write all of them. OSError where that fails."""
+    # The URL of a webhook is usually a secret.
+    secret = configuration.webhook_url or configuration.watchdog_url
+    generator.write(texts(configuration), folder, mode=0o600 if secret else None)
