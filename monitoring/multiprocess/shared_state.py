@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from monitoring.log_once import LogOnce
 from monitoring.retry_later import Pause
 
-from .linux import file_owner, fork, regular_file, sigbus_guard
+from .linux import file_lock, file_owner, fork, regular_file, sigbus_guard
 from .linux.writable_mapping import Mapping
-from .storage import lock_file, paths
+from .storage import paths
 from .worker.slot_store import Phase, store
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class SharedState:
         TimeoutError where another process keeps them for a tenth of a second, or this process lacks descriptors or memory: the caller
         may stand in an event loop.
         """
-        with lock_file.mutex:
+        with fork.mutex:
             fd = self._open_to_edit()
             try:
                 self._require_intact()
@@ -108,7 +108,7 @@ class SharedState:
 
     def open_first(self, names: Iterable[str]) -> bool:
         """Open the first of these files that no other process has, and keep it from others until `close`; return whether there is one."""
-        with lock_file.mutex:
+        with fork.mutex:
             try:
                 if self.due:
                     if self._mapping is not None:
@@ -122,7 +122,7 @@ class SharedState:
 
     def hold(self, byte: int) -> int | None:
         """Lock a byte of the file for as long as this process lives; return what `drop` needs, None where the byte is not free."""
-        with lock_file.mutex:
+        with fork.mutex:
             held = -1 - byte if self._mapping is None else self._hold(byte)
             if held is None or held in self._held:
                 return None
@@ -131,11 +131,11 @@ class SharedState:
 
     def drop(self, held: int) -> None:
         """End a `hold`. A forked child does not have what its parent held: there it changes nothing."""
-        with lock_file.mutex:
+        with fork.mutex:
             if held in self._held:
                 self._held.remove(held)
                 if held > 0:
-                    lock_file.drop(held)
+                    file_lock.drop(held)
 
     def remove(self) -> None:
         """Remove the file that `open_first` has opened, and let go of it."""
@@ -211,7 +211,7 @@ class SharedState:
         fd = self._descriptor()
         try:
             # A file that was removed before it was locked is not in the directory any more.
-            if not lock_file.try_lock(fd, _EDIT) or not os.fstat(fd).st_nlink:
+            if not file_lock.try_lock(fd, _EDIT) or not os.fstat(fd).st_nlink:
                 return False
             self._map(fd)
             return True
@@ -234,11 +234,11 @@ class SharedState:
 
     def _lock(self, fd: int) -> None:
         """Wait for the process that edits. While that one is stopped, only one call a second waits."""
-        if lock_file.try_lock(fd, _EDIT):
+        if file_lock.try_lock(fd, _EDIT):
             return
         if self._waited.over:
             with suppress(TimeoutError):
-                lock_file.lock(fd, _EDIT, patience=_PATIENCE_SECONDS)
+                file_lock.lock(fd, _EDIT, patience=_PATIENCE_SECONDS)
                 return
             self._waited.begin()
         message = f"{self._path()}: locked by another process for {_PATIENCE_SECONDS:g} s. Is that process stopped?"
@@ -256,7 +256,7 @@ class SharedState:
         sigbus_guard.guard(mapping.address, 8 * self._size)
         self._mapping, self._identity = mapping, (found.st_dev, found.st_ino)
         self.words = mapping.bytes.cast("q")
-        self.attached(lambda byte: lock_file.try_lock(fd, _EDIT + 1 + byte))
+        self.attached(lambda byte: file_lock.try_lock(fd, _EDIT + 1 + byte))
 
     def _make(self, fd: int, *, damaged: bool) -> None:
         os.ftruncate(fd, 0)
@@ -271,7 +271,7 @@ class SharedState:
         except OSError:
             return None  # removed, or no descriptors
         try:
-            return lock_file.hold(fd) if lock_file.try_lock(fd, _EDIT + 1 + byte) else None
+            return file_lock.hold(fd) if file_lock.try_lock(fd, _EDIT + 1 + byte) else None
         except OSError:
             return None  # no memory
         finally:
@@ -290,6 +290,6 @@ class SharedState:
 def _close(fd: int) -> None:
     """Close a descriptor and free its lock: a mapping that was made through it would keep that."""
     try:
-        lock_file.unlock(fd, _EDIT)
+        file_lock.unlock(fd, _EDIT)
     finally:
         os.close(fd)

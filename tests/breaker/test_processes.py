@@ -121,12 +121,12 @@ def test_one_probe_and_a_dead_prober_is_followed(start: Callable[..., list[Worke
 
 def test_who_is_stopped_half_way_stops_nobody(start: Callable[..., list[Worker]], metrics_directory: Path) -> None:
     from monitoring.multiprocess import shared_state
-    from monitoring.multiprocess.storage import lock_file
+    from monitoring.multiprocess.linux import file_lock
 
     (worker,) = start(1, failures=2, open_seconds=3600)
     (path,) = metrics_directory.glob("breaker-*.state")
     with path.open("r+b") as file:
-        assert lock_file.try_lock(file.fileno(), shared_state._EDIT)
+        assert file_lock.try_lock(file.fileno(), shared_state._EDIT)
         assert [worker.ask(order) for order in ("ok", "begin")] == ["done", "done"]
         assert all(worker.ask("fail").startswith("failed") for _ in range(3))
     assert worker.ask("fail").startswith("failed")

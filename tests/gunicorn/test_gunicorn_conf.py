@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from monitoring.multiprocess.linux import file_lock
 from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.storage.location import choose
 from tests.conftest import ROOT
@@ -156,6 +157,6 @@ def test_a_daemon_holds_its_run(gunicorn: Gunicorn) -> None:
         os.kill(pid, signal.SIGSTOP)
     descriptor = lock_file.open_lock_file(Path(gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"]), write=False)
     try:
-        assert lock_file.held_bytes(descriptor, lock_file.RUN, lock_file.RUN + 1) == {lock_file.RUN}
+        assert file_lock.held_bytes(descriptor, lock_file.RUN, lock_file.RUN + 1) == {lock_file.RUN}
     finally:
         os.close(descriptor)

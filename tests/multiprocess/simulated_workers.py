@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from monitoring.multiprocess.linux import file_lock
 from monitoring.multiprocess.linux.hooks import Hooks
 from monitoring.multiprocess.patches.series_limit import Cap
 from monitoring.multiprocess.patches.series_removal import overwrite
-from monitoring.multiprocess.storage import lock_file, run
+from monitoring.multiprocess.storage import run
 from monitoring.multiprocess.storage.series_log import identity
 from monitoring.multiprocess.worker import value as values
 from monitoring.multiprocess.worker.slot_store import Phase, Store
@@ -98,7 +99,7 @@ class Run:
         self.address = run.join(directory)
 
     def end(self) -> None:
-        lock_file.drop(self.address)
+        file_lock.drop(self.address)
 
 
 def samples(collector: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

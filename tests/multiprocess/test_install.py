@@ -95,7 +95,7 @@ def test_a_signal_handler_may_write_at_any_moment(metrics_directory: Path, envir
     program = """
 multiprocess.install()
 from prometheus_client import Counter, Histogram
-from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.linux import fork
 handled = [Counter(f"handled_{n}", "help") for n in range(300)]
 new = Counter("handled_new", "help", ["l"])
 c = Counter("c", "help", ["l"])
@@ -111,7 +111,7 @@ signal.signal(signal.SIGALRM, handler)
 def everywhere(frame, event, argument):
     if "multiprocess" not in frame.f_code.co_filename: return None
     frame.f_trace_opcodes = True
-    if event in ("line", "opcode") and (calls or lock_file.mutex._is_owned()): signal.raise_signal(signal.SIGALRM)
+    if event in ("line", "opcode") and (calls or fork.mutex._is_owned()): signal.raise_signal(signal.SIGALRM)
     return everywhere
 sys.settrace(everywhere)
 for n in range(12):

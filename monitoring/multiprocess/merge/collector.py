@@ -21,13 +21,14 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from monitoring.multiprocess import text_format
 from monitoring.multiprocess.linux import fork, regular_file
-from monitoring.multiprocess.storage import collector_snapshot, declarations, location, paths, run, slot_lease
+from monitoring.multiprocess.storage import declarations, location, paths, run, slot_lease
 
 from . import batch, directory_metrics, merge_rules
 from . import source as reader
 from .key_table import Keys
 from .sample_layout import Layout
 from .scrape_metrics import Scrapes
+from .snapshots import Snapshots
 from .source_set import Reports, Sources
 from .vectors import vectors
 
@@ -278,7 +279,7 @@ class MergedCollector(MultiProcessCollector):
         self._lock = threading.Lock()
         self._reports = Reports()
         self._scrapes = Scrapes(self._path)
-        self._collected = collector_snapshot.Snapshots(self._path)
+        self._collected = Snapshots(self._path)
         self._begin(-1)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.utils import INF, floatToGoString
 
+from monitoring.multiprocess.linux import file_lock, fork
 from monitoring.multiprocess.storage import lock_file, paths, run
 from monitoring.multiprocess.storage.library_families import SCRAPE_DURATION, SCRAPES
 from monitoring.multiprocess.storage.value_file import ValueFile
@@ -42,7 +43,7 @@ class Scrapes:
         self._cells, self._generation = [], generation
         self._pause.begin()
         # A read-only directory or a full disk is no fault of the scrape.
-        with contextlib.suppress(OSError), lock_file.mutex:
+        with contextlib.suppress(OSError), fork.mutex:
             if (self._directory / paths.LOCK).exists():
                 self._open_in_run(generation)
 
@@ -50,10 +51,10 @@ class Scrapes:
         fd = lock_file.open_lock_file(self._directory)
         try:
             # No run is cleared meanwhile: the files would be made for the one that ends.
-            lock_file.lock(fd, lock_file.START, shared=True, patience=1.0)
+            file_lock.lock(fd, lock_file.START, shared=True, patience=1.0)
             if run.read(self._directory).generation == generation:
                 self._cells = self._open(self._taken(fd))
-            lock_file.unlock(fd, lock_file.START)
+            file_lock.unlock(fd, lock_file.START)
         finally:
             os.close(fd)
 
@@ -68,16 +69,16 @@ class Scrapes:
     def __del__(self) -> None:
         # A forked child has no such mapping, and perhaps another one there by now.
         if self._address and os.getpid() == self._pid:
-            lock_file.drop(self._address)
+            file_lock.drop(self._address)
 
     def _taken(self, fd: int) -> int:
         """Return the number of the files that no other view writes."""
         if not self._address:
-            number = next((n for n in range(lock_file.MOST_VIEWS) if lock_file.try_lock(fd, lock_file.VIEWS + n)), None)
+            number = next((n for n in range(lock_file.MOST_VIEWS) if file_lock.try_lock(fd, lock_file.VIEWS + n)), None)
             if number is None:
                 message = f"{lock_file.MOST_VIEWS} views of {self._directory} write their accounts already"
                 raise OSError(message)
-            self._address = lock_file.hold(fd)
+            self._address = file_lock.hold(fd)
             self._number = number
         return self._number
 

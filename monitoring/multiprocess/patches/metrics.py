@@ -20,7 +20,7 @@ from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.sampling import gauge_functions
 from monitoring.multiprocess.sampling.process_metrics import ProcessMetrics
 from monitoring.multiprocess.sampling.sampler import sampler
-from monitoring.multiprocess.storage import lock_file, paths
+from monitoring.multiprocess.storage import paths
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.worker import lease_recovery, worker_metrics
 from monitoring.multiprocess.worker.slot_store import Phase, store
@@ -235,7 +235,7 @@ def _rebind(metric: Any) -> None:
 def _share_lock(metric: Any) -> None:
     """A lock of the metric's own could be held by another thread when a process forks, and then for ever by the child."""
     if hasattr(metric, "_lock"):
-        metric._lock = lock_file.mutex
+        metric._lock = fork.mutex
 
 
 def _cells(metric: Any) -> list[Any]:

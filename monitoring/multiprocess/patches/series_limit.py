@@ -14,7 +14,7 @@ from prometheus_client import metrics
 
 from monitoring.log_once import LogOnce
 from monitoring.multiprocess import options
-from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.storage.library_families import REFUSED_SERIES
 from monitoring.multiprocess.storage.series_log import GONE, OTHER, SeriesLog, identity, label_set
@@ -46,7 +46,7 @@ class Cap:
         """Follow the label sets of a labelled metric; those that it has already stay, whatever the cap."""
         if not metric._labelnames or metric._labelvalues:
             return
-        with lock_file.mutex:
+        with fork.mutex:
             metric._by_hash = {}
             self._parents.setdefault(identity(metric._name), weakref.WeakSet()).add(metric)
             for key in list(metric._metrics):
@@ -54,7 +54,7 @@ class Cap:
 
     def child(self, metric: Any, key: tuple[str, ...], make: Callable[..., Any]) -> Any:
         """The child with these label values, made by `make` where it is new and may be; else the overflow child."""
-        with lock_file.mutex:
+        with fork.mutex:
             self.follow()
             known = metric._metrics.get(key)
             if known is not None:

@@ -20,7 +20,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from monitoring.log_once import LogOnce
 from monitoring.multiprocess import options
 from monitoring.multiprocess.linux import file_owner, fork
-from monitoring.multiprocess.storage import collector_snapshot, lock_file, paths
+from monitoring.multiprocess.storage import collector_snapshot, paths
 from monitoring.multiprocess.worker.election import Election
 from monitoring.multiprocess.worker.slot_store import store
 
@@ -88,17 +88,17 @@ class Collectors:
 
     def add(self, collector: Any) -> None:
         """It was registered."""
-        with lock_file.mutex:
+        with fork.mutex:
             self._collectors[id(collector)] = _Collector(collector)
         sampler.wake()
 
     def discard(self, collector: Any) -> None:
         """It was unregistered: its families go with the next snapshot."""
-        with lock_file.mutex:
+        with fork.mutex:
             self._collectors.pop(id(collector), None)
 
     def _registered(self, *, per_worker: bool) -> list[_Collector]:
-        with lock_file.mutex:
+        with fork.mutex:
             return [collector for collector in self._collectors.values() if collector.per_worker is per_worker]
 
     def _jobs(self) -> list[Job]:

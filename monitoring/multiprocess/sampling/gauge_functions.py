@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import metrics
 from prometheus_client.samples import Sample
 
-from monitoring.multiprocess.storage import lock_file
+from monitoring.multiprocess.linux import fork
 
 from .job_runner import Job
 from .sampler import sampler
@@ -51,12 +51,12 @@ def watch(gauge: Any, f: Callable[[], float]) -> None:
 
     def end() -> None:
         sampled = reference()
-        with lock_file.mutex:  # no file is being rewritten
+        with fork.mutex:  # no file is being rewritten
             if sampled is not None and sampled._sampled is job:
                 sampled._value.withdraw()
 
     job = Job(f"the function of gauge {gauge._name}{gauge._labelvalues or ''}", call, end)
-    with lock_file.mutex:
+    with fork.mutex:
         gauge._sampled = job
         gauge.set = gauge.inc = gauge.dec = _nothing
         # Who collects the gauge itself, as a registry of this process alone does, has the function's word of now, as upstream.
@@ -75,14 +75,14 @@ def adopt(gauge: Any) -> None:
 
 def forget(gauge: Any) -> None:
     """A metric was removed: where it is a gauge with a function, that is not called any more."""
-    with lock_file.mutex:
+    with fork.mutex:
         if gauge in _gauges:
             _gauges.discard(gauge)
             gauge._sampled = None
 
 
 def _jobs() -> list[Job]:
-    with lock_file.mutex:
+    with fork.mutex:
         return [gauge._sampled for gauge in _gauges]
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from monitoring.multiprocess.linux import file_owner, regular_file
+from monitoring.multiprocess.linux import file_lock, file_owner, regular_file
 
 from . import lock_file, paths
 
@@ -71,7 +71,7 @@ def publish(directory: Path, declared: dict[str, Family]) -> None:
     """Make these declarations the current ones; others stay. OSError (ENOSPC, TimeoutError) where they cannot be written."""
     fd = lock_file.open_lock_file(directory)
     try:
-        lock_file.lock(fd, lock_file.FAMILIES, patience=lock_file.WRITER_PATIENCE)
+        file_lock.lock(fd, lock_file.FAMILIES, patience=lock_file.WRITER_PATIENCE)
         current = read(directory)
         changed: dict[str, Family] = {}
         for name, family in declared.items():

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from monitoring.multiprocess.linux import file_owner, regular_file
+from monitoring.multiprocess.linux import file_lock, file_owner, fork, regular_file
 
 from . import lock_file, paths, series_log
 
@@ -73,19 +73,19 @@ def join(directory: Path) -> int:
 
     Raises OSError (TimeoutError among them) where the directory cannot be used.
     """
-    with lock_file.mutex:
+    with fork.mutex:
         fd = lock_file.open_lock_file(directory)
         try:
-            lock_file.lock(fd, lock_file.START)
+            file_lock.lock(fd, lock_file.START)
             record = read(directory)
             ours = supervisor()
-            alone = lock_file.try_lock(fd, 0, lock_file.START)
+            alone = file_lock.try_lock(fd, 0, lock_file.START)
             if record.clearing or (alone and not (ours and ours == record.supervisor)):
                 record = clear(directory, record)
             if ours != record.supervisor and (alone or (ours and not _lives(record.supervisor))):
                 _write(directory, replace(record, supervisor=ours))
             if alone:
-                lock_file.unlock(fd, 0, lock_file.START)
+                file_lock.unlock(fd, 0, lock_file.START)
             return _hold_run_byte(directory)
         finally:
             os.close(fd)
@@ -117,7 +117,7 @@ def finish_clearing(directory: Path) -> None:
         return
     fd = lock_file.open_lock_file(directory)
     try:
-        lock_file.lock(fd, lock_file.START)
+        file_lock.lock(fd, lock_file.START)
         record = read(directory)
         if record.clearing:
             clear(directory, record)
@@ -158,8 +158,8 @@ def _start_time(pid: int) -> int:
 def _hold_run_byte(directory: Path) -> int:
     fd = lock_file.open_lock_file(directory, write=False)
     try:
-        lock_file.lock(fd, lock_file.RUN, shared=True)
-        return lock_file.hold(fd)
+        file_lock.lock(fd, lock_file.RUN, shared=True)
+        return file_lock.hold(fd)
     finally:
         os.close(fd)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess.linux import regular_file
+from monitoring.multiprocess.linux import file_lock, fork, regular_file
 
 from . import lock_file, paths, run
 
@@ -36,7 +36,7 @@ class Lease:
 
     def release(self) -> None:
         """Give the slot back early. Never in a forked child."""
-        lock_file.drop(self.address)
+        file_lock.drop(self.address)
 
 
 def take(directory: Path, former: int | None = None) -> Lease:
@@ -47,22 +47,22 @@ def take(directory: Path, former: int | None = None) -> Lease:
 
     The second byte is locked last: a view shows a slot's live gauges only while it is held, so never those of a former holder.
     """
-    with lock_file.mutex:
+    with fork.mutex:
         fd = lock_file.open_lock_file(directory)
         try:
-            lock_file.lock(fd, lock_file.START, shared=True, patience=lock_file.WRITER_PATIENCE)
+            file_lock.lock(fd, lock_file.START, shared=True, patience=lock_file.WRITER_PATIENCE)
             while run.read(directory).clearing:
-                lock_file.unlock(fd, lock_file.START)
+                file_lock.unlock(fd, lock_file.START)
                 run.finish_clearing(directory)
-                lock_file.lock(fd, lock_file.START, shared=True, patience=lock_file.WRITER_PATIENCE)
-            slot = next((n for n in _candidates(directory, former) if lock_file.try_lock(fd, n)), None)
+                file_lock.lock(fd, lock_file.START, shared=True, patience=lock_file.WRITER_PATIENCE)
+            slot = next((n for n in _candidates(directory, former) if file_lock.try_lock(fd, n)), None)
             if slot is None:
                 message = f"all {lock_file.SLOTS} slots of {directory} are taken"
                 raise OSError(message)
             _clean(directory, slot)
-            lock_file.lock(fd, lock_file.CLEAN + slot)
-            address = lock_file.hold(fd)
-            lock_file.unlock(fd, lock_file.START)
+            file_lock.lock(fd, lock_file.CLEAN + slot)
+            address = file_lock.hold(fd)
+            file_lock.unlock(fd, lock_file.START)
             info = os.fstat(fd)
             return Lease(slot, address, (info.st_dev, info.st_ino))
         finally:
@@ -81,8 +81,8 @@ def living_slots(directory: Path) -> tuple[set[int], set[int]]:
             raise
         return set(), set()
     try:
-        held = lock_file.held_bytes(fd, 0, lock_file.SLOTS)
-        clean = {n for n in held if lock_file.holder(fd, lock_file.CLEAN + n)}
+        held = file_lock.held_bytes(fd, 0, lock_file.SLOTS)
+        clean = {n for n in held if file_lock.holder(fd, lock_file.CLEAN + n)}
     finally:
         os.close(fd)
     return held, clean

@@ -11,7 +11,7 @@ import os
 import weakref
 
 from monitoring.log_once import LogOnce
-from monitoring.multiprocess.linux import fork
+from monitoring.multiprocess.linux import file_lock, fork
 from monitoring.multiprocess.storage import lock_file
 
 from . import worker_metrics
@@ -48,7 +48,7 @@ class Election:
 
     def try_hold(self) -> bool:
         """Take the role if nobody holds it; whether this process holds it now. Does not wait for the holder."""
-        with lock_file.mutex:
+        with fork.mutex:
             if self._address is None and store.slot is not None:
                 try:
                     self._take()
@@ -59,9 +59,9 @@ class Election:
 
     def release(self) -> None:
         """Give the role up, for the next candidate that asks; nothing where it is not held."""
-        with lock_file.mutex:
+        with fork.mutex:
             if self._address is not None:
-                lock_file.drop(self._address)
+                file_lock.drop(self._address)
                 self._address = None
                 self._tell()
 
@@ -74,7 +74,7 @@ class Election:
         except OSError:
             return True
         try:
-            return lock_file.holder(fd, self._byte) is None
+            return file_lock.holder(fd, self._byte) is None
         finally:
             os.close(fd)
 
@@ -82,8 +82,8 @@ class Election:
         assert store.directory is not None
         fd = lock_file.open_lock_file(store.directory)
         try:
-            if lock_file.try_lock(fd, self._byte):
-                self._address = lock_file.hold(fd)
+            if file_lock.try_lock(fd, self._byte):
+                self._address = file_lock.hold(fd)
         finally:
             os.close(fd)
 
@@ -100,5 +100,5 @@ class Election:
     def _stand_again(self) -> None:
         """The lock file is another one: what was held in the old one is void."""
         if self._address is not None:
-            lock_file.drop(self._address)
+            file_lock.drop(self._address)
         self._forget()

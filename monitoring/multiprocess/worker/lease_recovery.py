@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess.storage import lock_file, paths, slot_lease
+from monitoring.multiprocess.linux import fork
+from monitoring.multiprocess.storage import paths, slot_lease
 from monitoring.multiprocess.storage.record_format import removed
 
 from .slot_store import store
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def check() -> None:
     """Take a slot anew where the lock file is another one than that of this process's lease. Never raises for what the disk says."""
-    with lock_file.mutex:
+    with fork.mutex:
         held, directory = store.held, store.directory
         if held is None or directory is None or held.stands(directory):
             return

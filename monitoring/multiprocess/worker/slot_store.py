@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.linux.hooks import Hooks
-from monitoring.multiprocess.storage import declarations, lock_file, paths, slot_lease
+from monitoring.multiprocess.storage import declarations, paths, slot_lease
 from monitoring.multiprocess.storage.library_families import DROPPED, DROPPED_REASONS
 from monitoring.multiprocess.storage.value_file import ValueFile
 from monitoring.retry_later import Pause
@@ -86,7 +86,7 @@ class Store:
 
     def declare(self, family: declarations.Family) -> None:
         """Note a family; published with the lease, or at once where one is held."""
-        with lock_file.mutex:
+        with fork.mutex:
             self.declared[family.name] = self._unpublished[family.name] = family
             if self._lease and not self._busy:
                 with self._working():
@@ -95,7 +95,7 @@ class Store:
 
     def acquire(self) -> bool:
         """Take the lease unless held; False (logged once, retried at later writes) where that fails."""
-        with lock_file.mutex:
+        with fork.mutex:
             if self._lease or self._busy:
                 return self._lease is not None
             with self._working():
@@ -105,7 +105,7 @@ class Store:
 
     def created(self, value: Value) -> None:
         """A new value: attached at once where a lease is held and its series shows before the first write."""
-        with lock_file.mutex:
+        with fork.mutex:
             if self._collecting is not None:
                 self._collecting.append(value)
                 return
@@ -118,7 +118,7 @@ class Store:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Values created within are attached together or not at all: a histogram never has a sum without its buckets."""
-        with lock_file.mutex:
+        with fork.mutex:
             outer, self._collecting = self._collecting, []
             try:
                 yield
@@ -135,7 +135,7 @@ class Store:
 
     def write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
         """Do `operation` once `value` is attached; refuse and count it where it cannot be."""
-        with lock_file.mutex:
+        with fork.mutex:
             if self._busy:
                 self._put_off.append((value, operation, *arguments))
                 return
@@ -145,7 +145,7 @@ class Store:
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Hold off this process's slow path, signal handlers included, while the files are edited."""
-        with lock_file.mutex:
+        with fork.mutex:
             with self._working():
                 yield
             self._catch_up()

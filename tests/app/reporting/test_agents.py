@@ -146,6 +146,7 @@ HIDING = """
 import asyncio, contextlib, os
 from monitoring.multiprocess import MergedCollector, install
 install()
+from monitoring.multiprocess.linux import file_lock
 from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.worker.election import Election
 from monitoring.multiprocess.worker.slot_store import store
@@ -165,7 +166,7 @@ async def main():
         collective._shown.add(f"agent-{number}")
     collective.every_seconds = 0.0
     stopped = lock_file.open_lock_file(store.directory)  # a process that is stopped while it removes series
-    assert lock_file.try_lock(stopped, lock_file.EDIT)
+    assert file_lock.try_lock(stopped, lock_file.EDIT)
     task = asyncio.create_task(collective._run(Election("agents")))
     await asyncio.sleep(0)
     while not collective._problems._known:

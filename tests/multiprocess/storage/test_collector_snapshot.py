@@ -27,6 +27,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.samples import Exemplar
 
 from monitoring.multiprocess import MergedCollector, paths, text_format
+from monitoring.multiprocess.merge.snapshots import Snapshots
 from monitoring.multiprocess.storage import collector_snapshot
 from tests.multiprocess.simulated_workers import Worker
 
@@ -138,7 +139,7 @@ def test_a_bad_snapshot_keeps_the_last_good_one(metrics_directory: Path, damage:
     path = metrics_directory / paths.SHARED_SNAPSHOT
     good = collector_snapshot.encode(everything())
     path.write_bytes(good)
-    snapshots = collector_snapshot.Snapshots(metrics_directory)
+    snapshots = Snapshots(metrics_directory)
     families = snapshots.read({0})
     assert [metric.name for metric in families] == ["c", "e", "g_seconds", "h", "i", "s"]
     assert snapshots.read({0}) is families

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from monitoring.multiprocess import MergedCollector
+from monitoring.multiprocess.linux import file_lock
 from monitoring.multiprocess.storage import lock_file, run, slot_lease
 from tests.multiprocess.simulated_workers import Run, Worker, own
 
@@ -174,9 +175,9 @@ def test_held_bytes_finds_every_lease(metrics_directory: Path) -> None:
     fds = []
     for n in (0, 1, 2, 7, 100, 4097):
         fd = lock_file.open_lock_file(metrics_directory)
-        assert lock_file.try_lock(fd, n)
+        assert file_lock.try_lock(fd, n)
         fds.append(fd)
     asking = lock_file.open_lock_file(metrics_directory, write=False)
-    assert lock_file.held_bytes(asking, 0, lock_file.SLOTS) == {0, 1, 2, 7, 100, 4097}
+    assert file_lock.held_bytes(asking, 0, lock_file.SLOTS) == {0, 1, 2, 7, 100, 4097}
     for fd in (*fds, asking):
         os.close(fd)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from monitoring.multiprocess import MergedCollector
-from monitoring.multiprocess.linux import regular_file
+from monitoring.multiprocess.linux import file_lock, regular_file
 from monitoring.multiprocess.storage import declarations, lock_file, run, slot_lease
 from monitoring.multiprocess.storage.declarations import Family
 from monitoring.multiprocess.worker.slot_store import Phase
@@ -187,16 +187,16 @@ def test_a_stopped_neighbour_is_waited_for_once(metrics_directory: Path, monkeyp
     if byte == lock_file.START:
         worker.kill()
     stopped = lock_file.open_lock_file(metrics_directory)
-    assert lock_file.try_lock(stopped, byte)
+    assert file_lock.try_lock(stopped, byte)
     monkeypatch.setattr(lock_file, "WRITER_PATIENCE", 0.05)
     waits: list[int] = []
-    lock = lock_file.lock
+    lock = file_lock.lock
 
     def counted(fd: int, start: int, **more: float) -> None:
         waits.append(start)
         lock(fd, start, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lock_file, "lock", counted)
+    monkeypatch.setattr(file_lock, "lock", counted)
     with worker.running():
         worker.store.declare(Family("c", "counter", "help"))
         for n in range(5):
