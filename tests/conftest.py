@@ -169,3 +169,9 @@ def gunicorn(environment: dict[str, str], metrics_directory: Path, tmp_path: Pat
     yield made
     made.end()
     print(made.log.read_text() if made.log.exists() else "")
+
+
+@pytest.fixture(params=[pytest.param("1", id="preload"), pytest.param("0", id="no preload", marks=pytest.mark.proof)])
+def preloaded(request: pytest.FixtureRequest, gunicorn: Gunicorn) -> None:
+    """For tests that start many workers: preloaded they cost a fork each. `make proof` also lets each one import the application."""
+    gunicorn.environment["PRELOAD"] = request.param

@@ -40,6 +40,7 @@ def changes(gunicorn: Gunicorn) -> dict[tuple[str, str], float]:
     return {(old, new): value for series, value in found.items() for old, _, new in [series.split('"')[1::2]]}
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_all_workers_leave_a_models_server_alone_that_fails(gunicorn: Gunicorn) -> None:
     with openai_server() as backend:
         policy = f"failures=5 rate=0.01 open_seconds={OPEN_SECONDS}"

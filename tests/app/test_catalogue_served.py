@@ -77,6 +77,7 @@ def use_rarely(port: int) -> None:
     assert ask(port, "POST", "/v1/agents/someone/tasks").status == 200  # and is busy now
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_what_belongs_to_the_api_moves_and_the_rest_is_declared(gunicorn: Gunicorn, vault: dict[str, str]) -> None:
     gunicorn.start(WEB_CONCURRENCY="4", **vault)
     for _ in range(8):
@@ -169,6 +170,7 @@ def broken(gunicorn: Gunicorn, tmp_path: Path, free_port: Callable[[], int]) -> 
     print(made.log.read_text())
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_the_seeds_queries_return_data(
     gunicorn: Gunicorn,
     broken: Gunicorn,

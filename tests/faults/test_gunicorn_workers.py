@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.conftest import PROVES
 from tests.processes import any_dead, wait_dead, wait_until
 
 from .client import ORDINARY, Client, Request
@@ -17,9 +18,9 @@ from .verdict import assert_bounded, assert_exact
 if TYPE_CHECKING:
     from .harness import Harness, Server, Variant
 
-KILLS = 20
+KILLS = 20 if PROVES else 8
 RELOADS = 3
-CROWD = 16
+CROWD = 16 if PROVES else 8
 
 
 def test_kill_random_workers(harness: Harness, variant: Variant) -> None:
@@ -60,7 +61,7 @@ def runs(server: Server, count: int) -> bool:
 
 
 def test_scale_up_and_down(harness: Harness, variant: Variant) -> None:
-    """TTIN to 16 workers, TTOU back to 2."""
+    """TTIN to many workers, TTOU back to 2."""
     server = harness.gunicorn(variant)
     with Scraper(server.scrape) as scraper, Client(server.address) as client:
         for number in range(3, CROWD + 1):

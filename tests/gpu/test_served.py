@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .conftest import Driver
 
 
+@pytest.mark.usefixtures("preloaded")
 @pytest.mark.parametrize("where", ["worker", "exporter"])
 def test_eight_devices_and_eight_workers(gunicorn: Gunicorn, all_devices: Driver, where: str) -> None:
     driver = all_devices

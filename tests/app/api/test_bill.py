@@ -168,6 +168,7 @@ def test_an_unbilled_call_fails_only_where_keys_are_required(tmp_path_factory: p
         assert json.loads(service.ask("GET", "/v1/usage").body)["usage"][0]["calls"] == 1
 
 
+@pytest.mark.usefixtures("preloaded")
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)])
 def test_costs_are_tokens_times_price_when_workers_are_killed(gunicorn: Gunicorn, request: pytest.FixtureRequest, database: str) -> None:
     if database == "postgresql":

@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
 import zstandard
 
 from tests.app.api.test_compression import RAW
@@ -95,6 +96,7 @@ def _cut_off(gunicorn: Gunicorn, master: int) -> None:
             assert connection.recv(1000) == b""
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_long_bodies_stay_counted_when_workers_are_killed(gunicorn: Gunicorn) -> None:
     master = gunicorn.start(WEB_CONCURRENCY="4")
     callers = [Caller(gunicorn.port) for _ in range(6)]

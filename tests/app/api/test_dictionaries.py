@@ -163,6 +163,7 @@ def test_too_much_is_refused_and_so_is_one_too_many(served: Served) -> None:
     assert listed(served) == []
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_all_workers_see_a_dictionary_at_once(gunicorn: Gunicorn, tmp_path: Path) -> None:
     gunicorn.environment |= {"WEB_CONCURRENCY": "4", "DATA_DIR": str(tmp_path / "data")}
     master = gunicorn.start()

@@ -11,6 +11,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
+
 from app.integrations.ryot.stand_in import MODEL
 from tests.app.api.test_ryot import JSON
 from tests.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
@@ -60,6 +62,7 @@ def counted(gunicorn: Gunicorn, family: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"neurectomy_ryot_{family}_total{{"))
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_calls_and_tokens_stay_counted_when_workers_are_killed(gunicorn: Gunicorn) -> None:
     master = gunicorn.start(WEB_CONCURRENCY="3")
     callers = [Caller(gunicorn.port) for _ in range(4)]

@@ -77,6 +77,7 @@ def gauges_of(client: Client, agent: str) -> list[str]:
     return [name for name in client.shown() if f'"{agent}"' in name and name.startswith(GAUGES)]
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_a_collective_at_work(client: Client) -> None:
     names = [f"agent-{number}" for number in range(3)]
     for name in (*names, names[0]):

@@ -60,6 +60,7 @@ def histogram(gunicorn: Gunicorn) -> dict[str, float | None]:
     return found | {"sum": shown(gunicorn, "requests_per_user_sum"), "count": shown(gunicorn, "requests_per_user_count")}
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_users_keys_and_costs_are_those_of_all_workers(gunicorn: Gunicorn) -> None:
     master = gunicorn.start(WEB_CONCURRENCY="3", REQUIRE_API_KEY="1", ADMIN_KEY=ADMIN)
     admin = bearer(ADMIN) | JSON

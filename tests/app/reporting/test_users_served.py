@@ -113,6 +113,7 @@ def use(started: dict[Gunicorn, int], users: list[str]) -> int:
     return len(asked)
 
 
+@pytest.mark.usefixtures("preloaded")
 @pytest.mark.parametrize("where", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql, two instances"])
 def test_many_users_are_as_many(gunicorn: Gunicorn, where: str, request: pytest.FixtureRequest) -> None:
     settings, instances = SETTINGS | {"WEB_CONCURRENCY": "8"}, [gunicorn]
@@ -147,6 +148,7 @@ def test_many_users_are_as_many(gunicorn: Gunicorn, where: str, request: pytest.
         assert shown(each, "requests_per_user_sum") == [total]
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_who_shows_them_is_followed_when_it_is_killed(gunicorn: Gunicorn) -> None:
     master = gunicorn.start(WEB_CONCURRENCY="4", **SETTINGS)
     users = within(Place.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
@@ -157,7 +159,7 @@ def test_who_shows_them_is_followed_when_it_is_killed(gunicorn: Gunicorn) -> Non
     stop, seen = threading.Event(), []
 
     def watch() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.01):
             seen.append((time.monotonic(), shown(gunicorn, "active_users")))
 
     watching = threading.Thread(target=watch)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import pytest
+
 from app.integrations.vault import create, keyring
 from app.integrations.vault.maintenance import Maintenance
 from app.integrations.vault.snapshots import Snapshots
@@ -71,6 +73,7 @@ class Writer:
             connection.close()
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_ten_thousand_objects_from_four_workers_that_are_killed(gunicorn: Gunicorn, tmp_path: Path) -> None:
     folder, keys = tmp_path / "vault", tmp_path / "vault.key"
     keyring.create(keys)
