@@ -125,7 +125,7 @@ def test_generations() -> None:
 
 
 def test_compression() -> None:
-    output = run("compression", "--documents", "400", "--mib", "64", "--bar")
+    output = run("compression", "--documents", "400", "--mib", "16", "--bar")
     require_ratios(output, ["level 3, without a dictionary", "level 3, with a dictionary", "level 19, with a dictionary"])
     assert len(re.findall(r"^  growth of the worker's memory, at its highest +[\d.]+ MiB   bar <= 64: met", output, re.MULTILINE)) == 3
 
