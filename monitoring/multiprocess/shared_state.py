@@ -14,7 +14,7 @@ import logging
 import os
 import stat
 from array import array
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from monitoring.log_once import LogOnce
@@ -51,7 +51,7 @@ class SharedState:
         self._file = paths.state_file(name)
         self._size, self._magic, self._header = size, int.from_bytes(magic, "little"), header
         self._held: set[int] = set()
-        #: After the file could not be used, and after waiting for the process that edits it.
+        #: After a failure to use the file, and after a wait for its lock that was in vain.
         self._failed, self._waited = Pause(), Pause()
         self._exclusive = False
         self._reset()
@@ -97,23 +97,25 @@ class SharedState:
         TimeoutError where another process keeps them for a tenth of a second, or this process lacks descriptors or memory: the caller
         may stand in an event loop.
         """
-        with fork.mutex:
-            fd = self._open_to_edit()
+        with fork.mutex, ExitStack() as opened:
             try:
-                self._require_intact()
-                yield self.words
-            finally:
-                if fd is not None:
-                    _close(fd)
+                if self.shared or self.due:
+                    fd = self._descriptor()
+                    opened.callback(_close, fd)
+                    self._lock(fd)
+                    self._map(fd)
+            except OSError as error:
+                self._fail(error)
+            self._require_intact()
+            yield self.words
 
     def open_first(self, names: Iterable[str]) -> bool:
         """Open the first of these files that no other process has, and keep it from others until `close`; return whether there is one."""
         with fork.mutex:
             try:
                 if self.due:
-                    if self._mapping is not None:
+                    if self.shared:
                         self.close()
-                    store.acquire()
                     self._exclusive = any(map(self._open_alone, names))
             except OSError as error:
                 self._fail(error)
@@ -186,26 +188,6 @@ class SharedState:
             self.words[: len(header)] = memoryview(header)
             self.attached(lambda _byte: True)
 
-    def _open_to_edit(self) -> int | None:
-        """Return the descriptor that has the lock; None while the words are in memory."""
-        if store.directory is None or (self._mapping is None and not self.due):
-            return None
-        store.acquire()  # a process that is not part of the run could have its file removed
-        try:
-            fd = self._descriptor()
-            try:
-                self._lock(fd)
-                self._map(fd)
-            except BaseException:
-                _close(fd)
-                raise
-        except TimeoutError:
-            raise
-        except OSError as error:
-            self._fail(error)
-            return None
-        return fd
-
     def _open_alone(self, name: str) -> bool:
         self._file = name
         fd = self._descriptor()
@@ -219,6 +201,7 @@ class SharedState:
             os.close(fd)
 
     def _descriptor(self) -> int:
+        store.acquire()  # a process that is not part of the run could have its file removed
         path = self._path()
         while True:
             try:
@@ -248,7 +231,11 @@ class SharedState:
         """Map the locked file, repaired if need be; nothing to do where it is mapped already."""
         found = os.fstat(fd)
         if found.st_size != 8 * self._size or not self.valid(memoryview(os.pread(fd, 8 * self._header, 0)).cast("q")):
-            self._make(fd, damaged=found.st_size > 0)
+            os.ftruncate(fd, 0)
+            os.posix_fallocate(fd, 0, 8 * self._size)
+            os.pwrite(fd, array("q", self.fresh()).tobytes(), 0)
+            if found.st_size:
+                self.damaged(self._path())
         if self._identity == (found.st_dev, found.st_ino) and self.intact():
             return
         self.close()
@@ -258,27 +245,19 @@ class SharedState:
         self.words = mapping.bytes.cast("q")
         self.attached(lambda byte: file_lock.try_lock(fd, _EDIT + 1 + byte))
 
-    def _make(self, fd: int, *, damaged: bool) -> None:
-        os.ftruncate(fd, 0)
-        os.posix_fallocate(fd, 0, 8 * self._size)
-        os.pwrite(fd, array("q", self.fresh()).tobytes(), 0)
-        if damaged:
-            self.damaged(self._path())
-
     def _hold(self, byte: int) -> int | None:
-        try:
+        with suppress(OSError):  # the file was removed, or this process lacks descriptors or memory
             fd = os.open(self._path(), _FLAGS)
-        except OSError:
-            return None  # removed, or no descriptors
-        try:
-            return file_lock.hold(fd) if file_lock.try_lock(fd, _EDIT + 1 + byte) else None
-        except OSError:
-            return None  # no memory
-        finally:
-            os.close(fd)
+            try:
+                return file_lock.hold(fd) if file_lock.try_lock(fd, _EDIT + 1 + byte) else None
+            finally:
+                os.close(fd)
+        return None
 
     def _fail(self, error: OSError) -> None:
-        """Go on in the memory of this process. TimeoutError where the mapped file is good, and this process lacks what an edit takes."""
+        """Go on in the memory of this process. TimeoutError where the file is good, and cannot be edited at the moment."""
+        if isinstance(error, TimeoutError):
+            raise error
         if self._mapping is not None:
             if error.errno in regular_file.LACKING:
                 raise TimeoutError(f"{self._path()}: {error.strerror}") from error
