@@ -129,7 +129,7 @@ def _stat(panel: Panel) -> stat.Panel:
     made.graph_mode(common.BigValueGraphMode.NONE if flat else common.BigValueGraphMode.AREA)
     made.color_mode(common.BigValueColorMode.VALUE)
     made.text_mode(common.BigValueTextMode.NAME if panel.named else common.BigValueTextMode.VALUE)
-    # All that its type has: what is left out is no shape that Grafana knows.
+    # All fields of the type: Grafana does not know the shape without them.
     made.justify_mode(common.BigValueJustifyMode.AUTO).orientation(common.VizOrientation.AUTO)
     made.percent_change_color_mode(common.PercentChangeColorMode.STANDARD).show_percent_change(show_percent_change=False)
     return made.wide_layout(wide_layout=True)

@@ -31,20 +31,20 @@ class Queries:
         return family + promql.matchers('cluster=~"$cluster"', 'instance=~"$instance"', self.configuration.selector, *chosen)
 
     def rate(self, family: str, *chosen: str, by: str = "", over: str = WINDOW) -> str:
-        """Give what a counter gains per second, summed."""
+        """Return the increase of a counter per second, summed."""
         return f"{_aggregated('sum', by)} (rate({self.of(family, *chosen)}[{over}]))"
 
     def gained(self, family: str, *chosen: str, by: str = "", over: str = SHOWN) -> str:
-        """Give what a counter gains over a time, summed."""
+        """Return the increase of a counter over a time, summed."""
         return f"{_aggregated('sum', by)} (increase({self.of(family, *chosen)}[{over}]))"
 
     def quantile(self, quantile: float, family: str, *chosen: str, by: str = "") -> str:
-        """Give a quantile of a histogram."""
+        """Return a quantile of a histogram."""
         labels = f"{by}, le" if by else "le"
         return f"histogram_quantile({quantile:g}, {self.rate(f'{family}_bucket', *chosen, by=labels)})"
 
     def mean(self, family: str, *chosen: str, by: str = "") -> str:
-        """Give the mean of a histogram's observations."""
+        """Return the mean of a histogram's observations."""
         return f"{self.rate(f'{family}_sum', *chosen, by=by)} / {self.rate(f'{family}_count', *chosen, by=by)}"
 
     def total(self, family: str, *chosen: str, by: str = "") -> str:
@@ -52,7 +52,7 @@ class Queries:
         return f"{_aggregated('sum', by)} ({self.of(family, *chosen)})"
 
     def greatest(self, family: str, *chosen: str, by: str = "") -> str:
-        """Give a gauge that instances on one database, or one host, all show the same: their sum would count it again and again."""
+        """Return a gauge that is the same in all instances on one database or one host: their sum would count it several times."""
         return f"{_aggregated('max', by)} ({self.of(family, *chosen)})"
 
 

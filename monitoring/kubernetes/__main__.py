@@ -18,7 +18,7 @@ main = Generator(
     write,
     "the folder with components/ (k8s/ beside monitoring/)",
     default=Path(__file__).parents[2] / "k8s",
-    missing="there is no folder {}: name k8s/ of a checkout of this repository",
+    missing="{}: not a folder. Name k8s/ of a checkout of this repository.",
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the pods in k8s/base are called: whoever looks for them has to say the same."""
+"""The labels and names of the pods in k8s/base, for every selector that must match them."""
 
 from __future__ import annotations
 

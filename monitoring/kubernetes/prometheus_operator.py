@@ -19,7 +19,7 @@ DROPPED = frozenset({"endpoint"})
 
 
 def pod_monitor(configuration: Configuration) -> dict[str, Any]:
-    """Give the PodMonitor. The job is named by the pods' label, the instance is the pod."""
+    """Return the PodMonitor. The job is named by the pods' label, the instance is the pod."""
     times = configuration.times
     return {
         "apiVersion": _VERSION,

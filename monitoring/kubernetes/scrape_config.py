@@ -19,7 +19,7 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 def scraping(configuration: Configuration) -> dict[str, Any]:
-    """Give the content: that of monitoring.prometheus, with pods in the place of addresses."""
+    """Return the configuration of monitoring.prometheus, with pods in place of addresses."""
     made = static.scraping(replace(configuration, alertmanagers=(ALERTMANAGER,), cadvisor=()))
     service, *others = made["scrape_configs"]
     del service["static_configs"]
@@ -45,7 +45,7 @@ def _pods() -> dict[str, Any]:
 
 
 def _kubelets(configuration: Configuration) -> dict[str, Any]:
-    """What containers use, for the alerts on pods: of ours alone, out of all that cAdvisor knows."""
+    """The containers' use of resources, for the alerts on pods: of all that cAdvisor knows, only the service's own."""
     return {
         "job_name": "cadvisor",
         "scheme": "https",

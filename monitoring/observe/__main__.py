@@ -32,7 +32,7 @@ _SERVICE_ENDS_SECONDS = 40
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run everything; give the exit code, with a line on stderr where it is not 0."""
+    """Run everything. Return the exit code, after a line on stderr where it is not 0."""
     parser = argparse.ArgumentParser(prog="python -m monitoring.observe", description=__doc__.splitlines()[0])
     parser.add_argument("--targets", help="observe these, host:port of exporters with commas between, and start no service")
     parser.add_argument("--folder", type=Path, help="keep all files there; without it they are removed at the end")

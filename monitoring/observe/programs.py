@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-#: What it may be called, and Debian's package.
+#: The names of each program, and its package in Debian.
 _PROGRAMS = {
     "prometheus": (("prometheus",), "prometheus"),
     "promtool": (("promtool",), "prometheus"),
@@ -14,14 +14,14 @@ _PROGRAMS = {
 
 
 class MissingError(Exception):
-    """A program is not here; the text says how to install it."""
+    """A program is not installed. The message has the command that installs it."""
 
 
 def find(name: str) -> str:
-    """Give the path of a program. MissingError where it is not on PATH."""
+    """Return the path of a program. MissingError where it is not on PATH."""
     names, package = _PROGRAMS[name]
     for each in names:
         found = shutil.which(each)
         if found is not None:
             return found
-    raise MissingError(f"{name} is not here: apt-get install --no-install-recommends {package}")
+    raise MissingError(f"{name}: not on PATH. Install it: apt-get install --no-install-recommends {package}")

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from monitoring.prometheus.configuration import Configuration
 
-_TOLD_LINES = 5
+_LAST_LINES = 5
 
 
 class EndedError(Exception):
-    """A child has ended that should not have; the text has the last it said."""
+    """A child has ended unexpectedly. The message has its last lines of output."""
 
 
 @dataclass
 class Child:
-    """A program that runs, and where it writes what it has to say."""
+    """A running program, and the file with its output."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -39,7 +39,7 @@ class Child:
     def check(self) -> None:
         """EndedError if it has ended."""
         if self.process.poll() is not None:
-            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-_TOLD_LINES:])
+            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
             raise EndedError(f"{self.name} has ended with {self.process.returncode}; {self.log} ends with:\n{last}")
 
     def wait_ready(self, address: str, path: str, seconds: float = 60) -> None:
@@ -58,7 +58,7 @@ class Child:
             time.sleep(0.05)
 
     def end(self, seconds: float) -> None:
-        """Have it end; kill it if it has not within the time."""
+        """End it, and kill it if it has not ended within the time."""
         self.process.terminate()
         try:
             self.process.wait(seconds)
@@ -68,7 +68,7 @@ class Child:
 
 
 def free_address() -> str:
-    """Give an address of this machine that nobody listens on."""
+    """Return an address of this machine on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return f"127.0.0.1:{listening.getsockname()[1]}"
 

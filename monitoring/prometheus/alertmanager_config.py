@@ -1,4 +1,4 @@
-"""Alertmanager's configuration: what is told together, what mutes what, and who is told."""
+"""Alertmanager's configuration: grouping, inhibition and receivers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def notifying(configuration: Configuration) -> dict[str, Any]:
-    """Give the content of alertmanager.yml. Without a URL a receiver has nowhere to send to, and alerts are only shown."""
+    """Return the content of alertmanager.yml. A receiver without a URL sends nothing: its alerts are only shown."""
     times = configuration.times
     return {
         "route": {
@@ -34,11 +34,11 @@ def notifying(configuration: Configuration) -> dict[str, Any]:
             _receiver("watchdog", configuration.watchdog_url, resolved=False),
         ],
         "inhibit_rules": [
-            # An open breaker says why its service fails.
+            # An open breaker is the reason why its service fails.
             _mutes('alertname="CircuitBreakerOpen"', 'alertname=~"RyotLLM.*|HighCircuitBreakerFailures"', "cluster", "job", "service"),
             _mutes('alertname="ErrorBudgetBurnFast"', 'alertname="ErrorBudgetBurnSlow"', "cluster", "job"),
             _mutes('alertname="LatencyBudgetBurnFast"', 'alertname="LatencyBudgetBurnSlow"', "cluster", "job"),
-            # Without workers nobody can be elected.
+            # A role needs a worker to hold it.
             _mutes('alertname="NoWorkers"', 'alertname="NoElectedWriter"', "cluster", "job", "instance"),
         ],
     }

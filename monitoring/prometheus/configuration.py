@@ -16,7 +16,7 @@ _SHORTEST_SECONDS = 0.2
 
 
 class ConfigurationError(ValueError):
-    """A value is not allowed; the text is one line with its name, its value, and what is allowed."""
+    """A value is not allowed. The message is one line with its name, its value and the allowed values."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Times:
     """Over which the seed's quantiles are taken."""
     latency_for: float = 600
     breaker_keep: float = 120
-    """For which an open breaker goes on being told: it is half-open in between, again and again."""
+    """For which an open breaker keeps firing: it is half-open in between."""
     agent_for: float = 120
     pod: float = 300
     pod_for: float = 600
 
     kit_for: float = 300
-    """For which what the kit says about itself must last."""
+    """For which a problem of the library itself must last."""
     refused: float = 900
-    """For which series and observations that were refused are told."""
+    """For which refused series and observations keep firing."""
     storm: float = 900
     """Over which starts of workers are counted."""
     target_for: float = 120
@@ -56,7 +56,7 @@ class Times:
     ticket_for: float = 900
 
     resend: float = 60
-    """After which Prometheus tells Alertmanager again what still fires; what it has not told for four times as long has ended."""
+    """After which Prometheus sends a firing alert to Alertmanager again. An alert that was not sent for four times as long has ended."""
     group_wait: float = 30
     group_interval: float = 300
     repeat: float = 14_400
@@ -85,7 +85,7 @@ class Configuration:
     cadvisor: tuple[str, ...] = ()
     """Where the families of containers come from, outside Kubernetes; there its own Prometheus asks the kubelets."""
     cluster: str = "local"
-    """The label that tells deployments apart."""
+    """The label that distinguishes deployments."""
     token_file: str = ""
     """Holds METRICS_TOKEN, where the service asks for one."""
     alertmanagers: tuple[str, ...] = ("127.0.0.1:9093",)
@@ -94,7 +94,7 @@ class Configuration:
     selector: str = ""
     """Chooses among services whose families have the same names, such as `namespace="neurectomy"`."""
     left_out: str = "/health/.*|/metrics"
-    """Endpoints that are no user's: a regular expression."""
+    """Endpoints that no user calls, as a regular expression."""
     slow_by_nature: str = "/v1/completions|/v1/chat/completions|/v1/agents/.*"
     """Endpoints that the latency objective leaves out as well: language models and agents have alerts of their own."""
     pods: str = 'pod=~"neurectomy.*",container!="",container!="POD"'
@@ -130,11 +130,11 @@ class Configuration:
     webhook_url: str = ""
     """Where Alertmanager sends alerts; nowhere if empty."""
     watchdog_url: str = ""
-    """Where the alert goes that always fires: whoever misses it knows that alerting is down."""
+    """Where the alert that always fires is sent. When it stops arriving, alerting is down."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Configuration:
-        """Take what the environment says. ConfigurationError for a value that is not allowed."""
+        """Read the environment. ConfigurationError for a value that is not allowed."""
         made = cls()
         listed = {"METRICS_TARGETS": "targets", "CADVISOR_TARGETS": "cadvisor", "ALERTMANAGERS": "alertmanagers"}
         plain = {"CLUSTER": "cluster", "METRICS_TOKEN_FILE": "token_file"}
@@ -152,7 +152,7 @@ class Configuration:
 
 
 def duration(seconds: float) -> str:
-    """Say a time as Prometheus does, in its greatest whole unit."""
+    """Return a time as Prometheus writes it, in its greatest whole unit."""
     milliseconds = round(seconds * 1000)
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds % size == 0:

@@ -14,13 +14,13 @@ LEVEL = "cluster, job"
 
 
 def matchers(*parts: str) -> str:
-    """Join the ones that say anything."""
+    """Join the ones that are not empty."""
     joined = ",".join(part for part in parts if part)
     return f"{{{joined}}}" if joined else ""
 
 
 def rate(configuration: Configuration, family: str, seconds: float, *chosen: str, by: str = "") -> str:
-    """Give the sum of a counter's rates by cluster, job and more labels."""
+    """Return the sum of a counter's rates by cluster, job and more labels."""
     labels = f"{LEVEL}, {by}" if by else LEVEL
     return f"sum by ({labels}) (rate({family}{matchers(configuration.selector, *chosen)}[{duration(seconds)}]))"
 
@@ -36,5 +36,5 @@ def quick(configuration: Configuration) -> str:
 
 
 def quantile(configuration: Configuration, family: str, seconds: float, *chosen: str, by: str) -> str:
-    """Give the 95th percentile of a histogram, by cluster, job and more labels."""
+    """Return the 95th percentile of a histogram, by cluster, job and more labels."""
     return f"histogram_quantile(0.95, {rate(configuration, f'{family}_bucket', seconds, *chosen, by=f'{by}, le')})"

@@ -1,6 +1,6 @@
-"""The recording rules: what dashboards and alerts ask for again and again, with instance and worker aggregated away.
+"""The recording rules: the expressions that dashboards and alerts share, with instance and worker aggregated away.
 
-Names are `level:metric:operations`: the labels that are kept, the family, what was done to it over which time.
+Names are `level:metric:operations`: the labels that are kept, the family, the operations and their time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LATENCY = "cluster_job:neurectomy_http_slow:ratio_rate{}"
 
 
 def rules(configuration: Configuration) -> dict[str, Any]:
-    """Give the content of rules.yml."""
+    """Return the content of rules.yml."""
     groups = {"overview": _overview(configuration), "objectives": _objectives(configuration)}
     return {
         "groups": [
@@ -31,13 +31,13 @@ def rules(configuration: Configuration) -> dict[str, Any]:
 
 
 def failed(configuration: Configuration, seconds: float) -> str:
-    """Give the share of users' requests that the service failed."""
+    """Return the share of users' requests that the service failed."""
     return f"({_errors(configuration, seconds)}) / {rate(configuration, REQUESTS, seconds, users(configuration))}"
 
 
 def _errors(configuration: Configuration, seconds: float) -> str:
     every = rate(configuration, REQUESTS, seconds, users(configuration))
-    # Without any error there is no series of one: there are none then, and not an unknown number.
+    # The first error makes the series. Until then the number of errors is 0, and not unknown.
     bad = rate(configuration, REQUESTS, seconds, 'status=~"5.."', users(configuration))
     return f"{bad} or 0 * {every}"
 

@@ -1,4 +1,4 @@
-"""Prometheus' own configuration: which instances are scraped how, which rules it has, whom it tells."""
+"""Prometheus' own configuration: its targets, its rules and its Alertmanagers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ASKED_FOR = {"source_labels": ["__name__"], "regex": "container_(cpu|memory|spe
 
 
 def scraping(configuration: Configuration) -> dict[str, Any]:
-    """Give the content of prometheus.yml. More instances are more targets: one exporter each."""
+    """Return the content of prometheus.yml. More instances are more targets: one exporter each."""
     times = configuration.times
     service: dict[str, Any] = {
         "job_name": configuration.job,

@@ -86,10 +86,7 @@ def test_what_cannot_be_written_is_said_in_a_line(
     assert main([str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"monitoring.kubernetes: the files cannot be written into {tmp_path}: Not a directory\n"
     assert main([str(tmp_path / "none")]) == 1
-    assert (
-        capsys.readouterr().err
-        == f"monitoring.kubernetes: there is no folder {tmp_path}/none: name k8s/ of a checkout of this repository\n"
-    )
+    assert capsys.readouterr().err == f"monitoring.kubernetes: {tmp_path}/none: not a folder. Name k8s/ of a checkout of this repository.\n"
     monkeypatch.setenv("RUNBOOK_URL", "here")
     assert main([str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("monitoring.kubernetes: RUNBOOK_URL=(hidden) is not allowed: ")

@@ -97,7 +97,11 @@ def pid_of_parent(pid: int) -> int:
 @pytest.mark.parametrize(
     ("variables", "arguments", "said"),
     [
-        ({"PATH": "/nowhere"}, ("--targets", "127.0.0.1:9"), "prometheus is not here: apt-get install --no-install-recommends prometheus"),
+        (
+            {"PATH": "/nowhere"},
+            ("--targets", "127.0.0.1:9"),
+            "prometheus: not on PATH. Install it: apt-get install --no-install-recommends prometheus",
+        ),
         ({"ALERT_WEBHOOK_URL": "ftp://x"}, ("--targets", "127.0.0.1:9"), "ALERT_WEBHOOK_URL=(hidden) is not allowed: it must be http://"),
         ({}, ("--targets", "nonsense"), "METRICS_TARGETS='nonsense' is not allowed: it must be host:port, or several with commas between"),
         ({}, ("--targets", "127.0.0.1:9", "--folder", "/proc/1/x"), "/proc/1/x: "),

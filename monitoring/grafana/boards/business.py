@@ -1,4 +1,4 @@
-"""Business Metrics: users, tokens and costs. What the database totals is the same in every instance, and is never added up over them."""
+"""Business Metrics: users, tokens and costs. The totals of the database are the same in all instances and are never added up."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def _memory(queries: Queries) -> tuple[Panel, ...]:
     return (
         graph(
             "Memory in use",
-            "Memory in use on a device, by whomever. Instances on one host see the same devices: each is shown once.",
+            "Memory in use on a device, by all processes. Instances on one host see the same devices: each is shown once.",
             "bytes",
             Query(used, _DEVICE),
         ),

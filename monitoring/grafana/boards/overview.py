@@ -1,4 +1,4 @@
-"""System Overview: whether the service is well, as its users see it, and what it uses."""
+"""System Overview: the health of the service as its users see it, and its use of resources."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _latency(queries: Queries) -> tuple[Panel, ...]:
         ),
         latency(
             "First byte by endpoint, p95",
-            "Time to the start of the response that 95% of an endpoint's requests keep: streams begin long before they end.",
+            "Time to the start of the response that 95% of an endpoint's requests keep: streams start long before they end.",
             {"{{endpoint}}": queries.quantile(0.95, _FIRST_BYTE, users, by="endpoint")},
         ),
     )

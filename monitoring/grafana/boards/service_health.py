@@ -1,4 +1,4 @@
-"""Service Health: what the service stands on, each by itself: language models, breakers, ΣLANG, ΣVAULT, GPUs."""
+"""Service Health: each dependency of the service in a section of its own: language models, breakers, ΣLANG, ΣVAULT, GPUs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _changes(queries: Queries) -> tuple[Panel, ...]:
         ),
         graph(
             "Damaged states since the instances began",
-            "Breakers whose file was damaged, and which were made anew, closed.",
+            "Breakers whose file was damaged: each was replaced by a closed one.",
             "short",
             Query(
                 f"{queries.total('neurectomy_circuit_breaker_rebuilt_total', by='service')}"
@@ -256,7 +256,7 @@ def _snapshots(queries: Queries) -> tuple[Panel, ...]:
     return (
         graph(
             "Snapshots",
-            "Snapshots per hour by what was done and how it ended.",
+            "Snapshots per hour by operation and status.",
             "short",
             Query(f"3600 * {queries.rate(taken, by='operation, status')}", "{{operation}}: {{status}}"),
         ),

@@ -51,7 +51,7 @@ def _now(queries: Queries) -> tuple[Panel, ...]:
         ),
         figure(
             "Free space",
-            "Share of what the metrics directory can grow to that is free, in the fullest instance.",
+            "Free share of the size to which the metrics directory can grow, in the fullest instance.",
             "percentunit",
             f"min ({free} / ({free} + {used}))",
             below=(queries.configuration.directory_free_ratio / 2, queries.configuration.directory_free_ratio),
@@ -99,7 +99,7 @@ def _roles(queries: Queries) -> Panel:
         "Whether a process of the instance holds a role: it alone writes the values of users, agents, devices or the store.",
         "none",
         Query(queries.greatest("multiproc_elected", by="instance, role"), "{{role}} on {{instance}}"),
-        words=(("0", "nobody", RED), ("1", "held", GREEN)),
+        words=(("0", "vacant", RED), ("1", "held", GREEN)),
         below=(1,),
         alerts=("NoElectedWriter",),
     )
@@ -137,7 +137,7 @@ def _limits(queries: Queries) -> tuple[Panel, ...]:
         ),
         graph(
             "Address space",
-            "Virtual memory of a worker; what is mapped and never touched costs nothing.",
+            "Virtual memory of a worker. Pages that are mapped and never touched cost nothing.",
             "bytes",
             Query(queries.greatest("process_virtual_memory_bytes", WORKERS, by="instance, worker"), _SLOT),
         ),

@@ -15,7 +15,7 @@ CRITICAL, WARNING, NONE = "critical", "warning", "none"
 
 @dataclass(frozen=True)
 class Alert:
-    """What fires, for how long (seconds) it must last, and what is told. `summary` and `description` are Prometheus' templates."""
+    """An expression that fires after `lasting` seconds, and its texts. `summary` and `description` are templates of Prometheus."""
 
     name: str
     expression: str

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def alerts(configuration: Configuration) -> dict[str, Any]:
-    """Give the content of alerts.yml."""
+    """Return the content of alerts.yml."""
     groups = {
         "neurectomy-service-alerts": service.alerts(configuration),
         "neurectomy-objectives-alerts": objectives.alerts(configuration),

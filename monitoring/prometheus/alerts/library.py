@@ -16,14 +16,14 @@ _INSTANCE = f"{LEVEL}, instance"
 
 
 def alerts(configuration: Configuration) -> list[Alert]:
-    """Give them all."""
+    """Return all alerts."""
     return [
         Alert(
             "Watchdog",
             "vector(1)",
             NONE,
             "Alerting works",
-            "This alert always fires. Whoever expects it and does not get it knows that Prometheus or Alertmanager is down.",
+            "This alert always fires. When it does not arrive, Prometheus or Alertmanager is down.",
         ),
         *_targets(configuration),
         *_workers(configuration),
@@ -49,7 +49,7 @@ def _targets(configuration: Configuration) -> list[Alert]:
             f"absent({up})",
             CRITICAL,
             f"There is nothing to scrape of {configuration.job}",
-            f"Prometheus knows no target of the job {configuration.job}: nothing that is said of it is true any more.",
+            f"Prometheus knows no target of the job {configuration.job}: its metrics and alerts are out of date.",
             lasting=times.missing_for,
         ),
     ]
@@ -84,7 +84,7 @@ def _workers(configuration: Configuration) -> list[Alert]:
             "NoElectedWriter",
             nobody,
             WARNING,
-            "Nobody on {{ $labels.instance }} writes what {{ $labels.role }} shows",
+            "No worker on {{ $labels.instance }} updates the metrics of {{ $labels.role }}",
             "No worker of {{ $labels.instance }} has held the role {{ $labels.role }}"
             f" for {duration(times.kit_for)}: its values are gone, or stand still.",
             lasting=times.kit_for,
@@ -102,7 +102,7 @@ def _directory(configuration: Configuration) -> list[Alert]:
             f"{free} / ({free} + {used}) < {configuration.directory_free_ratio:g}",
             WARNING,
             "The metrics directory of {{ $labels.instance }} fills up",
-            "{{ $value | humanizePercentage }} of what the metrics directory of {{ $labels.instance }} can grow to is free,"
+            "{{ $value | humanizePercentage }} of the size to which the metrics directory of {{ $labels.instance }} can grow is free,"
             f" less than {configuration.directory_free_ratio:.0%}. When it is full, new series are not counted.",
             lasting=times.kit_for,
         ),
@@ -139,6 +139,6 @@ def _losses(configuration: Configuration) -> list[Alert]:
 
 
 def _risen(configuration: Configuration, family: str, label: str) -> str:
-    """Tell a counter that has risen. Not by increase(): that does not see a series whose first sample is a loss already."""
+    """Find a counter that has risen. increase() does not see a series whose first sample is a loss already."""
     now = f"sum by ({_INSTANCE}, {label}) ({family}{matchers(configuration.selector)}"
     return f"{now}) > 0 unless {now}) <= {now} offset {duration(configuration.times.refused)})"

@@ -27,7 +27,7 @@ class _Objective:
 
 
 def alerts(configuration: Configuration) -> list[Alert]:
-    """Give two per objective: one that wakes somebody, one that can wait for the morning."""
+    """Return two per objective: one that pages at once, one that can wait for the morning."""
     available, quick = configuration.availability_objective, configuration.latency_objective
     seconds = f"{configuration.latency_objective_seconds:g}s"
     failing = f"failed, and {_percent(available)} are to succeed"
