@@ -1,3 +1,5 @@
+"""The start without gunicorn: what is refused, and what is imported."""
+
 from __future__ import annotations
 
 import subprocess
@@ -10,6 +12,17 @@ from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+START = """
+import asyncio, sys
+import app.main
+
+async def start():
+    async with app.main.lifespan(app.main.app):
+        print(*(name for name in ("openai", "obstore", "opentelemetry.sdk", "opentelemetry.exporter") if name in sys.modules))
+
+asyncio.run(start())
+"""
 
 
 @pytest.mark.parametrize(
@@ -41,3 +54,11 @@ def test_without_gunicorn_a_bad_variable_is_one_line_too(
 def test_importing_the_settings_does_not_import_prometheus_client(environment: dict[str, str]) -> None:
     program = "import sys, app.settings, monitoring.scrape.endpoint, monitoring.exporter; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("base_url", ["", "http://127.0.0.1:9/v1"])
+def test_what_is_not_used_is_not_loaded_at_the_start(environment: dict[str, str], metrics_directory: Path, base_url: str) -> None:
+    # Of OpenTelemetry FastAPI itself loads the API, which does nothing.
+    environment |= {"PROMETHEUS_MULTIPROC_DIR": str(metrics_directory), "RYOT_BASE_URL": base_url}
+    done = subprocess.run([sys.executable, "-c", START], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == (["openai"] if base_url else []), done.stderr

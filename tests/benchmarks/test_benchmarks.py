@@ -44,6 +44,7 @@ def test_tracking() -> None:
     assert all(re.fullmatch(r"(track_\S+|a closed breaker|a note of a user, and a call) +-?[\d.]+ us", line) for line in lines)
 
 
+@pytest.mark.proof
 def test_start() -> None:
     printed = run("start", "--rounds", "1", "--workers", "1")
     rows = re.findall(r"^(.+?) +(\d+\.\d+) +(\d+\.\d+) +(\d+\.\d+) +(\d+\.\d+)$", printed, re.MULTILINE)

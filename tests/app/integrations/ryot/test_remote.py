@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from app.integrations.ryot import BadBackendError, remote
 from tests.app.api.test_compression import samples
 from tests.app.api.test_ryot import JSON, call, gained
 from tests.app.openai_server import MODELS, USAGE, OpenAIServer, openai_server
@@ -271,3 +273,24 @@ def test_a_backend_that_goes_and_comes_back(tmp_path: Path) -> None:
             assert gained(served, before) == call("error", "good") | batch("good")
             with openai_server(port):
                 assert ask(served, "good")[0] == 200
+
+
+def test_a_listed_model_is_known_while_its_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MODELS_SECONDS", 0.0)
+
+    async def ask(backend: remote.Remote, server: OpenAIServer) -> None:
+        try:
+            assert await backend.knows("good")
+            asked = len(server.seen)
+            assert not await backend.knows("unheard-of")
+            assert len(server.seen) > asked, "the list is asked for anew once it is old"
+            await asyncio.to_thread(server.end)
+            assert await backend.knows("good")
+            assert not await backend.knows("unheard-of")
+            with pytest.raises(BadBackendError):
+                await backend.models()
+        finally:
+            await backend.close()
+
+    with openai_server() as server:
+        asyncio.run(ask(remote.Remote(server.url, None, 30.0), server))
