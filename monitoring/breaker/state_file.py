@@ -17,7 +17,6 @@ from . import state_layout as layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 #: Bytes of the file that are locked: for the probe, and one for each region.
 _PROBE, _REGION = 0, 15
@@ -81,7 +80,7 @@ class StateFile(SharedState):
         #: The first word of the region, and whether no other process counts in it.
         self.region, self.own_region = layout.region_at(0), False
 
-    def damaged(self, path: Path) -> None:
+    def damaged(self, path: str) -> None:
         super().damaged(path)
         self._rebuilt()
 

@@ -14,7 +14,8 @@ import logging
 import os
 import stat
 from array import array
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitoring.log_once import LogOnce
@@ -27,7 +28,6 @@ from .worker.slot_store import Phase, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     Words = memoryview[int]
 
@@ -76,7 +76,7 @@ class SharedState:
     def detached(self) -> None:
         """React to the end of `words`: they are zeros now."""
 
-    def damaged(self, path: Path) -> None:
+    def damaged(self, path: str) -> None:
         """React to a damaged file, whose state was replaced by a fresh one."""
         _log.warning("%s: damaged. It is replaced: %s starts afresh", path, self.subject)
 
@@ -97,17 +97,21 @@ class SharedState:
         TimeoutError where another process keeps them for a tenth of a second, or this process lacks descriptors or memory: the caller
         may stand in an event loop.
         """
-        with fork.mutex, ExitStack() as opened:
+        with fork.mutex:
+            fd = None
             try:
-                if self.shared or self.due:
-                    fd = self._descriptor()
-                    opened.callback(_close, fd)
-                    self._lock(fd)
-                    self._map(fd)
-            except OSError as error:
-                self._fail(error)
-            self._require_intact()
-            yield self.words
+                try:
+                    if self.shared or self.due:
+                        fd = self._descriptor()
+                        self._lock(fd)
+                        self._map(fd)
+                except OSError as error:
+                    self._fail(error)
+                self._require_intact()
+                yield self.words
+            finally:
+                if fd is not None:
+                    _close(fd)
 
     def open_first(self, names: Iterable[str]) -> bool:
         """Open the first of these files that no other process has, and keep it from others until `close`; return whether there is one."""
@@ -142,7 +146,7 @@ class SharedState:
     def remove(self) -> None:
         """Remove the file that `open_first` has opened, and let go of it."""
         if self._mapping is not None:
-            self._path().unlink(missing_ok=True)
+            Path(self._path()).unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -176,9 +180,8 @@ class SharedState:
         self._exclusive = False
         self.detached()
 
-    def _path(self) -> Path:
-        assert store.directory is not None
-        return store.directory / self._file
+    def _path(self) -> str:
+        return f"{store.directory}/{self._file}"
 
     def _require_intact(self) -> None:
         """Start a state in the memory of this process where there is none."""
@@ -208,7 +211,7 @@ class SharedState:
                 fd = os.open(path, _FLAGS)
             except FileNotFoundError:
                 with suppress(FileExistsError):
-                    return file_owner.create(path, 0o600)
+                    return file_owner.create(Path(path), 0o600)
                 continue
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 return fd
