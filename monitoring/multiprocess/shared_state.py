@@ -22,7 +22,7 @@ from monitoring.log_once import LogOnce
 from monitoring.retry_later import Pause
 
 from .linux import file_lock, file_owner, fork, regular_file, sigbus_guard
-from .linux.writable_mapping import Mapping
+from .linux.writable_mapping import WritableMapping
 from .storage import paths
 from .worker.slot_store import Phase, store
 
@@ -175,7 +175,7 @@ class SharedState:
 
     def _reset(self) -> None:
         self.words: Words = memoryview(bytearray(8 * self._size)).cast("q")
-        self._mapping: Mapping | None = None
+        self._mapping: WritableMapping | None = None
         self._identity: tuple[int, int] | None = None
         self._exclusive = False
         self.detached()
@@ -242,7 +242,7 @@ class SharedState:
         if self._identity == (found.st_dev, found.st_ino) and self.intact():
             return
         self.close()
-        mapping = Mapping(fd, 8 * self._size, self._file)
+        mapping = WritableMapping(fd, 8 * self._size, self._file)
         sigbus_guard.guard(mapping.address, 8 * self._size)
         self._mapping, self._identity = mapping, (found.st_dev, found.st_ino)
         self.words = mapping.bytes.cast("q")

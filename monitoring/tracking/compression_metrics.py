@@ -13,11 +13,11 @@ from monitoring.catalogue import sigmalang as families
 from monitoring.multiprocess.worker.value import direct
 
 from .children import count
+from .wrapping import SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SUCCESS = "success"
 _LABELS = (SUCCESS,)
 _REQUESTS = families.sigmalang_compression_requests
 _SECONDS, _SIZES, _RATIOS = (

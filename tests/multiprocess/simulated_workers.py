@@ -13,7 +13,7 @@ from monitoring.multiprocess.patches.series_removal import overwrite
 from monitoring.multiprocess.storage import run
 from monitoring.multiprocess.storage.series_log import identity
 from monitoring.multiprocess.worker import value as values
-from monitoring.multiprocess.worker.slot_store import Phase, Store
+from monitoring.multiprocess.worker.slot_store import Phase, SlotStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ class Worker:
     """One simulated worker process of the run in `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        self.store = Store()
+        self.store = SlotStore()
         self.store.directory = directory
         self._values: dict[Any, values.Value] = {}
         assert self.store.acquire()

@@ -18,7 +18,7 @@ ROLES = {
     "Sampler._pause": "pause the sampler",
     "Sampler._resume": "resume the sampler",
     "Sampler._forget": "forget the sampler's thread",
-    "Store.forget": "forget the slot",
+    "SlotStore.forget": "forget the slot",
     "Election._forget": "forget the roles",
     "ProcessMetrics._forget": "forget the process's metrics",
     "SeriesLog.forget": "forget the log of series",

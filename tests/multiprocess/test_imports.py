@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: A part of the library, and the classes by which it is recognised. A renamed class changes a line here only.
 PARTS = {
     "patches": {"MergedRegistry", "Cap"},
-    "sampling": {"Sampler", "Caller", "ProcessMetrics", "Collectors"},
-    "slot": {"Store"},
+    "sampling": {"Sampler", "JobRunner", "ProcessMetrics", "Collectors"},
+    "slot": {"SlotStore"},
     "values": {"Value", "Election"},
     "merge": {"MergedCollector", "Layout", "Source", "Sources", "Keys", "PlainVectors", "Inventory"},
     "storage": {"Lease", "ValueFile", "SeriesLog", "Family"},

@@ -14,7 +14,7 @@ from . import mmap
 _UNMAPS = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-class Mapping:
+class WritableMapping:
     """The first `length` bytes of the file behind `fd`, as `bytes` and as `doubles`. OSError where the kernel refuses.
 
     Bytes that the file lacks on its disk are SIGBUS when touched: allocate them first.

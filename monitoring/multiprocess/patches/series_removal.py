@@ -18,20 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import metrics
 
-from monitoring.multiprocess.linux.writable_mapping import Mapping
+from monitoring.multiprocess.linux.writable_mapping import WritableMapping
 from monitoring.multiprocess.storage import lock_file, paths
-from monitoring.multiprocess.storage.record_format import REMOVED, removed
+from monitoring.multiprocess.storage.record_format import CUMULATIVE, REMOVED, removed
 from monitoring.multiprocess.worker.slot_store import store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from collections.abc import Mapping as Labels
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from .series_limit import Cap
 
-_CUMULATIVE = ("counter", "histogram", "summary")
 #: A worker may have read a value just before it was removed, and write its sum just after: so often such writes are undone.
 _LOOKS = 3
 _log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ Found = set[frozenset[tuple[str, str]]]
 def overwrite(
     directory: Path,
     family: str,
-    labels: Labels[str, str],
+    labels: Mapping[str, str],
     value: float = REMOVED,
     noting: Callable[[Found], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
 ) -> None:
@@ -53,7 +51,7 @@ def overwrite(
     directory cannot be used; a single bad file is passed over.
     """
     with lock_file.alone(directory, lock_file.EDIT), contextlib.ExitStack() as stack:
-        places: list[tuple[Mapping, str, list[int]]] = []
+        places: list[tuple[WritableMapping, str, list[int]]] = []
         found: Found = set()
         for name in os.listdir(directory):
             file = paths.parse_value_file(name)
@@ -168,12 +166,12 @@ class _Edited:
             self.doubles[self.index] = self.value
 
 
-def _edit(mapping: Mapping, prefix: str, positions: list[int], value: float) -> list[_Edited]:
+def _edit(mapping: WritableMapping, prefix: str, positions: list[int], value: float) -> list[_Edited]:
     doubles, base = mapping.doubles, math.nan if prefix in ("gauge_max", "gauge_min") else 0.0
     edited = []
     for position in positions:
         index = position // 8
-        if prefix in _CUMULATIVE:
+        if prefix in CUMULATIVE:
             edited.append(_Edited(doubles, index, doubles[index], value))
         doubles[index] = value
         # After the value: a holder that notes its base looks at the value again.
@@ -181,17 +179,17 @@ def _edit(mapping: Mapping, prefix: str, positions: list[int], value: float) -> 
     return edited
 
 
-def _open(path: Path) -> tuple[Mapping, int] | None:
+def _open(path: Path) -> tuple[WritableMapping, int] | None:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         info = os.fstat(fd)
         size = info.st_size & ~7
-        return (Mapping(fd, size, path), size) if stat.S_ISREG(info.st_mode) and size else None
+        return (WritableMapping(fd, size, path), size) if stat.S_ISREG(info.st_mode) and size else None
     finally:
         os.close(fd)
 
 
-def _samples(data: bytes, family: str, labels: Labels[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _samples(data: bytes, family: str, labels: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Where the values of matching samples stand, and their labels; found by what the keys must contain, and then parsed."""
     begin = f"[{json.dumps(family)}, ".encode()
     pairs = [f"{json.dumps(name)}: {json.dumps(value)}".encode() for name, value in labels.items()]

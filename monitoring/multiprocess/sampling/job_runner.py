@@ -93,7 +93,7 @@ class Job:
         self._end()
 
 
-class Caller:
+class JobRunner:
     """The threads that call jobs; `call` makes one round."""
 
     def __init__(self, report: Callable[[str], None]) -> None:

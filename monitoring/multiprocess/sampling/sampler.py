@@ -15,7 +15,7 @@ from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.worker.slot_store import Phase, store
 
-from .job_runner import Caller
+from .job_runner import JobRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,7 +59,7 @@ class Sampler:
         self.finish: list[Callable[[], None]] = []
         self._thread: _Thread | None = None
         self._problems = LogOnce(_log)
-        self._caller = Caller(self._problems.warn)
+        self._runner = JobRunner(self._problems.warn)
         self._paused = self._closed = False
 
     def prepare(self, seconds: float) -> None:
@@ -90,7 +90,7 @@ class Sampler:
     def close(self) -> None:
         """The process ends: no more ticks, and a last sample of the kit's own, without waiting for anybody."""
         self._closed = True
-        self._caller.close()
+        self._runner.close()
         if self._thread is not None and self._halt() and store.slot is not None:
             self._call_all(self.own)
 
@@ -99,7 +99,7 @@ class Sampler:
         if not newly:
             self._call_all(self.own)
         jobs = [job for source in self.sources for job in source()]
-        self._caller.call(job for job in jobs if not (newly and job.settled))
+        self._runner.call(job for job in jobs if not (newly and job.settled))
         for job in jobs:
             job.look()
         if not self._closed:
@@ -134,7 +134,7 @@ class Sampler:
     def _forget(self) -> None:
         """In a forked child there is no thread; its own lease starts one."""
         self._problems.clear()
-        self._thread, self._caller = None, Caller(self._problems.warn)
+        self._thread, self._runner = None, JobRunner(self._problems.warn)
         self._paused = self._closed = False
 
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import random
 import stat
-import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -29,7 +28,6 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _RUNTIME = "RUNTIME_DIRECTORY"
 _NAME = "multiproc-metrics"
 _SHARED_MEMORY = Path("/dev/shm")
-_FLOCK = struct.Struct("hhqqi4x")
 #: Bytes that no lease uses: the probe must never meet one.
 _PROBE_START, _PROBE_BITS = 1 << 41, 40
 
@@ -76,30 +74,29 @@ def probe_locks(path: Path) -> None:
     """Lock a byte through one descriptor and see it through another; DirectoryError where the file system cannot do that."""
     if sys.platform != "linux":
         return
-    import fcntl
+    from monitoring.multiprocess.linux import file_lock
 
     start = _PROBE_START + random.getrandbits(_PROBE_BITS)
-    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
     advice = f"set {VARIABLE} to a directory on a local file system, such as one in /dev/shm"
 
-    def probed() -> int:
+    def probed() -> bool:
         with _probe_file(path) as name, _opened(name) as holder, _opened(name) as witness:
-            fcntl.fcntl(holder, fcntl.F_OFD_SETLK, wanted)
-            return int(_FLOCK.unpack(fcntl.fcntl(witness, fcntl.F_OFD_GETLK, wanted))[0])
+            file_lock.try_lock(holder, start)
+            return file_lock.holder(witness, start) is not None
 
     try:
         try:
-            kind = probed()
+            kept = probed()
         except FileNotFoundError:
             # A process that starts the run beside us has swept our file; by now its lock file is there.
-            kind = probed()
+            kept = probed()
     except PermissionError as error:
         message = f"metrics directory {path}: {error.filename} is another user's; remove what that one left, or set {VARIABLE} anew"
         raise DirectoryError(message) from error
     except OSError as error:
         message = f"metrics directory {path}: locking a file in it failed ({error.strerror}); {advice}"
         raise DirectoryError(message) from error
-    if kind == fcntl.F_UNLCK:
+    if not kept:
         message = f"metrics directory {path}: its file system does not keep locks between processes; {advice}"
         raise DirectoryError(message)
 

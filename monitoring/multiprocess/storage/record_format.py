@@ -20,6 +20,8 @@ _INT = struct.Struct("i")
 _HEAD = struct.Struct("iI")
 _DOUBLES = struct.Struct("dd")
 HEADER_BYTES = 8
+#: The types of files whose values only grow.
+CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 #: The header's second word: how often the file was salvaged (upper 12 bits) and rewritten by its holder (lower 20 bits).
 SALVAGE_BITS, REWRITE_BITS = 12, 20
 #: What a removed sample's value is, down to the bit. `x + -0.0 == x`: whoever adds to it begins at 0, and need not know.

@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from monitoring.multiprocess.linux import file_owner, regular_file
-from monitoring.multiprocess.linux.writable_mapping import Mapping as MappedFile
+from monitoring.multiprocess.linux.writable_mapping import WritableMapping
 
 from . import declarations, lock_file, paths
 from .record_format import removed, scan
@@ -55,7 +55,7 @@ class SeriesLog:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / paths.SERIES_LOG
-        self._mapping: MappedFile | None = None
+        self._mapping: WritableMapping | None = None
         self._inode = self._generation = self._held = 0
         self._reload = True
         self.known: dict[int, set[int]] = {}
@@ -164,7 +164,7 @@ class SeriesLog:
             count, generation, magic, _ = _HEADER.unpack(head)
             if magic != _MAGIC or count == _REPLACED or _HEADER.size + count * _RECORD.size > size:
                 return False
-            self._mapping = MappedFile(fd, _HEADER.size, self._path)
+            self._mapping = WritableMapping(fd, _HEADER.size, self._path)
             self._inode = os.fstat(fd).st_ino
         finally:
             os.close(fd)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitoring.multiprocess.linux import file_owner, regular_file
-from monitoring.multiprocess.linux.writable_mapping import Mapping
+from monitoring.multiprocess.linux.writable_mapping import WritableMapping
 
 from . import lock_file, paths
 from .record_format import INITIAL_BYTES, SALVAGE_BITS, Lineage, Scan, blank, capacity_for, encode, intact, lineage, rebuild, removed, scan
@@ -42,7 +42,7 @@ class ValueFile:
         self._prefix = path.name.rpartition("_")[0]
         self._blank = blank(self._prefix)
         self._temporary = paths.temporary(path)
-        self._mappings: list[Mapping] = []
+        self._mappings: list[WritableMapping] = []
         self._salvaged = False
         fd, data = self._open()
         try:
@@ -165,7 +165,7 @@ class ValueFile:
 
     def _map(self, fd: int) -> None:
         capacity = os.fstat(fd).st_size
-        self._mappings.append(Mapping(fd, capacity, self.path))
+        self._mappings.append(WritableMapping(fd, capacity, self.path))
         self._capacity = capacity
         self._inode = _identity(fd)
 
@@ -213,7 +213,7 @@ class ValueFile:
         fd = self._write_temporary(rebuilt)
         try:
             # Mapped before it has its name: after the rename nothing can fail.
-            mapping, inode = Mapping(fd, len(rebuilt), self.path), _identity(fd)
+            mapping, inode = WritableMapping(fd, len(rebuilt), self.path), _identity(fd)
             try:
                 os.rename(self._temporary, self.path)
             finally:

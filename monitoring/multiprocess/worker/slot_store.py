@@ -37,7 +37,7 @@ _Result = TypeVar("_Result")
 
 
 class Phase(enum.Enum):
-    """The moments of a lease, in their order; functions are registered for them in `Store.hooks`."""
+    """The moments of a lease, in their order; functions are registered for them in `SlotStore.hooks`."""
 
     #: The lease follows another one of this process: let go of what belonged to the former slot.
     RENEWED = enum.auto()
@@ -49,7 +49,7 @@ class Phase(enum.Enum):
     READY = enum.auto()
 
 
-class Store:
+class SlotStore:
     """One per process; `directory` is None until `install()`."""
 
     def __init__(self) -> None:
@@ -333,5 +333,5 @@ def _persisting(do: Callable[_Arguments, _Result], *arguments: _Arguments.args, 
     return do(*arguments, **named)
 
 
-store = Value.owner = Store()
+store = Value.owner = SlotStore()
 fork.forget_in_child(store.forget, slot=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from monitoring.multiprocess.sampling import job_runner
-from monitoring.multiprocess.sampling.job_runner import Caller, Job
+from monitoring.multiprocess.sampling.job_runner import Job, JobRunner
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Round:
 
     def __init__(self) -> None:
         self.reports: list[str] = []
-        self.caller = Caller(self.reports.append)
+        self.caller = JobRunner(self.reports.append)
         self.all: list[Called] = []
 
     def have(self, number: int, *, hangs: bool = False) -> list[Called]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from monitoring.multiprocess.linux import file_lock
 from monitoring.multiprocess.storage import location
 from monitoring.multiprocess.storage import lock_file as locks
 from monitoring.multiprocess.storage.location import VARIABLE, DirectoryError, choose, probe_locks
@@ -169,7 +170,7 @@ def test_the_probe_leaves_nothing_and_meets_no_lease(tmp_path: Path) -> None:
     lock_file = tmp_path / "lease.lock"
     lock_file.touch()
     with lock_file.open("r+b") as holder:
-        fcntl.fcntl(holder, fcntl.F_OFD_SETLK, location._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1 << 22, 0))
+        fcntl.fcntl(holder, fcntl.F_OFD_SETLK, file_lock._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1 << 22, 0))
         probe_locks(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["lease.lock"]
 
@@ -185,7 +186,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_file_system_that_forgets_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = location._FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
+    free = file_lock._FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 1, 0)
     monkeypatch.setattr(fcntl, "fcntl", lambda *_: free)
     assert "does not keep locks between processes" in refused({VARIABLE: str(tmp_path)})
 
