@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .installation import Installation
+
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-_installed: Path | None = None
+_installation: Installation | None = None
 
 
 def install(
@@ -29,8 +31,8 @@ def install(
     Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where the directory cannot be used. Elsewhere than
     on Linux it only warns: upstream's behaviour stays.
     """
-    global _installed
-    if _installed is not None:
+    global _installation
+    if _installation is not None:
         return
     if sys.platform != "linux":
         warnings.warn(
@@ -44,18 +46,13 @@ def install(
     chosen = directories.choose(environ={**os.environ, _DIRECTORY: os.fspath(path)}) if path is not None else directories.choose()
     os.environ[_DIRECTORY] = str(chosen)
     # Only now: prometheus_client reads the variable when it is first imported.
-    from .patches import metrics
-    from .storage import run
-    from .worker.slot_store import store
+    from .installation import Installation
 
     try:
-        run.join(chosen)
+        _installation = Installation(chosen, sample_seconds, max_series)
     except OSError as error:
         message = f"metrics directory {chosen} cannot be used: {error}"
         raise directories.DirectoryError(message) from error
-    store.directory = chosen
-    metrics.patch(chosen, sample_seconds, max_series)
-    _installed = chosen
 
 
 def acquire() -> None:
@@ -63,22 +60,15 @@ def acquire() -> None:
 
     Never raises for a full or missing disk: that is logged and tried again at later writes. Does nothing before `install()`.
     """
-    if _installed is None:
-        return
-    from .worker.slot_store import store
-
-    store.acquire()
+    if _installation is not None:
+        _installation.store.acquire()
 
 
 def metrics_directory() -> Path | None:
     """Return the directory that `install()` has chosen; None before it."""
-    return _installed
+    return None if _installation is None else _installation.directory
 
 
 def current_slot() -> int | None:
     """Return the slot that this process holds; None while it holds none."""
-    if _installed is None:
-        return None
-    from .worker.slot_store import store
-
-    return store.slot
+    return None if _installation is None else _installation.store.slot

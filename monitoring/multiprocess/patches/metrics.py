@@ -17,25 +17,23 @@ from prometheus_client import metrics, values
 from prometheus_client.utils import floatToGoString
 
 from monitoring.multiprocess.linux import fork
-from monitoring.multiprocess.sampling import gauge_functions
-from monitoring.multiprocess.sampling.process_metrics import ProcessMetrics
-from monitoring.multiprocess.sampling.sampler import sampler
 from monitoring.multiprocess.storage import paths
 from monitoring.multiprocess.storage.declarations import Family
-from monitoring.multiprocess.worker import lease_recovery, worker_metrics
 from monitoring.multiprocess.worker.slot_store import Phase, store
 from monitoring.multiprocess.worker.value import Value
 
-from . import registry, series_limit, series_removal
+from . import series_limit, series_removal
 from .series_limit import Cap
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from monitoring.multiprocess.sampling.gauge_functions import GaugeFunctions
+
 _pending: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def patch(directory: Path, sample_seconds: float, max_series: int) -> None:
+def patch(directory: Path, functions: GaugeFunctions, max_series: int) -> None:
     """Patch once per process; metrics that exist already are rebound with what they have counted so far."""
     existing = [thing for thing in gc.get_objects() if isinstance(thing, metrics.MetricWrapperBase)]
     _end_upstream_files(directory)
@@ -46,18 +44,20 @@ def patch(directory: Path, sample_seconds: float, max_series: int) -> None:
     _wrap_info()
     _wrap_enum()
     _allow_recent_additions()
-    capped = Cap(directory, max_series, _forget) if max_series else None
-    series_removal.patch(_forget, capped)
-    worker_metrics.prepare()
+
+    def forget(child: Any) -> None:
+        """Do not write a removed child again."""
+        _pending.discard(child)
+        functions.forget(child)
+
+    capped = Cap(directory, max_series, forget) if max_series else None
+    series_removal.patch(forget, capped)
     store.hooks.add(Phase.ATTACHED, _write_pending)
-    gauge_functions.patch()
-    sampler.own += [lease_recovery.check, ProcessMetrics().sample]
-    sampler.prepare(sample_seconds)
+    functions.patch()
     for metric in existing:
-        _rebind(metric)
+        _rebind(metric, functions)
     if capped:
         _wrap_cap(capped, existing)
-    registry.patch(directory)
 
 
 def _family(metric: Any) -> Family:
@@ -168,12 +168,6 @@ def _remember(metric: Any, at: float | None = None) -> None:
         _write_described(metric)
 
 
-def _forget(child: Any) -> None:
-    """A child was removed: nothing writes it again by itself."""
-    _pending.discard(child)
-    gauge_functions.forget(child)
-
-
 def _write_pending() -> None:
     for metric in list(_pending):
         _write_described(metric)
@@ -208,7 +202,7 @@ def _end_upstream_files(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _rebind(metric: Any) -> None:
+def _rebind(metric: Any, functions: GaugeFunctions) -> None:
     cells = _cells(metric)
     before = [(cell.get() if not isinstance(cell, Value) else 0.0) for cell in cells]
     described = isinstance(metric, metrics.Info | metrics.Enum)
@@ -227,7 +221,7 @@ def _rebind(metric: Any) -> None:
             _remember(metric)
         elif isinstance(metric, metrics.Enum):
             _remember(metric, at=1.0)
-        gauge_functions.adopt(metric)
+        functions.adopt(metric)
     if not metric._labelvalues:
         store.declare(_family(metric))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 from prometheus_client.registry import CollectorRegistry
 
 from monitoring.multiprocess.linux import fork
-from monitoring.multiprocess.sampling.custom_collectors import Collectors, custom
+from monitoring.multiprocess.sampling.custom_collectors import custom
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from monitoring.multiprocess.merge.collector import MergedCollector
+    from monitoring.multiprocess.sampling.custom_collectors import Collectors
 
 
-def patch(directory: Path) -> None:
+def patch(directory: Path, collectors: Collectors) -> None:
     """Make the default registry a merged one. Once, from `install()`."""
-    MergedRegistry.path = str(directory)
-    MergedRegistry.collectors = Collectors()
-    MergedRegistry.collectors.prepare()
-    prometheus_client.REGISTRY.__class__ = MergedRegistry
-    prometheus_client.REGISTRY._lock = fork.mutex  # type: ignore[assignment]
+    merged: Any = prometheus_client.REGISTRY
+    merged.directory, merged.collectors, merged._view = directory, collectors, None
+    merged.__class__ = MergedRegistry
+    merged._lock = fork.mutex
 
 
 class MergedRegistry(CollectorRegistry):
     """The default registry after `install()`: its samples are those of all processes, each family once."""
 
-    path: ClassVar[str]
-    collectors: ClassVar[Collectors]
-    _view: ClassVar[MergedCollector | None] = None
+    directory: Path
+    collectors: Collectors
+    _view: MergedCollector | None
 
     def register(self, collector: Any) -> None:
         """Add a collector. A custom one is not called here, also where it cannot describe itself: its names are seen when sampled."""
@@ -54,12 +54,12 @@ class MergedRegistry(CollectorRegistry):
         """The merged families, target_info first where it is set."""
         if self.get_target_info():
             yield self._target_info_metric()  # type: ignore[no-untyped-call]
-        if MergedRegistry._view is None:
+        if self._view is None:
             # Only now: a worker whose metrics an exporter serves never merges, and never pays for what merging needs.
             from monitoring.multiprocess.merge.collector import MergedCollector
 
-            MergedRegistry._view = MergedCollector(None, self.path)
-        yield from MergedRegistry._view.collect()
+            self._view = MergedCollector(None, str(self.directory))
+        yield from self._view.collect()
 
     def restricted_registry(self, names: Iterable[str]) -> Any:
         """A registry of the samples with these names."""

@@ -22,14 +22,16 @@ from monitoring.multiprocess import options
 from monitoring.multiprocess.linux import file_owner, fork
 from monitoring.multiprocess.storage import collector_snapshot, paths
 from monitoring.multiprocess.worker.election import Election
-from monitoring.multiprocess.worker.slot_store import store
 
 from .job_runner import Job
 from .process_metrics import standard
-from .sampler import sampler
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from monitoring.multiprocess.worker.slot_store import SlotStore
+
+    from .sampler import Sampler
 
 ROLE = "collectors"
 #: So many ticks must the role be vacant before a process without collectors removes what nobody collects any more.
@@ -41,7 +43,8 @@ _log = logging.getLogger(__name__)
 class _Collector:
     """A registered collector and the families that it gave last."""
 
-    def __init__(self, collector: Any) -> None:
+    def __init__(self, collector: Any, store: SlotStore) -> None:
+        self._store = store
         self.families: list[Metric] = []
         self.per_worker = options.is_per_worker(collector)
         self._collector = collector
@@ -56,7 +59,7 @@ class _Collector:
         found: dict[str, Metric] = {}
         for metric in self._collector.collect():
             try:
-                sound = collector_snapshot.checked(_for_worker(metric) if self.per_worker else metric)
+                sound = collector_snapshot.checked(_for_worker(metric, self._store.slot) if self.per_worker else metric)
             except (ValueError, TypeError, AttributeError) as error:
                 self._problems.warn(f"family {getattr(metric, 'name', metric)!r:.200} of {self.job.name} is left out: {error}")
                 continue
@@ -71,14 +74,12 @@ class _Collector:
 class Collectors:
     """The custom collectors of this process; the sampler asks for their jobs and has their snapshots written."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: SlotStore, sampler: Sampler) -> None:
+        self._store, self._sampler = store, sampler
         self._collectors: dict[int, _Collector] = {}
         self._election = Election(ROLE)
         self._written: dict[str, bytes] = {}
         self._vacant_ticks = 0
-
-    def prepare(self) -> None:
-        """Begin with what is registered already. Once, from `install()`."""
         for collector in list(prometheus_client.REGISTRY._collector_to_names):
             if custom(collector):
                 self.add(collector)
@@ -89,8 +90,8 @@ class Collectors:
     def add(self, collector: Any) -> None:
         """It was registered."""
         with fork.mutex:
-            self._collectors[id(collector)] = _Collector(collector)
-        sampler.wake()
+            self._collectors[id(collector)] = _Collector(collector, self._store)
+        self._sampler.wake()
 
     def discard(self, collector: Any) -> None:
         """It was unregistered: its families go with the next snapshot."""
@@ -110,8 +111,8 @@ class Collectors:
 
     def _publish(self) -> None:
         own = self._registered(per_worker=True)
-        if store.slot is not None and (own or paths.own_snapshot(store.slot) in self._written):
-            self._write(paths.own_snapshot(store.slot), own)
+        if self._store.slot is not None and (own or paths.own_snapshot(self._store.slot) in self._written):
+            self._write(paths.own_snapshot(self._store.slot), own)
         shared = self._registered(per_worker=False)
         if self._election.held:
             self._write(paths.SHARED_SNAPSHOT, shared)
@@ -120,9 +121,9 @@ class Collectors:
 
     def _write(self, name: str, collectors: list[_Collector]) -> None:
         """Replace a snapshot where it changed. A successor waits until each of its collectors has said something, or cannot."""
-        if store.directory is None or not all(collector.job.settled for collector in collectors):
+        if self._store.directory is None or not all(collector.job.settled for collector in collectors):
             return
-        path = store.directory / name
+        path = self._store.directory / name
         data = collector_snapshot.encode(metric for collector in collectors for metric in collector.families)
         if self._written.get(name) == data and path.exists():
             return
@@ -131,13 +132,13 @@ class Collectors:
 
     def _retire(self) -> None:
         """No collectors here. Where those that had some are gone, as after a deploy without them, what they said goes too."""
-        if store.directory is None or not (store.directory / paths.SHARED_SNAPSHOT).exists() or not self._election.vacant():
+        if self._store.directory is None or not (self._store.directory / paths.SHARED_SNAPSHOT).exists() or not self._election.vacant():
             self._vacant_ticks = 0
             return
         self._vacant_ticks += 1
         if self._vacant_ticks >= _TICKS_BEFORE_RETIRING and self._election.try_hold():
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(store.directory / paths.SHARED_SNAPSHOT)
+                os.unlink(self._store.directory / paths.SHARED_SNAPSHOT)
             self._election.release()
 
     def _forget(self) -> None:
@@ -151,13 +152,11 @@ def custom(collector: object) -> bool:
     return not (isinstance(collector, _NOT_CUSTOM) or standard(collector))
 
 
-def _for_worker(metric: Metric) -> Metric:
+def _for_worker(metric: Metric, slot: int | None) -> Metric:
     labelled = type(metric).__new__(type(metric))
     labelled.__dict__.update(metric.__dict__)
     labelled.samples = [
-        sample._replace(
-            labels={**{("exported_worker" if k == "worker" else k): v for k, v in sample.labels.items()}, "worker": f"s{store.slot}"}
-        )
+        sample._replace(labels={**{("exported_worker" if k == "worker" else k): v for k, v in sample.labels.items()}, "worker": f"s{slot}"})
         for sample in metric.samples
     ]
     return labelled

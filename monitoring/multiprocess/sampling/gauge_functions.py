@@ -16,74 +16,77 @@ from prometheus_client.samples import Sample
 from monitoring.multiprocess.linux import fork
 
 from .job_runner import Job
-from .sampler import sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_gauges: weakref.WeakSet[Any] = weakref.WeakSet()
+    from .sampler import Sampler
 
 
-def patch() -> None:
-    """Sample what `set_function` is given from now on. Once, from `install()`."""
+class GaugeFunctions:
+    """The functions of this process's gauges."""
 
-    def set_function(self: Any, f: Callable[[], float]) -> None:
-        """Call the function every few seconds in each worker for the gauge's value; all other methods of the gauge become no-ops.
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._gauges: weakref.WeakSet[Any] = weakref.WeakSet()
+        sampler.sources.append(self._jobs)
 
-        It may be called in any thread. It takes no slot: sampling begins when the process takes one.
-        """
-        self._raise_if_not_observable()
-        watch(self, f)
+    def patch(self) -> None:
+        """Sample the functions that `set_function` gets from now on. Once, from `install()`."""
+        watch = self.watch
 
-    metrics.Gauge.set_function = set_function  # type: ignore[method-assign]
-    sampler.sources.append(_jobs)
+        def set_function(self: Any, f: Callable[[], float]) -> None:
+            """Call the function every few seconds in each worker for the gauge's value; all other methods of the gauge become no-ops.
 
+            It may be called in any thread. It takes no slot: sampling begins when the process takes one.
+            """
+            self._raise_if_not_observable()
+            watch(self, f)
 
-def watch(gauge: Any, f: Callable[[], float]) -> None:
-    """Give `gauge` its values from `f`."""
-    reference = weakref.ref(gauge)
+        metrics.Gauge.set_function = set_function  # type: ignore[method-assign]
 
-    def call() -> None:
-        value = float(f())
-        sampled = reference()
-        if sampled is not None and sampled._sampled is job:
-            sampled._value.set(value, timestamp=time.time())
+    def watch(self, gauge: Any, f: Callable[[], float]) -> None:
+        """Give `gauge` its values from `f`."""
+        reference = weakref.ref(gauge)
 
-    def end() -> None:
-        sampled = reference()
-        with fork.mutex:  # no file is being rewritten
+        def call() -> None:
+            value = float(f())
+            sampled = reference()
             if sampled is not None and sampled._sampled is job:
-                sampled._value.withdraw()
+                sampled._value.set(value, timestamp=time.time())
 
-    job = Job(f"the function of gauge {gauge._name}{gauge._labelvalues or ''}", call, end)
-    with fork.mutex:
-        gauge._sampled = job
-        gauge.set = gauge.inc = gauge.dec = _nothing
-        # Who collects the gauge itself, as a registry of this process alone does, has the function's word of now, as upstream.
-        gauge._child_samples = lambda: (Sample("", {}, float(f()), None, None),)
-        _gauges.add(gauge)
-    sampler.wake()
+        def end() -> None:
+            sampled = reference()
+            with fork.mutex:  # no file is being rewritten
+                if sampled is not None and sampled._sampled is job:
+                    sampled._value.withdraw()
 
+        job = Job(f"the function of gauge {gauge._name}{gauge._labelvalues or ''}", call, end)
+        with fork.mutex:
+            gauge._sampled = job
+            gauge.set = gauge.inc = gauge.dec = _nothing
+            # Who collects the gauge itself, as a registry of this process alone does, has the function's word of now, as upstream.
+            gauge._child_samples = lambda: (Sample("", {}, float(f()), None, None),)
+            self._gauges.add(gauge)
+        self._sampler.wake()
 
-def adopt(gauge: Any) -> None:
-    """A gauge that was given its function before `install()`: upstream keeps it in a method of the gauge's own."""
-    samples = vars(gauge).pop("_child_samples", None)
-    function = getattr(samples, "__func__", None)
-    if function is not None:
-        watch(gauge, dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))["f"].cell_contents)
+    def adopt(self, gauge: Any) -> None:
+        """A gauge that was given its function before `install()`: upstream keeps it in a method of the gauge's own."""
+        samples = vars(gauge).pop("_child_samples", None)
+        function = getattr(samples, "__func__", None)
+        if function is not None:
+            self.watch(gauge, dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))["f"].cell_contents)
 
+    def forget(self, gauge: Any) -> None:
+        """A metric was removed: where it is a gauge with a function, that is not called any more."""
+        with fork.mutex:
+            if gauge in self._gauges:
+                self._gauges.discard(gauge)
+                gauge._sampled = None
 
-def forget(gauge: Any) -> None:
-    """A metric was removed: where it is a gauge with a function, that is not called any more."""
-    with fork.mutex:
-        if gauge in _gauges:
-            _gauges.discard(gauge)
-            gauge._sampled = None
-
-
-def _jobs() -> list[Job]:
-    with fork.mutex:
-        return [gauge._sampled for gauge in _gauges]
+    def _jobs(self) -> list[Job]:
+        with fork.mutex:
+            return [gauge._sampled for gauge in self._gauges]
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -12,7 +12,7 @@ import prometheus_client
 
 from monitoring.multiprocess.linux import fork
 from monitoring.multiprocess.storage.declarations import Family
-from monitoring.multiprocess.worker.slot_store import Phase, store
+from monitoring.multiprocess.worker.slot_store import Phase
 from monitoring.multiprocess.worker.value import DirectGauge, Value
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
     from prometheus_client.samples import Sample
+
+    from monitoring.multiprocess.worker.slot_store import SlotStore
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 _MODE = "livemax"
@@ -38,7 +40,8 @@ class _Counter(Value):
 class ProcessMetrics:
     """Samples this process into its slot; `sample` costs a few reads of /proc."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: SlotStore) -> None:
+        self._store = store
         self._cells: dict[Series, Value] = {}
         self._last: dict[Series, float] = {}
         store.hooks.add(Phase.RENEWED, self._relabel)
@@ -46,12 +49,13 @@ class ProcessMetrics:
 
     def sample(self) -> None:
         """Write what has changed; nothing where no slot is held."""
-        if store.slot is None:
+        slot = self._store.slot
+        if slot is None:
             return
         for collector in _collectors():
             for metric in collector.collect():
                 for sample in metric.samples:
-                    self._write(metric, sample, store.slot)
+                    self._write(metric, sample, slot)
 
     def _write(self, metric: Metric, sample: Sample, slot: int) -> None:
         series = (sample.name, tuple(sorted(sample.labels.items())))
@@ -59,7 +63,7 @@ class ProcessMetrics:
         cell = self._cells.get(series)
         if cell is None:
             labels = {"worker": f"s{slot}", **sample.labels}
-            store.declare(Family(metric.name, metric.type, metric.documentation, "" if counter else _MODE, tuple(labels)))
+            self._store.declare(Family(metric.name, metric.type, metric.documentation, "" if counter else _MODE, tuple(labels)))
             kind = _Counter if counter else DirectGauge
             described = (metric.type, metric.name, sample.name, tuple(labels), tuple(map(str, labels.values())), metric.documentation)
             cell = self._cells[series] = kind(*described, multiprocess_mode=_MODE)

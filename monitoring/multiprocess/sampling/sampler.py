@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import fork
-from monitoring.multiprocess.worker.slot_store import Phase, store
+from monitoring.multiprocess.worker.slot_store import Phase
 
 from .job_runner import JobRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from monitoring.multiprocess.worker.slot_store import SlotStore
 
     from .job_runner import Job
 
@@ -48,9 +50,10 @@ class _Thread(threading.Thread):
 class Sampler:
     """One per process. What is registered survives forks; the thread is started anew with the child's own lease."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: SlotStore, seconds: float) -> None:
         #: Seconds between two samples.
-        self.seconds = 2.0
+        self.seconds = seconds
+        self._store = store
         #: The kit's own quick work, called first, in the thread itself.
         self.own: list[Callable[[], None]] = []
         #: Each gives the jobs that there are at the moment.
@@ -61,10 +64,6 @@ class Sampler:
         self._problems = LogOnce(_log)
         self._runner = JobRunner(self._problems.warn)
         self._paused = self._closed = False
-
-    def prepare(self, seconds: float) -> None:
-        """Sample every `seconds`, from the moment when this process, or a forked child, takes a slot. Once, from `install()`."""
-        self.seconds = seconds
         store.hooks.add(Phase.READY, self.start)
         fork.pause_across(self._pause, self._resume)
         fork.forget_in_child(self._forget)
@@ -72,7 +71,7 @@ class Sampler:
 
     def start(self) -> None:
         """Begin, where a slot is held and no thread runs; never raises."""
-        if store.slot is None or self._closed or (self._thread is not None and self._thread.is_alive()):
+        if self._store.slot is None or self._closed or (self._thread is not None and self._thread.is_alive()):
             return
         thread = _Thread(self)
         try:
@@ -91,7 +90,7 @@ class Sampler:
         """The process ends: no more ticks, and a last sample of the kit's own, without waiting for anybody."""
         self._closed = True
         self._runner.close()
-        if self._thread is not None and self._halt() and store.slot is not None:
+        if self._thread is not None and self._halt() and self._store.slot is not None:
             self._call_all(self.own)
 
     def tick(self, *, newly: bool = False) -> None:
@@ -136,6 +135,3 @@ class Sampler:
         self._problems.clear()
         self._thread, self._runner = None, JobRunner(self._problems.warn)
         self._paused = self._closed = False
-
-
-sampler = Sampler()

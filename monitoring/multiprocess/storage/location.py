@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitoring.multiprocess.linux import file_owner
+from monitoring.multiprocess.linux import file_lock, file_owner
 
 from . import paths
 from .bind_address import address_in, bound_address
@@ -74,8 +74,6 @@ def probe_locks(path: Path) -> None:
     """Lock a byte through one descriptor and see it through another; DirectoryError where the file system cannot do that."""
     if sys.platform != "linux":
         return
-    from monitoring.multiprocess.linux import file_lock
-
     start = _PROBE_START + random.getrandbits(_PROBE_BITS)
     advice = f"set {VARIABLE} to a directory on a local file system, such as one in /dev/shm"
 
