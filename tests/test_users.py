@@ -86,7 +86,7 @@ def test_each_request_is_taken_once(table: Table) -> None:
     assert table.lost == 0
 
 
-def test_a_dead_processs_table_is_taken_whatever_it_was_doing(directory: Path) -> None:
+def test_the_table_of_a_dead_process_is_taken_in_any_state(directory: Path) -> None:
     for state in ("noted", "taken", "kept", "emptied", "noted again"):
         database, table = Database(), Table(WINDOW)
         for _ in range(3):
@@ -108,7 +108,7 @@ def test_a_dead_processs_table_is_taken_whatever_it_was_doing(directory: Path) -
         assert list(directory.glob("*.users")) == []
 
 
-def test_it_is_taken_once_when_who_takes_of_the_dead_dies(directory: Path) -> None:
+def test_dead_tables_are_taken_once_when_the_taker_dies(directory: Path) -> None:
     database, table = Database(), Table(WINDOW)
     table.note(5)
     taken = table.take()
@@ -156,7 +156,7 @@ def test_windows_are_kept_apart(table: Table, monkeypatch: pytest.MonkeyPatch) -
     assert found == {0: 2, 1: 2, 5: 1}
 
 
-def test_it_is_bounded_and_what_is_lost_is_counted(table: Table) -> None:
+def test_a_table_is_bounded_and_counts_lost_notes(table: Table) -> None:
     database = Database()
     for user in range(1, CAPACITY + 11):
         table.note(user)
@@ -192,7 +192,7 @@ def test_a_forked_child_has_a_table_of_its_own(table: Table, directory: Path) ->
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "garbage", "longer", "removed"])
 @pytest.mark.parametrize("living", [True, False])
-def test_a_damaged_table_is_made_anew(directory: Path, damage: str, living: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_table_is_replaced(directory: Path, damage: str, living: bool, caplog: pytest.LogCaptureFixture) -> None:
     table = Table(WINDOW)
     table.note(5)
     path = directory / "0.users"
@@ -233,7 +233,7 @@ def test_without_a_directory_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert database.requests == {5: 2}
 
 
-def test_where_there_is_no_room_it_is_in_memory_and_told_once(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_usable_file_notes_are_in_memory(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(3):
         (directory / f"{number}.users").mkdir()
     table, database = Table(WINDOW), Database()
@@ -244,7 +244,7 @@ def test_where_there_is_no_room_it_is_in_memory_and_told_once(directory: Path, c
     assert caplog.text.count("the table of users goes on without this file") == 1
 
 
-def test_what_was_noted_in_memory_is_taken_also_when_there_is_room_again(directory: Path) -> None:
+def test_notes_in_memory_are_taken_before_the_file_is_used(directory: Path) -> None:
     (directory / "0.users").mkdir()
     table, database = Table(WINDOW), Database()
     for user in (5, 6, 5):
@@ -265,7 +265,7 @@ def test_what_was_noted_in_memory_is_taken_also_when_there_is_room_again(directo
     assert database.requests == {5: 2, 6: 2, 7: 1, 8: 1}
 
 
-def test_what_is_being_taken_while_the_table_is_made_anew_empties_no_other(table: Table, directory: Path) -> None:
+def test_a_taken_half_empties_no_replaced_table(table: Table, directory: Path) -> None:
     database = Database()
     table.note(5)
     taken = table.take()
@@ -278,7 +278,7 @@ def test_what_is_being_taken_while_the_table_is_made_anew_empties_no_other(table
     assert database.requests == {5: 1, 6: 1}
 
 
-def test_what_is_no_table_leaves_those_of_the_dead_to_be_taken(directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dead_tables_are_taken_beside_unusable_files(directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table, database = Table(WINDOW), Database()
     table.note(5)
     table.close()
@@ -315,7 +315,7 @@ while True:
 """
 
 
-def test_what_was_noted_survives_kill_9(directory: Path) -> None:
+def test_notes_survive_kill_9(directory: Path) -> None:
     database: Any = Database()
     begun: dict[int, int] = {}
     done: dict[int, int] = {}

@@ -104,7 +104,7 @@ def test_a_probe_that_fails_opens_it_for_as_long_again(make: Make) -> None:
     assert service.transitions() == {"closed-open": 1, "open-half_open": 2, "half_open-open": 1, "half_open-closed": 1}
 
 
-def test_failures_from_before_do_not_open_what_has_closed(make: Make) -> None:
+def test_late_failures_do_not_open_a_closed_breaker(make: Make) -> None:
     service = make(failures=3, open_seconds=1, window_seconds=60)
     one, other = service.worker(), service.worker()
     late = other.call()
@@ -119,7 +119,7 @@ def test_failures_from_before_do_not_open_what_has_closed(make: Make) -> None:
     assert one.state == OPEN
 
 
-def test_a_probe_that_is_cancelled_says_nothing(make: Make) -> None:
+def test_a_cancelled_probe_changes_nothing(make: Make) -> None:
     service = make(failures=1, open_seconds=1)
     one, other = service.worker(), service.worker()
     fail(one)
@@ -229,7 +229,7 @@ def test_decorates_every_kind_of_function(make: Make, asynchronous: bool, genera
     assert service.calls() == {"success": 1, "failure": 2, "refused": 1}
 
 
-def test_listeners_are_told_once_and_harm_nobody(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_listeners_are_called_once_and_may_fail(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     service = make(failures=1, open_seconds=1)
     told: list[tuple[str, ...]] = []
 
@@ -246,7 +246,7 @@ def test_listeners_are_told_once_and_harm_nobody(make: Make, caplog: pytest.LogC
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_probe_that_is_interrupted_while_it_is_admitted_is_followed(make: Make) -> None:
+def test_another_call_probes_after_an_interrupted_admission(make: Make) -> None:
     service = make(failures=1, open_seconds=1)
 
     def interrupt(*change: str) -> None:

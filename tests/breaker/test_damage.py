@@ -94,7 +94,7 @@ def test_a_call_notices_too(make: Make, damage: str) -> None:
     assert one.state == other.state == OPEN
 
 
-def test_calls_from_before_the_damage_do_not_open_what_was_rebuilt(make: Make) -> None:
+def test_calls_from_before_the_damage_do_not_open_the_breaker(make: Make) -> None:
     service = make(failures=2)
     one, other = service.worker(), service.worker()
     succeed(one)
@@ -110,7 +110,7 @@ def test_calls_from_before_the_damage_do_not_open_what_was_rebuilt(make: Make) -
     assert one.state == OPEN
 
 
-def test_a_time_that_nobody_can_have_meant_is_over(make: Make) -> None:
+def test_an_impossible_retry_time_is_over(make: Make) -> None:
     service = make(failures=1, open_seconds=30)
     one = service.worker()
     fail(one)
@@ -131,7 +131,7 @@ def test_a_file_that_is_removed_is_made_again(make: Make) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
-def test_where_no_file_can_be_had_each_process_is_alone(make: Make, kind: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_without_a_usable_file_each_process_is_alone(make: Make, kind: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     service = make(failures=1)
     one, other = service.worker(), service.worker()
     assert one.state == CLOSED
@@ -181,7 +181,7 @@ class Mortal:
         self.content[at] = value
 
 
-def test_a_death_between_any_two_writes_of_a_change_leaves_it_made_and_counted_or_not_made() -> None:
+def test_a_killed_change_is_made_and_counted_or_not_made() -> None:
     for writes in range(20):
         content = memoryview(bytearray(state_layout.SIZE)).cast("q")
         content[: state_layout.HEADER_WORDS] = array("q", state_layout.fresh(5))
@@ -204,7 +204,7 @@ def test_a_death_between_any_two_writes_of_a_change_leaves_it_made_and_counted_o
     assert done
 
 
-def test_a_death_before_a_change_is_told_leaves_it_to_the_next(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_process_counts_a_change_of_a_killed_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     service = make(failures=1, open_seconds=1)
     one, other = service.worker(), service.worker()
 
@@ -237,7 +237,7 @@ def descriptors(left: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_who_lacks_descriptors_keeps_what_it_knows(make: Make) -> None:
+def test_a_process_without_descriptors_keeps_its_state(make: Make) -> None:
     service = make(failures=2, open_seconds=1)
     one, other = service.worker(), service.worker()
     assert one.state == other.state == CLOSED
@@ -257,7 +257,7 @@ def test_who_lacks_descriptors_keeps_what_it_knows(make: Make) -> None:
     assert service.transitions() == {"closed-open": 1, "open-half_open": 1, "half_open-closed": 1}
 
 
-def test_what_somebody_left_who_had_told_all_is_cleared_up(make: Make) -> None:
+def test_a_note_of_a_completed_addition_is_removed(make: Make) -> None:
     service = make(failures=1)
     fail(service.worker())
     write(state_layout.ADDER, state_layout.adder(3, 0))(service.file)

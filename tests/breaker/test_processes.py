@@ -119,7 +119,7 @@ def test_one_probe_and_a_dead_prober_is_followed(start: Callable[..., list[Worke
     assert all(worker.ask("ok") == "done" for worker in workers[3:])
 
 
-def test_who_is_stopped_half_way_stops_nobody(start: Callable[..., list[Worker]], metrics_directory: Path) -> None:
+def test_a_stopped_process_stops_no_other(start: Callable[..., list[Worker]], metrics_directory: Path) -> None:
     from monitoring.multiprocess import shared_state
     from monitoring.multiprocess.linux import file_lock
 
@@ -134,7 +134,7 @@ def test_who_is_stopped_half_way_stops_nobody(start: Callable[..., list[Worker]]
     assert worker.ask("ok").startswith("refused")
 
 
-def test_each_change_is_counted_once_whoever_is_killed(start: Callable[..., list[Worker]]) -> None:
+def test_each_change_is_counted_once_under_kills(start: Callable[..., list[Worker]]) -> None:
     """The states follow each other in a ring: the counts say whether one was lost or came twice."""
     policy: dict[str, Any] = {"failures": 1, "open_seconds": 0.02}
     workers = start(4, **policy)

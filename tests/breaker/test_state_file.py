@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Make = Callable[..., Service]
 
 
-def test_a_forked_child_has_a_region_of_its_own_and_no_right_to_probe(make: Make) -> None:
+def test_a_forked_child_has_its_own_region_and_no_probe(make: Make) -> None:
     service = make(failures=3, open_seconds=1)
     breaker = service.worker()
     fail(breaker)
@@ -64,7 +64,7 @@ def test_a_forked_child_has_a_region_of_its_own_and_no_right_to_probe(make: Make
     assert breaker.state == CLOSED
 
 
-def test_a_child_forked_while_another_thread_counts_does_not_wait_for_it(make: Make) -> None:
+def test_a_child_does_not_wait_for_its_parents_counting_thread(make: Make) -> None:
     breaker = make(failures=3).worker()
     succeed(breaker)
     with breaker._shared.counting:
@@ -95,7 +95,7 @@ def test_a_signal_handler_may_call_while_its_own_thread_counts(make: Make) -> No
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_a_process_that_goes_on_in_another_slot_opens_the_file_anew(make: Make) -> None:
+def test_a_process_with_another_slot_opens_the_file_again(make: Make) -> None:
     service = make(failures=1)
     one, other = service.worker(), service.worker()
     succeed(one)

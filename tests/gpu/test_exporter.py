@@ -69,7 +69,7 @@ def text(served: Served, path: str = "/metrics", accept: str = "text/plain") -> 
 
 
 @pytest.mark.usefixtures("worker")
-def test_what_it_reads_stands_for_what_workers_say(alone: dict[str, str], all_devices: Driver, port: int, tmp_path: Path) -> None:
+def test_its_reading_replaces_that_of_workers(alone: dict[str, str], all_devices: Driver, port: int, tmp_path: Path) -> None:
     wanted = expected(range(DEVICES), all_devices)
     with serving(ALONE, port, "/healthz", alone | all_devices.environment, tmp_path / "log") as served:
         await_shown(lambda: text(served), wanted)
@@ -111,7 +111,7 @@ def test_a_driver_that_hangs_delays_no_scrape_and_no_end(alone: dict[str, str], 
         assert served.process.wait(60) == 0
 
 
-def test_a_driver_that_talks_nonsense_is_told_once(alone: dict[str, str], all_devices: Driver, port: int, tmp_path: Path) -> None:
+def test_an_unintelligible_driver_is_logged_once(alone: dict[str, str], all_devices: Driver, port: int, tmp_path: Path) -> None:
     driver = all_devices
     (driver.folder / "d1").write_bytes(b"\xff\xfe 1 2 3 4 5 0\n")
     with serving(ALONE, port, "/healthz", alone | driver.environment, tmp_path / "log") as served:
@@ -134,7 +134,7 @@ def test_without_a_driver_it_says_so_and_serves_on(alone: dict[str, str], metric
     assert served.log.read_text() == ""
 
 
-def test_unless_it_is_told_to_it_reads_nothing(alone: dict[str, str], all_devices: Driver, port: int, tmp_path: Path) -> None:
+def test_it_reads_nothing_by_default(alone: dict[str, str], all_devices: Driver, port: int, tmp_path: Path) -> None:
     for change in ({"GPU_IN": "worker"}, {"GPU_IN": ""}, {"GPU_SECONDS": "0"}):
         with serving(ALONE, port, "/metrics", alone | all_devices.environment | change, tmp_path / "log") as served:
             assert "gpu" not in text(served)

@@ -66,7 +66,7 @@ def test_eight_devices_and_eight_workers(gunicorn: Gunicorn, all_devices: Driver
     assert "GPUs" not in gunicorn.log.read_text()
 
 
-def test_devices_come_and_go_and_the_reason_is_told(gunicorn: Gunicorn, all_devices: Driver) -> None:
+def test_devices_come_and_go_with_their_reason(gunicorn: Gunicorn, all_devices: Driver) -> None:
     driver = all_devices
     driver.tell("count", 0)
     gunicorn.start(WEB_CONCURRENCY="2", GPU_SECONDS="0.2", **driver.environment)
@@ -105,7 +105,7 @@ def test_devices_come_and_go_and_the_reason_is_told(gunicorn: Gunicorn, all_devi
     assert len(told) == len(set(told)) == 11, "each state is told once"
 
 
-def test_a_driver_that_hangs_shows_nothing_and_stops_nobody(gunicorn: Gunicorn, all_devices: Driver) -> None:
+def test_a_hanging_driver_shows_nothing_and_stops_no_request(gunicorn: Gunicorn, all_devices: Driver) -> None:
     driver = all_devices
     gunicorn.start(WEB_CONCURRENCY="2", GPU_SECONDS="0.2", **driver.environment)
     await_shown(gunicorn.scrape, expected(range(DEVICES), driver))
