@@ -157,7 +157,7 @@ def test_another_users_directory_in_place_of_ours_is_not_read(alone: dict[str, s
     ours.symlink_to("/")
     ended = run(alone)
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"monitoring.exporter: metrics directory {ours}: it is no directory of user")
+    assert ended.stderr.startswith(f"monitoring.exporter: metrics directory {ours}: is not a directory owned by user")
     assert ended.stderr.count("\n") == 1
 
 

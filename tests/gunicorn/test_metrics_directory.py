@@ -36,7 +36,7 @@ def test_any_name(gunicorn: Gunicorn, tmp_path: Path, name: bytes, locale: dict[
     del gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"]
     directory = tmp_path / os.fsdecode(name)
     environ = {"RUNTIME_DIRECTORY": str(directory), **locale}
-    assert "there is no such directory; create it" in gunicorn.fail(**environ)
+    assert "not found. Create the directory" in gunicorn.fail(**environ)
     directory.mkdir(mode=0o700)
     gunicorn.start(**environ)
     gunicorn.compress()

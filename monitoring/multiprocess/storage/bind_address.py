@@ -1,7 +1,7 @@
-"""The address that this instance serves, for a process that nobody told it.
+"""The address that this instance serves, found by each of its processes.
 
-Every worker of an instance finds the same answer, and so does the next start of it: from the command line (multiprocessing gives
-its children the supervisor's), else from a listening socket that the process inherited, else from the environment.
+All workers of an instance find the same address, and so does its next start: on the command line (multiprocessing passes the
+supervisor's on to its children), otherwise from a listening socket that the process inherited, otherwise in the environment.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _from_sockets() -> str:
 def _name(candidate: socket.socket) -> str:
     name = candidate.getsockname()
     if candidate.family == socket.AF_UNIX:
-        # An unnamed or abstract socket is no address that a restart would find again.
+        # A restart would not find an unnamed or abstract socket again.
         return f"unix:{name}" if isinstance(name, str) and name else ""
     if candidate.family in (socket.AF_INET, socket.AF_INET6) and name[1]:
         return f"{name[0]}:{name[1]}"
@@ -78,7 +78,7 @@ def _name(candidate: socket.socket) -> str:
 
 
 def address_in(environ: Mapping[str, str]) -> str:
-    """BIND, or PORT on all addresses, or the default: what gunicorn_conf.py would serve."""
+    """BIND, or PORT on all addresses, or the default, as in gunicorn_conf.py."""
     if bind := environ.get("BIND"):
         return bind
     port = environ.get("PORT")

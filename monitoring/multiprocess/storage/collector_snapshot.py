@@ -1,6 +1,6 @@
-"""What custom collectors said last, in `collected.json` (one process for all) and `collected_s3.json` (a worker for itself).
+"""The last families of custom collectors, in `collected.json` (one process for all) and `collected_s3.json` (one worker's own).
 
-A file holds whole families as JSON and is replaced by rename, so a reader gets all of one moment.
+A file holds whole families as JSON and is replaced by rename, so a reader gets the families of one time.
 """
 
 from __future__ import annotations

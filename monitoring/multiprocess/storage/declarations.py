@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: Bytes and what they say. One assignment, so threads and forks see a whole pair.
+#: The bytes that were parsed last, and their declarations. One assignment, so threads and forks see a whole pair.
 _parsed: tuple[bytes, Mapping[str, Family]] = (b"", {})
 
 
@@ -54,7 +54,7 @@ def read(directory: Path) -> Mapping[str, Family]:
 
 
 def parse(content: bytes) -> Mapping[str, Family] | None:
-    """The declarations that a file's bytes say, or None where they are damaged."""
+    """The declarations in a file's bytes, or None where they are damaged."""
     global _parsed
     if _parsed[0] == content:
         return _parsed[1]

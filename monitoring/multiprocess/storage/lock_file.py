@@ -1,7 +1,8 @@
-"""The lock file of a metrics directory, `lease.lock`: which byte means what.
+"""The lock file of a metrics directory, `lease.lock`: the meaning of its bytes.
 
-Slot n is byte n; `CLEAN + n` means that slot n has been cleaned; single bytes follow. All bytes below `START` belong to the living. The
-byte of a role (worker/election.py) is `ROLES` + a 40-bit hash of its name, far above: holding one keeps no run alive.
+Slot n is byte n; `CLEAN + n` means that slot n has been cleaned; single bytes follow. A process that holds any byte
+below `START` keeps the run alive. The byte of a role (worker/election.py) is `ROLES` + a 40-bit hash of its name, far above: holding
+one keeps no run alive.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ SLOTS = 1 << 20
 CLEAN = SLOTS
 RUN = 2 * SLOTS
 FAMILIES = RUN + 1
-#: Taken shared while a slot is taken, exclusively while a run is joined or cleared. Everything below it belongs to the living.
+#: Taken shared while a slot is taken, exclusively while a run is joined or cleared. Holding any byte below it keeps the run alive.
 START = RUN + 2
 #: Held while samples of other slots are edited (removed), and while a file with samples in it is replaced by another.
 EDIT = START + 1
 #: Guards the log of series that the cap counts.
 SERIES = START + 2
 ROLES = 1 << 42
-#: A view that writes how long its merges took holds one of these: it is nobody of the run.
+#: A view that writes the time of its merges holds one of these. It does not keep the run alive.
 VIEWS = START + 64
 MOST_VIEWS = 1024
 
-#: Seconds that a process which serves waits for a byte of another: its requests stand still meanwhile.
+#: How long a serving process waits for a byte that another process holds, in seconds: its requests wait as well.
 WRITER_PATIENCE = 3.0
 
 
 def open_lock_file(directory: Path, *, write: bool = True) -> int:
-    """Open the directory's lock file (made where missing, if `write`) and return its descriptor; OSError says why not."""
+    """Open the directory's lock file, made if it is missing and `write`, and return its descriptor. OSError if that fails."""
     path, flags = directory / paths.LOCK, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         try:
@@ -47,7 +48,7 @@ def open_lock_file(directory: Path, *, write: bool = True) -> int:
         except FileNotFoundError:
             if not write:
                 raise
-        # Who may list the directory may see who is alive, as an exporter of another user has to.
+        # A user that may list the directory may see which slots are held, as the exporter of another user must.
         mode = 0o600 | stat.S_IMODE(os.stat(directory).st_mode) & 0o044
         with contextlib.suppress(FileExistsError):
             return file_owner.create(path, mode)
@@ -55,7 +56,7 @@ def open_lock_file(directory: Path, *, write: bool = True) -> int:
 
 @contextlib.contextmanager
 def alone(directory: Path, position: int, *, patience: float = WRITER_PATIENCE) -> Iterator[bool]:
-    """Hold one byte while in here, away from forks; without patience tell whether it was free, else TimeoutError says that it was not."""
+    """Hold one byte, and keep forks away, for the block. Without patience yield whether the byte was free; otherwise TimeoutError."""
     with fork.mutex:
         fd = open_lock_file(directory)
         try:

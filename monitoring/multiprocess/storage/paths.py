@@ -2,7 +2,7 @@
 
 A value file is named as prometheus-client names its own: `<type>[_<mode>]_<identifier>.db`. The identifier is `s<slot>` for a worker,
 `scrapes<n>` for a merging process, and a process id where prometheus-client itself wrote the file. This module imports nothing of
-the library, so that a process that only needs a name loads nothing else.
+the library, so that a process that only needs a name loads no other module.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MODES = "all|min|max|sum|mostrecent|liveall|livemin|livemax|livesum|livemostrec
 _VALUE_FILE = re.compile(rf"(?:(counter|histogram|summary)_(.*)|(gauge)_({_MODES})_([^_]*))\.db", re.DOTALL)
 _SLOT = re.compile(r"s([0-9]+)")
 _SNAPSHOT = re.compile(r"collected(_s[0-9]+)?\.json")
-#: Every name that the library gives a file.
+#: The form of all these names.
 _OURS = re.compile(r"[a-z0-9_.-]+\.(db|json|lock|log|sock|state|tmp|users)")
 
 

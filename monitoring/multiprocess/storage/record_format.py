@@ -24,12 +24,12 @@ HEADER_BYTES = 8
 CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 #: The header's second word: how often the file was salvaged (upper 12 bits) and rewritten by its holder (lower 20 bits).
 SALVAGE_BITS, REWRITE_BITS = 12, 20
-#: What a removed sample's value is, down to the bit. `x + -0.0 == x`: whoever adds to it begins at 0, and need not know.
+#: The value of a removed sample, to the bit. `-0.0 + x == x`: the next addition starts from 0.
 REMOVED = -0.0
 _UNSET = (REMOVED, 0.0)
 _NO_BASE = (REMOVED, math.nan)
-#: The value and timestamp of a new record, by file type. A gauge that shows only once it is set begins as removed; the timestamp of
-#: modes sum, max and min is their base: what the slot's former holders left (0 or NaN where they left nothing).
+#: The value and timestamp of a new record, by file type. A gauge that is shown only once it is set starts as removed. The timestamp of
+#: modes sum, max and min is their base: the value that the slot's former holders left (0 or NaN for none).
 _BLANKS = {"gauge_max": _NO_BASE, "gauge_min": _NO_BASE, "gauge_sum": (0.0, 0.0), "gauge_livesum": (0.0, 0.0)}
 
 
@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
 
 def removed(value: float) -> bool:
-    """Whether a value of a slot's file says that its series was removed."""
+    """Whether a value in a slot's file marks a removed series."""
     return value == 0.0 and math.copysign(1.0, value) < 0.0
 
 
@@ -60,12 +60,12 @@ class Lineage(NamedTuple):
 
     @classmethod
     def of(cls, word: int) -> Lineage:
-        """What the header's second word says."""
+        """Parse the header's second word."""
         return cls(word >> REWRITE_BITS, word & ((1 << REWRITE_BITS) - 1))
 
     @property
     def word(self) -> int:
-        """What the header's second word says of it."""
+        """The header's second word."""
         return self.salvages << REWRITE_BITS | self.rewrites
 
     def continues(self, other: Lineage) -> bool:
@@ -82,7 +82,7 @@ def lineage(data: bytes) -> Lineage | None:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a file's bytes say: the records before the first damage, where they end, and what the damage is ("" for none)."""
+    """The records of a file before the first damage, their end, and the kind of damage ("" for none)."""
 
     records: list[Record]
     used: int

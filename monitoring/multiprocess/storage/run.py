@@ -1,7 +1,7 @@
-"""A run: the time between two moments at which nobody of the service is alive.
+"""A run: the time during which at least one process of the service is alive.
 
-Counters live as long as a run. Whoever joins and finds that no process holds any byte below `locks.START` clears the directory; a
-generation number in `run.json` lets a view see that as one step: while its state is `clearing`, the files are nobody's.
+Counters last for one run. A process that joins while none holds a byte below `lock_file.START` clears the directory. A
+generation number in `run.json` lets a view see that as one step: while its state is `clearing`, the files belong to no run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Supervisor:
 
 @dataclass(frozen=True)
 class Run:
-    """What `run.json` says: the generation (counts cold starts), its state, and the supervisor it belongs to, if any."""
+    """The content of `run.json`: the generation (counts cold starts), its state, and the supervisor that it belongs to, if any."""
 
     generation: int = 0
     state: str = _READY
@@ -69,7 +69,7 @@ def _parse(content: bytes) -> Run:
 
 
 def join(directory: Path) -> int:
-    """Join the run of `directory`, starting a new one where nobody is alive; returns the address that holds the run byte.
+    """Join the run of `directory`, or start a new one if no process is alive. Returns the address that holds the run byte.
 
     Raises OSError (TimeoutError among them) where the directory cannot be used.
     """
@@ -144,14 +144,14 @@ def _lives(recorded: Supervisor | None) -> bool:
         return False
     try:
         if recorded.pid_namespace != os.stat("/proc/self/ns/pid").st_ino:
-            return True  # it cannot be seen from here: believed
+            return True  # not visible from this namespace: assume that it lives
         return _start_time(recorded.pid) == recorded.start_time
     except OSError:
         return False
 
 
 def _start_time(pid: int) -> int:
-    """When a process began, in clock ticks since boot (proc(5), field 22 of stat)."""
+    """When a process started, in clock ticks since boot (proc(5), field 22 of stat)."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 

@@ -1,4 +1,4 @@
-"""Which label sets exist, over all workers: a log that each process follows, so that a cap on a family's series is everybody's.
+"""The label sets of all workers: a log that each process follows, so that a limit on a family's series holds for all of them together.
 
 `series.log` holds a header and records of (family hash and kind, label set hash), appended under a lock byte. A process reads what
 was appended since it last looked only before it decides about a label set that it does not know, or where a label set is gone;
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OTHER = "_other"
-"""The value of every label of the series that takes what is refused."""
+"""The value of every label of the series that counts for refused label sets."""
 
 _HEADER = struct.Struct("=QQ8sQ")
 _RECORD = struct.Struct("=QQ")
@@ -41,7 +41,7 @@ GONE = 3
 
 
 def identity(family: str) -> int:
-    """The hash of a family's name: even, so that the lowest bit can say that a label set is gone."""
+    """The hash of a family's name: even, so that the lowest bit can mark a label set that is gone."""
     return _hash(family) & ~_GONE
 
 
@@ -59,7 +59,7 @@ class SeriesLog:
         self._inode = self._generation = self._held = 0
         self._reload = True
         self.known: dict[int, set[int]] = {}
-        #: The header: how many records, generation, magic, how many of them say that a label set is gone.
+        #: The header: how many records, generation, magic, how many of them are removals.
         self.words: memoryview[int]
         self._seen = 0
         #: `words[GONE] == removals` while no known label set is gone.
@@ -67,7 +67,7 @@ class SeriesLog:
         self.forget()
 
     def forget(self) -> None:
-        """In a forked child: the parent's mapping is not ours. What it knew stays true up to where it had read."""
+        """In a forked child: forget the parent's mapping. The label sets that it had read stay known."""
         if self._mapping is not None:
             self.words.release()
             self._mapping.end()
@@ -82,7 +82,7 @@ class SeriesLog:
         return self._held > 0
 
     def follow(self) -> list[tuple[int, int]]:
-        """Read what was appended, and return the (family, label set) that are gone since, in order."""
+        """Read the new records, and return the (family, label set) that are gone since, in order."""
         while True:
             if self._mapping is None and not self._open():
                 self._repair()
@@ -98,7 +98,7 @@ class SeriesLog:
             self._repair()
 
     def add(self, family: int, labels: int, cap: int) -> tuple[bool, list[tuple[int, int]]]:
-        """Whether the label set may exist, new ones as long as the family has less than `cap`; and what is gone since, as `follow`."""
+        """Whether the label set may exist (a new one while the family has fewer than `cap`), and the removals since, as `follow`."""
         gone = self.follow()
         known = self.known.setdefault(family, set())
         if labels in known or len(known) >= cap:
@@ -114,9 +114,9 @@ class SeriesLog:
 
     @contextlib.contextmanager
     def removing(self, family: int, labels: Iterable[int] | None) -> Iterator[list[tuple[int, int]]]:
-        """Note that these label sets (None: all of the family) are gone; nobody adds one again before the block ends.
+        """Note that these label sets (None: all of the family) are gone. No process adds one again before the block ends.
 
-        Gives what is gone since, as `follow`.
+        Yields the label sets that are gone since, as `follow`.
         """
         with self._alone():
             news = self.follow()
@@ -140,7 +140,7 @@ class SeriesLog:
             self._held += 1
             try:
                 if self._mapping is not None and _inode(self._path) != self._inode:
-                    self._close()  # somebody from outside took it away
+                    self._close()  # removed from outside
                 yield
             finally:
                 self._held -= 1
@@ -197,7 +197,7 @@ class SeriesLog:
             else:
                 self.known.setdefault(family, set()).add(labels)
         self._seen, self._reload = count, False
-        # A log that was replaced no longer says what is gone: it is what we knew and it does not have.
+        # A log that was replaced has no removals: the known label sets that it lacks are gone.
         gone += [(family, each) for family, had in before.items() for each in had - self.known.get(family, set())]
         return gone
 
@@ -226,7 +226,7 @@ class SeriesLog:
         self.words[0] = self._seen
 
     def _replace(self, known: dict[int, set[int]]) -> None:
-        """Put a log of just these label sets in place, and tell those who have the old one mapped. The lock is held."""
+        """Replace the log by one of just these label sets, and mark the old one, which others have mapped. The lock is held."""
         entries = [_RECORD.pack(family, labels) for family, sets in known.items() for labels in sorted(sets)]
         generation = random.getrandbits(63) + 1
         data = _HEADER.pack(len(entries), generation, _MAGIC, 0) + b"".join(entries)
@@ -249,7 +249,7 @@ class SeriesLog:
             raise OSError(errno.EIO, f"{self._path} cannot be read back as it was written")
 
     def _from_files(self) -> dict[int, set[int]]:
-        """What a missing or damaged log must have said: the label sets of all samples in the slots' files."""
+        """The label sets of a missing or damaged log: those of all samples in the slots' files."""
         declared = declarations.read(self._path.parent)
         known: dict[int, set[int]] = {}
         for name in os.listdir(self._path.parent):
@@ -261,7 +261,7 @@ class SeriesLog:
 
 
 def clear(directory: Path) -> None:
-    """Take the log away with the run that it belongs to; OSError where that fails."""
+    """Remove the log at the end of its run. OSError if that fails."""
     path = directory / paths.SERIES_LOG
     with contextlib.suppress(FileNotFoundError):
         with contextlib.suppress(OSError), path.open("r+b", buffering=0) as file:
@@ -270,7 +270,7 @@ def clear(directory: Path) -> None:
 
 
 def label_names(family: str, labels: Iterable[str], declared: Mapping[str, declarations.Family]) -> list[str]:
-    """Those of a sample's labels that are the family's own: not a histogram's `le`, nor what an Info or Enum says."""
+    """Those of a sample's labels that are the family's own: not a histogram's `le`, nor the labels that an Info or Enum adds."""
     if family in declared:
         return [name for name in labels if name in declared[family].labels]
     return [name for name in labels if name != "le"]

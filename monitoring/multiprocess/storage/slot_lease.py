@@ -35,15 +35,15 @@ class Lease:
         return (found.st_dev, found.st_ino) == self.file
 
     def release(self) -> None:
-        """Give the slot back early. Never in a forked child."""
+        """Release the slot early. Never in a forked child."""
         file_lock.drop(self.address)
 
 
 def take(directory: Path, former: int | None = None) -> Lease:
     """Take the lowest free slot and clean it; OSError where the directory cannot be used.
 
-    A process whose slot was `former` until its lock file went away takes that again, or else one that has no files: the process that
-    has them may not know yet that its lock is void.
+    A process whose slot was `former` until the lock file was removed takes that slot again, or one that has no files: the holder of a
+    slot with files may not know yet that its lock is void.
 
     The second byte is locked last: a view shows a slot's live gauges only while it is held, so never those of a former holder.
     """
@@ -70,9 +70,9 @@ def take(directory: Path, former: int | None = None) -> Lease:
 
 
 def living_slots(directory: Path) -> tuple[set[int], set[int]]:
-    """The slots that are held, and those of them that are clean. The lock file is opened anew: a kept descriptor may have been closed.
+    """The slots that are held, and those of them that are clean. The lock file is opened each time: a kept descriptor may have been closed.
 
-    None where there is no lock file. PermissionError where this user may not read it; OSError where this process lacks descriptors.
+    No slots where the lock file is missing. PermissionError where this user may not read it; OSError where this process lacks descriptors.
     """
     try:
         fd = lock_file.open_lock_file(directory, write=False)

@@ -1,4 +1,4 @@
-"""The value files of a slot's holder: mapped for writing, continued, grown, and rewritten without what was removed."""
+"""The value files of a slot's holder: mapped for writing, continued, grown, and rewritten without removed samples."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ValueFile:
         if self._prefix in _HAVE_BASE:
             self._set_bases()
         if self._wasteful() and not self._salvaged:
-            # Not just after a salvage: a view that saw neither the removal nor the damage must find what was removed, to tell them apart.
+            # Not just after a salvage: a view that saw neither the removal nor the damage needs the removed samples to distinguish the two.
             self._rewrite(0)
 
     def ensure(self, keys: Sequence[str]) -> list[tuple[memoryview[float], int]]:
@@ -84,7 +84,7 @@ class ValueFile:
             mapping.end()
 
     def close(self) -> None:
-        """End every access through this object, and give the pages back; the file stays."""
+        """End every access through this object and unmap the pages. The file stays."""
         for mapping in self._mappings:
             mapping.unmap()
 
@@ -105,7 +105,7 @@ class ValueFile:
         self.cells = {record.key.decode(): (self._doubles, record.position // 8) for record in result.records}
 
     def _set_bases(self) -> None:
-        """Note in each timestamp what the former holders left. Who removes a series meanwhile writes the value first, as we look again."""
+        """Store the base that the former holders left in each timestamp. A concurrent removal writes the value first: it is read again."""
         for view, index in self.cells.values():
             view[index + 1] = self._blank[1] if removed(view[index]) else view[index]
             if removed(view[index]):
@@ -117,7 +117,7 @@ class ValueFile:
             return os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), content[0]
         rebuilt = rebuild([])
         if content != "missing":
-            # Whoever removes series waits: it must not write into a file that is being replaced.
+            # A removal of series waits: it must not write into a file that is being replaced.
             with lock_file.alone(self.path.parent, lock_file.EDIT):
                 content = regular_file.read(self.path)
                 self._salvaged = True
@@ -150,13 +150,13 @@ class ValueFile:
         return fd
 
     def _grow(self, needed: int) -> None:
-        # Reopened by name: a kept descriptor may have been closed, and its number be somebody else's file by now.
+        # Reopened by name: a kept descriptor may have been closed, and its number may be another file by now.
         fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             if _identity(fd) != self._inode:
                 raise OSError(
                     errno.ESTALE,
-                    f"{self.path} was replaced by somebody else while this process wrote it",
+                    f"{self.path} was replaced by another process while this one wrote it",
                 )
             os.posix_fallocate(fd, 0, capacity_for(needed, self._capacity))
             self._map(fd)
@@ -177,8 +177,8 @@ class ValueFile:
     def _rewrite(self, room: int, kept: Sequence[str] = ()) -> bool:
         """Replace the file by one without its removed samples (but `kept`) and with room for more; False where it stays as it was.
 
-        Nobody writes meanwhile: this process's writers find their views ended and wait at the mutex; who removes series waits for
-        the byte. Killed at any moment, the old file or the new one stands there, whole.
+        No process writes during the replacement: the writers of this process find their views ended and wait for the mutex, and a removal
+        of series waits for the byte. If the process is killed at any time, the old file or the new one is there, whole.
         """
         try:
             with lock_file.alone(self.path.parent, lock_file.EDIT, patience=0.0) as alone:
@@ -217,7 +217,7 @@ class ValueFile:
             try:
                 os.rename(self._temporary, self.path)
             finally:
-                # Also where a signal handler raised: the disk says which file it is.
+                # Also where a signal handler raised: the directory shows which file it is.
                 if _identity(self.path) == inode:
                     self._mappings = [mapping]
                     self._inode, self._capacity, self._used = inode, len(rebuilt), _INT.unpack_from(rebuilt)[0]

@@ -79,7 +79,7 @@ def test_without_shared_memory_the_temporary_directory_serves(tmp_path: Path, mo
 
 def test_a_missing_directory(tmp_path: Path) -> None:
     line = refused({VARIABLE: str(tmp_path / "none")})
-    assert line == f"{VARIABLE}={tmp_path}/none: there is no such directory; create it or unset the variable"
+    assert line == f"{VARIABLE}={tmp_path}/none: not found. Create the directory, or unset the variable"
 
 
 def test_a_link(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_link(tmp_path: Path) -> None:
 
 def test_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "no directory" in refused({VARIABLE: str(tmp_path / "file")})
+    assert "is not a directory" in refused({VARIABLE: str(tmp_path / "file")})
     assert "cannot be reached" in refused({VARIABLE: str(tmp_path / "file" / "below")})
 
 
@@ -132,7 +132,7 @@ def test_a_trap_in_place_of_our_directory_is_refused(shared_memory: Path) -> Non
         choose("a:1", environ={})
     path.unlink()
     path.touch()
-    with pytest.raises(DirectoryError, match="no directory"):
+    with pytest.raises(DirectoryError, match="is not a directory"):
         choose("a:1", environ={})
     path.unlink()
     path.mkdir()
@@ -227,4 +227,4 @@ def test_what_another_user_left_is_named(metrics_directory: Path, environment: d
         "except location.DirectoryError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
-    assert f"{metrics_directory / 'lease.lock'} is another user's; remove what that one left" in said
+    assert f"{metrics_directory / 'lease.lock'} belongs to another user. Remove that file" in said
