@@ -1,1 +1,1 @@
-"""What the API stands on: each module is one integration, without HTTP."""
+"""The integrations behind the API, without HTTP: each module or package is one."""

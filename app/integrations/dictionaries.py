@@ -1,7 +1,7 @@
 """ΣLANG's dictionaries: trained from samples, and kept as files that all workers of the instance read.
 
-A file's name is the hash of its bytes, so that a damaged one is known by itself: it costs that dictionary only, and the log names it.
-A dictionary is there for every worker as soon as `add` returns: it has its name only once its bytes are on the disk.
+A file's name is the hash of its bytes. A damaged file is recognised by that: it costs only its dictionary, and the log names it. Every
+worker can use a dictionary as soon as `add` returns: the file gets its name only once its bytes are on the disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEAST_SAMPLES = 8
 MOST_SAMPLES = 20_000
 LEAST_BYTES = 256
 MOST_BYTES = 112 * 1024
-"""The sizes that a dictionary may be asked to have; what zstandard's own tool makes by default is the most."""
+"""The allowed sizes of a dictionary. The largest is the default of zstandard's own tool."""
 
 _TRAINING_SECONDS = 120
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -45,22 +45,21 @@ class UnknownDictionaryError(LookupError):
     """No dictionary of this id, or a damaged one. ``reason`` is one fixed word."""
 
     def __init__(self, detail: str, reason: str = "unknown_dictionary") -> None:
-        """Keep the reason."""
         super().__init__(detail)
         self.reason = reason
 
 
 class UselessSamplesError(ValueError):
-    """Samples that no dictionary can be made from."""
+    """Samples that are useless for a dictionary."""
 
 
 class TooManyDictionariesError(Exception):
-    """There is no room for one more."""
+    """The instance has the most dictionaries already."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One dictionary: its id, its size in bytes, and when it was made, in seconds since 1970."""
+    """One dictionary: its id, its size in bytes, and its creation time, in seconds since 1970."""
 
     id: str
     bytes: int
@@ -68,10 +67,10 @@ class Entry:
 
 
 def train(size: int, samples: list[bytes]) -> bytes:
-    """Make a dictionary in a process of its own, which may fail and does no harm; UselessSamplesError says why there is none."""
+    """Make a dictionary in a separate process, whose failure does no harm; UselessSamplesError if the samples are not good enough."""
     full = [sample for sample in samples if sample]
     if len(full) < LEAST_SAMPLES:
-        raise UselessSamplesError(f"{len(full)} samples that are not empty; a dictionary needs at least {LEAST_SAMPLES}, better hundreds")
+        raise UselessSamplesError(f"{len(full)} samples are not empty; a dictionary needs at least {LEAST_SAMPLES}, better hundreds")
     try:
         done = subprocess.run(
             [sys.executable, "-I", dictionary_training.__file__],
@@ -94,14 +93,14 @@ class Dictionaries:
     """The dictionaries in one folder, at most `most` of them."""
 
     def __init__(self, folder: Path, most: int) -> None:
-        """Name the folder, which is made when the first dictionary is."""
+        """The folder is created with the first dictionary."""
         self.folder = folder
         self.most = most
         self._problems = LogOnce(_log)
         self._prepared = lru_cache(maxsize=16)(self._prepare)
 
     def add(self, data: bytes) -> Entry:
-        """Keep a dictionary; the same one again changes nothing. TooManyDictionariesError, or OSError where the folder cannot keep it."""
+        """Store a dictionary; storing it again changes nothing. TooManyDictionariesError, or OSError if writing fails."""
         name = _name(data)
         with self._alone():
             with contextlib.suppress(UnknownDictionaryError):
@@ -124,7 +123,7 @@ class Dictionaries:
             return self._entry(name)
 
     def entries(self) -> list[Entry]:
-        """Give all that can be used, oldest first."""
+        """Return all usable dictionaries, oldest first."""
         found = []
         for name in self._names():
             with contextlib.suppress(UnknownDictionaryError, OSError):
@@ -133,7 +132,7 @@ class Dictionaries:
         return sorted(found, key=lambda entry: (entry.created, entry.id))
 
     def read(self, name: str) -> bytes:
-        """Give a dictionary's bytes."""
+        """Return a dictionary's bytes."""
         if not _ID.fullmatch(name):
             raise _unknown(name)
         try:
@@ -165,7 +164,7 @@ class Dictionaries:
         self._settle()
 
     def prepared(self, name: str, level: int | None = None) -> zstandard.ZstdCompressionDict:
-        """Give a dictionary ready to compress at a level, or to decompress; what was prepared before costs one look at the folder."""
+        """Return a dictionary prepared for compression at a level, or for decompression. A cached one costs one look at the folder."""
         if not _ID.fullmatch(name) or not (self.folder / name).exists():
             raise _unknown(name)
         return self._prepared(name, level)
@@ -173,7 +172,7 @@ class Dictionaries:
     def _prepare(self, name: str, level: int | None) -> zstandard.ZstdCompressionDict:
         made = zstandard.ZstdCompressionDict(self.read(name), dict_type=zstandard.DICT_TYPE_FULLDICT)
         if level is None:
-            # Made now, by one thread: many use it at once afterwards.
+            # Prepared now, in one thread, since many threads use it afterwards.
             frame = zstandard.ZstdCompressor(dict_data=made).compress(b"")
             zstandard.ZstdDecompressor(dict_data=made).decompress(frame)
         else:
@@ -192,7 +191,7 @@ class Dictionaries:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other writers of the folder out, of whatever process, and sweep what a killed one left."""
+        """Lock the folder against other writers in all processes, and remove the files of killed ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -201,7 +200,7 @@ class Dictionaries:
             yield
 
     def _settle(self) -> None:
-        """Have the folder's own change on the disk."""
+        """Sync the change of the folder to the disk."""
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)

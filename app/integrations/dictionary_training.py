@@ -1,7 +1,7 @@
-"""Makes a dictionary for ΣLANG from samples, as a program of its own: zstandard's trainer ends its process on some inputs.
+"""Makes a dictionary for ΣLANG from samples, in a separate program: zstandard's trainer kills its process on some inputs.
 
-Standard input: the dictionary's size in bytes, then each sample with its length before it, lengths as 4 bytes big-endian. Standard output:
-the dictionary. Exit code 3: the samples are useless, and standard error says why in one line.
+Standard input: the dictionary's size in bytes, then each sample after its length; numbers are 4 bytes big-endian. Standard output: the
+dictionary. Exit code 3: the samples are useless, and standard error holds the reason in one line.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import zstandard
 USELESS = 3
 CPU_SECONDS = 60
 _GAIN = 1.1
-"""A dictionary must make samples that it was not trained on so many times smaller than they are without."""
+"""A dictionary must compress samples that it was not trained with this many times better than no dictionary."""
 
 
 def train(size: int, samples: list[bytes]) -> bytes:
-    """Give a dictionary of at most `size` bytes; ValueError says why these samples are of no use."""
+    """Return a dictionary of at most `size` bytes; ValueError with the reason if the samples are useless."""
     try:
         half = zstandard.train_dictionary(size, list(samples[::2]))
         plain = zstandard.ZstdCompressor()
@@ -33,7 +33,7 @@ def train(size: int, samples: list[bytes]) -> bytes:
 
 
 def pack(size: int, samples: list[bytes]) -> bytes:
-    """Give what the program reads."""
+    """Return the standard input of the program."""
     parts = [size.to_bytes(4, "big")]
     for sample in samples:
         parts += [len(sample).to_bytes(4, "big"), sample]
@@ -41,7 +41,7 @@ def pack(size: int, samples: list[bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[int, list[bytes]]:
-    """Read what `pack` gave."""
+    """Parse the output of `pack`."""
     place, samples = 4, []
     while place < len(data):
         end = place + 4 + int.from_bytes(data[place : place + 4], "big")

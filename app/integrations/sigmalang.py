@@ -1,7 +1,7 @@
 """ΣLANG: compresses and restores documents with zstandard, within bounds, piece by piece.
 
-Everything here is plain and synchronous. It promises to hold a bounded part of a document, however long it is and whatever the bytes
-say, and to raise :class:`CodecError` with a reason instead of anything else.
+Everything here is synchronous. It holds a bounded part of a document in memory, for any length and any input, and raises only
+:class:`CodecError`, with a reason.
 """
 
 from __future__ import annotations
@@ -15,30 +15,29 @@ import zstandard
 
 LEVEL = 3
 LEVELS = range(1, 20)
-"""Past 19 zstandard needs hundreds of MiB for one document."""
+"""Above 19 zstandard needs hundreds of MiB for one document."""
 
 _TABLES_FOR_BYTES = 2 * 1024 * 1024
-"""The tables of a level are made for documents of at most this size: 33 MiB at level 19, and the same as ever at level 3."""
+"""The tables of a level are sized for documents of at most this size: 33 MiB at level 19, and the default at level 3."""
 
 _WINDOW_BYTES = 16 * 1024 * 1024
-"""The most that a frame may ask us to remember while it is unfolded."""
+"""The largest window that a frame may require for decompression."""
 
 _LEAST_PIECE_BYTES = 64
 _MOST_PIECE_BYTES = 512
 _MUCH_BYTES = 512 * 1024
-"""A repeated block of 128 KiB takes four bytes, so one piece unfolds to 2 MiB, or 16 MiB, before its size is checked. The next piece is
-smaller after one that unfolded to much, and longer, which is faster, after any other."""
+"""A repeated block of 128 KiB takes four bytes, so one piece may decompress to 2 MiB, or 16 MiB, before its size is checked. After a piece
+with a large output the next one is smaller; otherwise it is larger, which is faster."""
 
 _HEADER_BYTES = 18
 
 
 class CodecError(ValueError):
-    """A document that is refused. ``reason`` is one fixed word, for programs; the text is for people."""
+    """A refused document. ``reason`` is one fixed word for programs; the text is for people."""
 
     reason = "malformed"
 
     def __init__(self, detail: str, reason: str | None = None) -> None:
-        """Keep the reason; the class's own where none is given."""
         super().__init__(detail)
         if reason is not None:
             self.reason = reason
@@ -52,29 +51,29 @@ class TooLargeError(CodecError):
 
 @dataclass(frozen=True)
 class Bounds:
-    """The most bytes of a document that is compressed, and of one that is restored."""
+    """The most bytes of a document, in compression and in decompression."""
 
     document: int = 1024**3
     unfolded: int = 1024**3
 
     @property
     def compressed(self) -> int:
-        """The most bytes of a frame: what the largest incompressible document may grow to, so that all that we give out comes back."""
+        """The most bytes of a frame: the size of the largest incompressible document, so that every frame that we make is accepted."""
         return self.unfolded + self.unfolded // 256 + 64
 
 
 class Readable(Protocol):
-    """Where a frame is read from."""
+    """The source of a frame."""
 
     def read(self, size: int, /) -> bytes:
-        """Give the next bytes, none at the end."""
+        """Return the next bytes, none at the end."""
 
 
 class Compressing:
-    """One document on its way into one zstandard frame, which records its checksum and, where `size` is given, its size."""
+    """Compresses one document to one zstandard frame, which records its checksum and, if `size` is known, its size."""
 
     def __init__(self, level: int = LEVEL, dictionary: zstandard.ZstdCompressionDict | None = None, size: int | None = None) -> None:
-        """Prepare for a document of `size` bytes, which it must have then; None is unknown."""
+        """Prepare for a document of exactly `size` bytes; None if unknown."""
         parameters = zstandard.ZstdCompressionParameters.from_level(
             level,
             source_size=_TABLES_FOR_BYTES if size is None else min(size, _TABLES_FOR_BYTES),
@@ -87,14 +86,14 @@ class Compressing:
         self._pieces = self._compressor.compressobj(size=-1 if size is None else size)
 
     def add(self, piece: bytes) -> bytes:
-        """Take the next bytes of the document; give those of the frame that are ready, often none."""
+        """Add the next bytes of the document; return the bytes of the frame that are ready, often none."""
         try:
             return self._pieces.compress(piece)
         except zstandard.ZstdError as error:
             self._refuse(error)
 
     def finish(self) -> bytes:
-        """Give the rest of the frame."""
+        """Return the rest of the frame."""
         try:
             return self._pieces.flush()
         except zstandard.ZstdError as error:
@@ -102,14 +101,14 @@ class Compressing:
 
     @staticmethod
     def _refuse(error: zstandard.ZstdError) -> NoReturn:
-        raise CodecError(f"the document has not the size that was announced: {error}", "wrong_size") from error
+        raise CodecError(f"the document does not have the announced size: {error}", "wrong_size") from error
 
 
 class Unfolding:
-    """One document on its way out of exactly one zstandard frame, and never more of it than the bound, whatever the frame announces."""
+    """Decompresses exactly one zstandard frame, and never beyond the bound, whatever size the frame announces."""
 
     def __init__(self, frame: Readable, most: int, dictionary: zstandard.ZstdCompressionDict | None = None) -> None:
-        """Look at the frame's header; CodecError where that says enough to refuse it."""
+        """Read the frame's header; CodecError if the header is enough to refuse it."""
         self._frame = frame
         self._most = most
         self._out: deque[memoryview] = deque()
@@ -118,7 +117,7 @@ class Unfolding:
         self._unread = memoryview(frame.read(_HEADER_BYTES))
         self._taken = len(self._unread)
         self.size = 0
-        """Bytes of the document that are unfolded so far."""
+        """The number of decompressed bytes so far."""
         if not self._unread:
             raise CodecError("the body is empty: a zstandard frame has at least 9 bytes", "empty")
         header = bytes(self._unread)
@@ -141,13 +140,13 @@ class Unfolding:
         self._unfolding = known.decompressobj()
 
     def look_ahead(self, size: int) -> bool:
-        """Unfold until `size` bytes wait to be read; True where the document ended before that."""
+        """Decompress until `size` bytes are ready; return True if the document ended before that."""
         while self._waiting < size and not self._unfolding.eof:
             self._step()
         return self._unfolding.eof
 
     def read(self, size: int) -> bytes:
-        """Give the next bytes of the document, at most `size`; none at its end, which is reached only in a whole frame."""
+        """Return the next bytes of the document, at most `size`; none at its end, which only a complete frame has."""
         self.look_ahead(size)
         parts = []
         while self._out and size:
@@ -183,20 +182,20 @@ class Unfolding:
 
     @staticmethod
     def _malformed(error: zstandard.ZstdError) -> NoReturn:
-        raise CodecError(f"the body is no complete zstandard frame: {error}") from error
+        raise CodecError(f"the body is not a complete zstandard frame: {error}") from error
 
     def _too_large(self, much: str) -> NoReturn:
         raise TooLargeError(f"the frame unfolds to {much}; at most {self._most} bytes are allowed", "unfolds_too_large")
 
 
 def compress(document: bytes, level: int = LEVEL, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
-    """Give one zstandard frame that records the document's size and its checksum."""
+    """Return one zstandard frame that records the document's size and its checksum."""
     compressing = Compressing(level, dictionary, len(document))
     return compressing.add(document) + compressing.finish()
 
 
 def decompress(frame: bytes, most: int = Bounds.unfolded, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
-    """Give the document in exactly one zstandard frame."""
+    """Return the document of exactly one zstandard frame."""
     unfolding = Unfolding(io.BytesIO(frame), most, dictionary)
     unfolding.look_ahead(most + 1)
     return unfolding.read(most)

@@ -1,6 +1,6 @@
-"""Users' requests in windows of time, and the totals that closing a window adds to, in the same transaction.
+"""Users' requests in windows of time, and the totals. Closing a window adds it to the totals in the same transaction.
 
-Users are 64-bit keyed hashes here; the key is the database's, so that all instances on it mean the same user.
+Users are 64-bit keyed hashes here. The key is in the database, so that all its instances compute the same hash.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 
 ACTIVE_SECONDS = 300
 GRACE_SECONDS = 10
-"""A window is closed so long after its end: what workers have noted of it is taken by then."""
+"""A window is closed this long after its end: by then the notes of all workers have been taken."""
 _FORGOTTEN_SECONDS = 30 * 86_400
 _KEY = "users"
 _ROWS = 500
-"""At a time: between two such parts the event loop goes on."""
+"""Rows at a time. In between the event loop runs."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What the elected process shows. `users` and `requests` are of all closed windows, by bucket; costs are 10⁻¹² dollars."""
+    """The figures that the elected process shows. `users` and `requests` are of all closed windows; costs are 10⁻¹² dollars."""
 
     active_users: int
     active_keys: int
     costs: dict[str, tuple[int, int]]
-    """For each endpoint, what was billed in the last window, and for how many calls."""
+    """For each endpoint, the billed cost and the calls of the last window."""
     users: dict[int, int]
     requests: int
 
 
 async def known_key(session: AsyncSession) -> bytes | None:
-    """Give the key of users' hashes, where there is one."""
+    """Return the key of users' hashes, or None if there is none yet."""
     found: bytes | None = await session.scalar(select(Secret.secret).where(Secret.name == _KEY))
     return found
 
 
 async def key(session: AsyncSession) -> bytes:
-    """Give the key of users' hashes, made where there is none."""
+    """Return the key of users' hashes; create it if there is none."""
     made = _insert(session, Secret).values(name=_KEY, secret=secrets.token_bytes(32)).on_conflict_do_nothing()
     await session.execute(made)
     found: bytes = (await session.scalars(select(Secret.secret).where(Secret.name == _KEY))).one()
@@ -60,7 +60,7 @@ async def key(session: AsyncSession) -> bytes:
 
 
 async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
-    """Add what a worker has noted, unless that was done before."""
+    """Add the notes of a worker, unless that was done before."""
     known = await session.get(Taken, half.table, with_for_update=True)
     if known is not None and known.half >= half.half:
         return
@@ -71,7 +71,7 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
     else:
         known.half, known.moment = half.half, now
     await session.flush()
-    # What comes when its window may be closed already, as after a long time without the database, is of the window that is open.
+    # After a long time without the database the window may be closed already. Then the notes count in the open one.
     open_now, oldest = int(now // window_seconds), _closed_before(now, window_seconds)
     requests: dict[tuple[int, int], int] = {}
     seen: dict[int, float] = {}
@@ -83,8 +83,8 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
     moments = [{"user": user, "moment": moment} for user, moment in sorted(seen.items())]
     for start in range(0, len(moments), _ROWS):
         setting = _insert(session, Seen)
-        # A moment never goes back, but one of the far future is that of a clock that was put back. A near one is that of who looked
-        # at the clock after us and was written before.
+        # The time never goes back, except that one in the far future is of a clock that was put back. One in the near future is of a worker
+        # that read the clock after this one and wrote before it.
         better = or_(setting.excluded.moment > Seen.moment, Seen.moment > now + ACTIVE_SECONDS)
         await session.execute(
             setting.on_conflict_do_update(index_elements=["user"], set_={"moment": setting.excluded.moment}, where=better),
@@ -93,14 +93,14 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
 
 
 async def elect(session: AsyncSession, role: str, holder: str, seconds: float) -> bool:
-    """Have a role of the whole database for so many seconds, if nobody else has it; whether `holder` has it."""
+    """Take a role of the whole database for `seconds`, unless another holder has it; return whether `holder` has it."""
     now = await clock.now(session)
     row = await session.get(Elected, role, with_for_update=True)
     if row is None:
         made = _insert(session, Elected).values(role=role, holder=holder, until=now + seconds).on_conflict_do_nothing()
         await session.execute(made)
         return bool(await session.scalar(select(Elected.holder).where(Elected.role == role)) == holder)
-    # A time that is further away than any holder asks for is that of a clock that was put back.
+    # A time further away than any holder asks for is of a clock that was put back.
     if row.holder != holder and now < row.until <= now + 2 * seconds:
         return False
     row.holder, row.until = holder, now + seconds
@@ -108,13 +108,13 @@ async def elect(session: AsyncSession, role: str, holder: str, seconds: float) -
 
 
 async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: int) -> int:
-    """Close every window that is over: each user in it is one observation; give how many there were.
+    """Close every window that is over: each user in it is one observation; return their number.
 
-    Windows of a future, which a clock has left that was put back, go on in the one that is open.
+    Windows in the future, left by a clock that was put back, are merged into the open one.
     """
     now = await clock.now(session)
     open_now = int(now // window_seconds)
-    # The next one may be that of another instance, whose clock is a little ahead.
+    # The next one may belong to another instance, whose clock is a little ahead.
     ahead = delete(Activity).where(Activity.window > open_now + 1).returning(Activity.user, Activity.requests)
     requests_ahead: dict[tuple[int, int], int] = {}
     for user, requests in await session.execute(ahead):
@@ -127,7 +127,7 @@ async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: 
         bucket = bisect_left(bounds, requests)
         users, sum_of_requests = totals.get(bucket, (0, 0))
         totals[bucket] = users + 1, sum_of_requests + requests
-    # A statement for each bucket, not for each user: on SQLite nobody else writes meanwhile.
+    # One statement for each bucket, not for each user: on SQLite no other transaction can write in the meantime.
     for bucket, (users, sum_of_requests) in sorted(totals.items()):
         row = await session.get(RequestsPerUser, bucket, with_for_update=True)
         if row is None:
@@ -143,7 +143,7 @@ async def close(session: AsyncSession, bounds: Sequence[float], window_seconds: 
 
 
 async def figures(session: AsyncSession) -> Figures:
-    """Read what is shown."""
+    """Return the figures to show."""
     now = await clock.now(session)
     good = select(func.count()).select_from(ApiKey).join(User)
     good = good.where(User.active, ApiKey.revoked.is_(None), or_(ApiKey.expires.is_(None), ApiKey.expires > now))
@@ -162,7 +162,7 @@ async def figures(session: AsyncSession) -> Figures:
 
 async def _add(session: AsyncSession, requests: dict[tuple[int, int], int]) -> None:
     """Add requests, by window and user."""
-    # In one order for all, so that nobody waits for somebody who waits for it.
+    # In one order for all workers, which prevents deadlocks.
     rows = [{"window": window, "user": user, "requests": number} for (window, user), number in sorted(requests.items())]
     for start in range(0, len(rows), _ROWS):
         adding = _insert(session, Activity)
@@ -171,7 +171,7 @@ async def _add(session: AsyncSession, requests: dict[tuple[int, int], int]) -> N
 
 
 def _closed_before(now: float, window_seconds: int) -> int:
-    """Give the first window that is not to be closed yet."""
+    """Return the first window that must stay open."""
     return int((now - GRACE_SECONDS) // window_seconds)
 
 

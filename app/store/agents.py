@@ -1,6 +1,6 @@
 """Agents and tasks: each task is done by one agent at a time, and reported once.
 
-A task of an agent whose heartbeats stopped, or that was removed, may be taken by another; the first one's report is refused then.
+If the heartbeats of an agent stop, or it is removed, other agents may take its tasks; then the first agent's report is refused.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 SILENT_SECONDS = 30.0
-"""Without a heartbeat for so long an agent is not well."""
+"""An agent without a heartbeat for this long is unhealthy."""
 
 WINDOW_SECONDS = 300.0
-"""What utilization is a share of."""
+"""The window of utilization."""
 
 KEPT_SECONDS = 86_400.0
-"""How long a task that is done can be asked for."""
+"""A completed task can be read for this long."""
 
 MOST_AGENTS = 100
 MOST_WAITING = 10_000
 
 _AGENTS_LOCK, _TASKS_LOCK = 7_041_776_239, 7_041_776_240
-"""The numbers of PostgreSQL's advisory locks; the migrations' is one less."""
+"""Numbers of PostgreSQL's advisory locks. The lock of migrations is one less."""
 
 
 class TooManyError(Exception):
-    """There are as many as there may be."""
+    """The most agents or tasks exist already."""
 
 
 class UnknownAgentError(Exception):
@@ -43,12 +43,12 @@ class UnknownAgentError(Exception):
 
 
 class NotTheirsError(Exception):
-    """The task is not with this agent: there is none, another has it, or it was reported."""
+    """The task does not belong to this agent: it does not exist, another agent has it, or it was reported."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How one agent is; `utilization` is the share of the window in which it had a task, 0 to 1."""
+    """The state of one agent; `utilization` is the share of the window in which it had a task, 0 to 1."""
 
     id: str
     registered: float
@@ -58,7 +58,7 @@ class State:
 
 
 async def register(session: AsyncSession, agent: str) -> bool:
-    """Register an agent; whether it is new. TooManyError where there are 100."""
+    """Register an agent; return whether it is new. TooManyError if there are 100."""
     await _alone(session, _AGENTS_LOCK)
     now = await clock.now(session)
     found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=now).returning(Agent.id))
@@ -71,7 +71,7 @@ async def register(session: AsyncSession, agent: str) -> bool:
 
 
 async def beat(session: AsyncSession, agent: str) -> None:
-    """Note a heartbeat."""
+    """Record a heartbeat."""
     now = await clock.now(session)
     found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=now).returning(Agent.id))
     if found.first() is None:
@@ -79,7 +79,7 @@ async def beat(session: AsyncSession, agent: str) -> None:
 
 
 async def remove(session: AsyncSession, agent: str) -> None:
-    """Remove an agent; its tasks wait for others."""
+    """Remove an agent. Its tasks wait for other agents."""
     found = await session.execute(delete(Agent).where(Agent.id == agent).returning(Agent.id))
     if found.first() is None:
         raise UnknownAgentError(f"no agent {agent!r} is registered")
@@ -87,7 +87,7 @@ async def remove(session: AsyncSession, agent: str) -> None:
 
 
 async def submit(session: AsyncSession, content: str) -> Task:
-    """Add a task; TooManyError where 10,000 are not done yet."""
+    """Add a task; TooManyError if 10,000 are not done yet."""
     await _alone(session, _TASKS_LOCK)
     if (await session.scalar(select(func.count()).select_from(Task).where(Task.ended.is_(None))) or 0) >= MOST_WAITING:
         raise TooManyError(f"there are {MOST_WAITING} tasks that are not done already")
@@ -98,7 +98,7 @@ async def submit(session: AsyncSession, content: str) -> Task:
 
 
 async def take(session: AsyncSession, agent: str) -> Task | None:
-    """Give an agent the oldest task that waits, None where none does; also a heartbeat."""
+    """Assign the oldest waiting task to an agent; return it, or None. Also records a heartbeat."""
     await beat(session, agent)
     now = await clock.now(session)
     well = select(Agent.id).where(Agent.heartbeat > now - SILENT_SECONDS, Agent.heartbeat <= now + SILENT_SECONDS)
@@ -111,7 +111,7 @@ async def take(session: AsyncSession, agent: str) -> Task | None:
 
 
 async def report(session: AsyncSession, agent: str, task: int, status: str, result: str | None) -> float:
-    """Note how a task ended; give the seconds since it was taken. NotTheirsError where this agent does not have it."""
+    """Record the result of a task; return the seconds since it was taken. NotTheirsError if this agent does not have it."""
     await beat(session, agent)
     found = await session.get(Task, task, with_for_update=True)
     if found is None or found.agent != agent or found.ended is not None or found.taken is None:
@@ -121,12 +121,12 @@ async def report(session: AsyncSession, agent: str, task: int, status: str, resu
 
 
 async def task(session: AsyncSession, number: int) -> Task | None:
-    """Give a task."""
+    """Return a task, or None."""
     return await session.get(Task, number)
 
 
 async def states(session: AsyncSession) -> list[State]:
-    """Say how all agents are."""
+    """Return the states of all agents."""
     now = await clock.now(session)
     begin = now - WINDOW_SECONDS
     busy: dict[str, list[tuple[float, float]]] = {}
@@ -139,7 +139,7 @@ async def states(session: AsyncSession) -> list[State]:
             id=agent.id,
             registered=agent.registered,
             heartbeat=agent.heartbeat,
-            # A heartbeat of the far future is that of a clock that was put back: who has sent none since may be gone.
+            # A heartbeat in the far future is of a clock that was put back: an agent without one since may have stopped.
             healthy=now - SILENT_SECONDS < agent.heartbeat <= now + SILENT_SECONDS,
             utilization=min(1.0, _covered(busy.get(agent.id, ())) / WINDOW_SECONDS),
         )
@@ -153,13 +153,13 @@ async def forget(session: AsyncSession) -> None:
 
 
 async def _alone(session: AsyncSession, lock: int) -> None:
-    """Let no other transaction count and add until this one ends; on SQLite every writing transaction is alone."""
+    """Lock counting and adding until this transaction ends. On SQLite writing transactions never overlap."""
     if session.get_bind().dialect.name == "postgresql":
         await session.execute(text(f"SELECT pg_advisory_xact_lock({lock})"))
 
 
 def _covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Add up time, counting once what several spans cover."""
+    """Return the total time of all spans, where overlapping parts count once."""
     total, reached = 0.0, -float("inf")
     for begin, end in sorted(spans):
         total += max(0.0, end - max(begin, reached))

@@ -1,4 +1,4 @@
-"""Prices and what calls of models cost: whole numbers of 10⁻¹² dollars, so that a cost is tokens times price to the last digit."""
+"""Prices and costs of calls of models, in whole 10⁻¹² dollars, so that a cost is exactly tokens times price."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 EVERY = "*"
 _SPLIT = 10**6
-"""SQLite cannot add beyond 2⁶³ (9 million dollars): millions and the rest are added apart."""
+"""SQLite cannot add beyond 2⁶³ (9 million dollars), so that millions and the rest are added separately."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What one call used, and who called."""
+    """The tokens of one call, and its caller."""
 
     endpoint: str
     model: str
@@ -35,7 +35,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Total:
-    """What one user has used of one model at one endpoint; costs in dollars."""
+    """The usage of one model at one endpoint by one user; costs in dollars."""
 
     user: str | None
     endpoint: str
@@ -47,7 +47,7 @@ class Total:
 
 
 async def bill(session: AsyncSession, call: Call) -> Decimal:
-    """Add one call at the price of this moment, 0 where none is set; give its cost in dollars."""
+    """Add one call at the present price, or 0 if none is set; return its cost in dollars."""
     price = await session.scalar(_of(call.endpoint, call.model))
     cost = 0 if price is None else call.prompt_tokens * price.prompt + call.generated_tokens * price.generated
     session.add(
@@ -66,10 +66,10 @@ async def bill(session: AsyncSession, call: Call) -> Decimal:
 
 
 async def set_price(session: AsyncSession, endpoint: str, model: str, prompt: int, generated: int) -> Price:
-    """Set what a token costs from now on; what was billed stays as it was."""
+    """Set the price of a token from now on. Earlier bills do not change."""
     insert: Any = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     setting = insert(Price).values(endpoint=endpoint, model=model, prompt=prompt, generated=generated)
-    # One statement: others set the same one at once, or remove it.
+    # One statement, since other transactions may set or remove the same price concurrently.
     setting = setting.on_conflict_do_update(index_elements=["endpoint", "model"], set_={"prompt": prompt, "generated": generated})
     found = await session.scalars(setting.returning(Price), execution_options={"populate_existing": True})
     price: Price = found.one()
@@ -77,18 +77,18 @@ async def set_price(session: AsyncSession, endpoint: str, model: str, prompt: in
 
 
 async def prices(session: AsyncSession) -> list[Price]:
-    """Give all prices."""
+    """Return all prices."""
     return list(await session.scalars(select(Price).order_by(Price.endpoint, Price.model)))
 
 
 async def remove_price(session: AsyncSession, number: int) -> bool:
-    """Remove a price; whether there was one."""
+    """Remove a price; return whether there was one."""
     found = await session.execute(delete(Price).where(Price.id == number).returning(Price.id))
     return found.first() is not None
 
 
 async def totals(session: AsyncSession, since: float, until: float) -> list[Total]:
-    """Give what was billed in [since, until), by user, endpoint and model."""
+    """Return the billed usage in [since, until), by user, endpoint and model."""
     groups = (User.name, Usage.endpoint, Usage.model)
     sums = (
         func.count(),
@@ -106,11 +106,11 @@ async def totals(session: AsyncSession, since: float, until: float) -> list[Tota
 
 
 def dollars(cost: int) -> Decimal:
-    """Give a number of 10⁻¹² dollars as dollars."""
+    """Convert 10⁻¹² dollars to dollars."""
     return Decimal(cost).scaleb(-12)
 
 
 def _of(endpoint: str, model: str) -> Select[Price]:
-    """Ask for the price of a call: the model's at this endpoint, the model's everywhere, the endpoint's, or that of everything."""
+    """Select the price of a call: of the model at this endpoint, the model at any, the endpoint, or the general one."""
     order = case((Price.model == model, 0), else_=2) + case((Price.endpoint == endpoint, 0), else_=1)
     return select(Price).where(Price.endpoint.in_((endpoint, EVERY)), Price.model.in_((model, EVERY))).order_by(order).limit(1)

@@ -1,4 +1,4 @@
-"""One clock for all instances on a database: PostgreSQL's own. A SQLite file is of one machine, whose clock all have."""
+"""The clock that all instances on a database share: PostgreSQL's own, or, for a SQLite file, that of its machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOMENT = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PREC
 
 
 async def now(session: AsyncSession) -> float:
-    """Give this moment, in seconds since 1970."""
+    """Return the present time, in seconds since 1970."""
     if session.get_bind().dialect.name == "postgresql":
         moment: float = (await session.execute(_MOMENT)).scalar_one()
         return moment

@@ -1,7 +1,7 @@
-"""Sessions of the database. The engine is made by the process that uses it, at its first use, and never carried across a fork.
+"""Sessions of the database. Each process makes its engine at the first use, and never carries it across a fork.
 
-What is wrong with the database itself is a StoreError; every other exception passes. SQLite's writers take the file's lock when they
-begin (BEGIN IMMEDIATE), so that none is refused for what another wrote since it began to read.
+A failure of the database itself is raised as a StoreError; every other exception passes. SQLite's writers take the file's lock at their
+start (BEGIN IMMEDIATE), so that none is refused because of a write after its first read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from app.store.driver_errors import told
+from app.store.driver_errors import translated
 from app.store.errors import NotMigratedError, StoreError
 
 from . import schema_version, sqlite_migration
@@ -24,17 +24,16 @@ if TYPE_CHECKING:
     from app.store.database_url import Place
 
 _PATIENCE_SECONDS = 10
-"""How long a statement waits for another's lock, or for PostgreSQL's answer."""
+"""The longest wait of a statement for a lock, or for PostgreSQL's answer."""
 _CONNECT_SECONDS = 5
 _CONNECTIONS = 5
-"""Of one process."""
+"""The most connections of one process."""
 
 
 class Database:
-    """One database, from one process at a time; make it in a master, use it in a worker."""
+    """One database. It can be made in a master and used in its workers."""
 
     def __init__(self, place: Place) -> None:
-        """Remember the place; nothing is opened."""
         self.place = place
         self._pid = 0
         self._good = False
@@ -48,21 +47,21 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """Give a session in a transaction that only reads."""
+        """Return a session in a transaction that only reads."""
         async with self._session(writes=False) as session:
             yield session
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
-        """Give a session whose transaction is committed at the end, and rolled back where something is raised."""
+        """Return a session whose transaction is committed at the end, and rolled back after an exception."""
         self._own()
         async with self._writer if self.place.path else contextlib.nullcontext(), self._session(writes=True) as session:
             yield session
-            with told(self.place):
+            with translated(self.place):
                 await session.commit()
 
     async def require_schema(self) -> None:
-        """Return where the database has this version's schema; NotMigratedError, or why that is not known."""
+        """Return if the database has this version's schema; NotMigratedError if not, another StoreError if that is unknown."""
         self._own()
         if self._good:
             return
@@ -75,9 +74,9 @@ class Database:
         self._good = True
 
     async def start(self, *, needed: bool) -> StoreError | None:
-        """Begin a worker: migrate where nobody else does, and load what a first request would wait for where one is `needed`.
+        """Start a worker: migrate if no master does. With `needed`, also load the modules that the first request needs.
 
-        The StoreError says why the database cannot be used yet.
+        The returned StoreError is the reason if the database cannot be used yet.
         """
         try:
             await asyncio.to_thread(sqlite_migration.by_worker, self.place)
@@ -96,7 +95,7 @@ class Database:
             await engine.dispose()
 
     def _own(self) -> None:
-        """Forget what a parent had: it stays the parent's, its connections too."""
+        """In a forked child, forget the parent's engine and connections."""
         if self._pid != os.getpid():
             self._engine, self._good, self._writer, self._pid = None, False, asyncio.Lock(), os.getpid()
 
@@ -123,19 +122,19 @@ class Database:
         from sqlalchemy.ext.asyncio import AsyncSession
 
         engine = await self._opened()
-        with told(self.place):
+        with translated(self.place):
             async with AsyncSession(engine.execution_options(writes=writes), expire_on_commit=False) as session:
                 await session.connection()
                 yield session
 
 
 def load() -> None:
-    """Import SQLAlchemy: in a master that preloads, or in a thread, where an event loop would stand still."""
-    import sqlalchemy.ext.asyncio  # noqa: F401 - the point of it
+    """Import SQLAlchemy: in a master that preloads, or in a thread, since the import would block an event loop."""
+    import sqlalchemy.ext.asyncio  # noqa: F401 - only to import it
 
 
 def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncEngine:
-    """Make an engine for this process; the first connection is made with the first statement."""
+    """Make an engine for this process. Its first statement opens the first connection."""
     from sqlalchemy import event
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -159,7 +158,7 @@ def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> As
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say so, below
+        connection.isolation_level = None  # transactions start in `_begin` below
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA synchronous=NORMAL")

@@ -1,4 +1,4 @@
-"""Where the database is: DATABASE_URL, checked without SQLAlchemy."""
+"""The location of the database: DATABASE_URL, checked without SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _POSTGRESQL = "postgresql+asyncpg"
 
 @dataclass(frozen=True)
 class Place:
-    """A database that the service can use."""
+    """The location of a database that the service can use."""
 
     url: str
-    """SQLAlchemy's form."""
+    """The URL in SQLAlchemy's form."""
     path: Path | None
-    """SQLite's file, absolute; None for PostgreSQL."""
+    """The absolute path of SQLite's file; None for PostgreSQL."""
 
     @classmethod
     def parse(cls, url: str) -> Place:
-        """Read DATABASE_URL; ValueError where it is nothing that can be served with."""
+        """Parse DATABASE_URL; ValueError if the service cannot use it."""
         scheme, separator, rest = url.partition("://")
         if not separator or not url.isprintable():
             raise ValueError(ALLOWED)
@@ -38,13 +38,13 @@ class Place:
 
     @classmethod
     def of_file(cls, path: Path) -> Place:
-        """Give a SQLite file, whatever its name is."""
+        """Return the location of a SQLite file with any name."""
         absolute = path.absolute()
         return cls(f"{_SQLITE}:///{absolute}", absolute)
 
     @classmethod
     def _file(cls, rest: str) -> Place:
-        """What is in memory would be another one in each worker."""
+        """Refuse databases in memory: each worker would have another one."""
         path = rest.removeprefix("/")
         if path == rest or not path or path.endswith("/") or path.startswith((":memory:", "file:")) or any(each in path for each in "?#"):
             raise ValueError(ALLOWED)
@@ -53,7 +53,7 @@ class Place:
     @classmethod
     def _server(cls, url: str) -> Place:
         parts = urlsplit(url)
-        if not parts.path.strip("/") or parts.port == 0 or " " in url or "#" in url:  # the port of a nonsense one raises by itself
+        if not parts.path.strip("/") or parts.port == 0 or " " in url or "#" in url:  # reading an invalid port raises ValueError
             raise ValueError(ALLOWED)
         if not parts.hostname and "host=" not in parts.query:
             raise ValueError(ALLOWED)
@@ -62,7 +62,7 @@ class Place:
         return cls(url, None)
 
     def __str__(self) -> str:
-        """Name it for people, without a password."""
+        """Return the location for log lines, without a password."""
         if self.path is not None:
             return str(self.path)
         parts = urlsplit(self.url)

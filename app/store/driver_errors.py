@@ -1,4 +1,4 @@
-"""What a driver raises, told apart: a StoreError is the database's own trouble, everything else is a mistake of ours and passes."""
+"""Classifies exceptions of drivers: a failure of the database becomes a StoreError; any other is a bug of the service and passes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 _SQLITE_FULL = 13
 _SQLITE_UNUSABLE = (5, 6, 8, 10, 11, 14, 26)
-"""Busy, locked, read only, input or output, damaged, cannot be opened, no database."""
+"""Busy, locked, read-only, I/O error, damaged, cannot be opened, not a database."""
 _SQLITE_SCHEMA = ("no such table", "no such column", "has no column")
 
 _POSTGRESQL_FULL = "53100"
 _POSTGRESQL_SCHEMA = ("42P01", "42703")
 _POSTGRESQL_AWAY = ("", "08", "25", "28", "3D", "40", "53", "57", "58")
-"""Classes of states: none said, connection, read only, not let in, no database, in each other's way, no room, stopping or slow, system."""
+"""Classes of SQLSTATE: none, connection, read-only, refused, no database, conflict, no resources, stopping or slow, system."""
 
 
 @contextlib.contextmanager
-def told(place: Place) -> Iterator[None]:
-    """Turn what is wrong with the database itself into a StoreError."""
+def translated(place: Place) -> Iterator[None]:
+    """Raise failures of the database itself as a StoreError."""
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.exc import TimeoutError as NoConnectionError
 
@@ -43,7 +43,7 @@ def told(place: Place) -> Iterator[None]:
             raise
         raise meant from error
     except Exception as error:
-        if not type(error).__module__.startswith("asyncpg"):  # SQLAlchemy passes on what is raised while it connects
+        if not type(error).__module__.startswith("asyncpg"):  # SQLAlchemy passes exceptions of connecting unchanged
             raise
         raise DatabaseAwayError(f"the database {place} refuses connections: {_line(error)}") from error
 

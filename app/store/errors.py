@@ -1,4 +1,4 @@
-"""What can be wrong with the database itself. Each text is one line that says what to do, and never a password."""
+"""Failures of the database itself. Each text is one line that names the cure, and never a password."""
 
 COMMAND = "python -m app.migrate"
 
@@ -10,22 +10,21 @@ class StoreError(Exception):
 
 
 class DatabaseAwayError(StoreError):
-    """It cannot be reached, or does not answer in time: the same request may work in a moment."""
+    """The database cannot be reached, or does not answer in time: a retry may succeed."""
 
     reason = "database_away"
 
 
 class NotMigratedError(StoreError):
-    """Its schema is older than this version of the service needs."""
+    """The schema is older than this version of the service needs."""
 
     reason = "not_migrated"
 
     def __init__(self) -> None:
-        """Name the command."""
         super().__init__(f"the database does not have this version's schema yet: run `{COMMAND}`")
 
 
 class DatabaseFullError(StoreError):
-    """Nothing more can be written, and nothing was."""
+    """The database is full; nothing was written."""
 
     reason = "database_full"

@@ -1,7 +1,7 @@
-"""API keys and their users: how a key is made, kept and found.
+"""API keys and their users: creation, storage and look-up of keys.
 
-A key is `nk-<12 hexadecimal digits>-<256 random bits>`. Its beginning finds the row; of the whole only the SHA-256 is kept, which is
-enough for something that nobody can guess, and is compared in constant time.
+A key is `nk-<12 hexadecimal digits>-<256 random bits>`. Its prefix finds the row. Only the SHA-256 of the whole key is stored, which is
+enough for a secret that cannot be guessed, and is compared in constant time.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 FORM = re.compile(r"(nk-[0-9a-f]{12})-[A-Za-z0-9_-]{43}")
 USER_NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
-_NOBODY = bytes(32)
+_NO_DIGEST = bytes(32)
 
 
 class RoleDiffersError(Exception):
-    """The user exists, with another role than the one that was asked for."""
+    """The user exists with another role than the requested one."""
 
 
 async def create(session: AsyncSession, user: str, role: str | None = None, lifetime_seconds: float | None = None) -> tuple[str, ApiKey]:
-    """Make a key of this user, who is made too where there is none; give the key, which nobody can be told again, and what is kept."""
+    """Create a key of this user, and the user if there is none; return the key, which is not stored, and its row."""
     owner = await _owner(session, user, role)
     now = time.time()
     prefix = f"nk-{secrets.token_hex(6)}"
@@ -44,20 +44,20 @@ async def create(session: AsyncSession, user: str, role: str | None = None, life
 
 
 async def find(session: AsyncSession, key: str) -> ApiKey | None:
-    """Give the key's row, expired and revoked ones too; None where there is no such key."""
+    """Return the key's row, also of an expired or revoked key; None for an unknown key."""
     form = FORM.fullmatch(key)
     row = None if form is None else await session.scalar(select(ApiKey).where(ApiKey.prefix == form[1]))
-    same = hmac.compare_digest(digest(key), _NOBODY if row is None else row.digest)
+    same = hmac.compare_digest(digest(key), _NO_DIGEST if row is None else row.digest)
     return row if same else None
 
 
 async def listing(session: AsyncSession, after: int, limit: int) -> list[ApiKey]:
-    """Give the keys behind the id `after`, oldest first."""
+    """Return the keys after the id `after`, oldest first."""
     return list(await session.scalars(select(ApiKey).where(ApiKey.id > after).order_by(ApiKey.id).limit(limit)))
 
 
 async def revoke(session: AsyncSession, number: int) -> bool:
-    """Revoke a key for ever; whether there is such a key."""
+    """Revoke a key for ever; return whether there is such a key."""
     row = await session.get(ApiKey, number)
     if row is not None and row.revoked is None:
         row.revoked = time.time()
@@ -65,18 +65,18 @@ async def revoke(session: AsyncSession, number: int) -> bool:
 
 
 async def users(session: AsyncSession, after: int, limit: int) -> list[User]:
-    """Give the users behind the id `after`, oldest first."""
+    """Return the users after the id `after`, oldest first."""
     return list(await session.scalars(select(User).where(User.id > after).order_by(User.id).limit(limit)))
 
 
 async def user(session: AsyncSession, name: str) -> User | None:
-    """Give one user."""
+    """Return one user, or None."""
     found: User | None = await session.scalar(select(User).where(User.name == name))
     return found
 
 
 def digest(key: str) -> bytes:
-    """Give what is kept of a key."""
+    """Return the stored digest of a key."""
     return hashlib.sha256(key.encode()).digest()
 
 
@@ -87,7 +87,7 @@ async def _owner(session: AsyncSession, name: str, role: str | None) -> User:
             async with session.begin_nested():
                 found = User(name=name, role=role or "user", active=True, created=time.time())
                 session.add(found)
-        except IntegrityError:  # somebody else has just made it
+        except IntegrityError:  # another transaction has just created it
             found = await user(session, name)
             if found is None:
                 raise

@@ -1,4 +1,4 @@
-"""Migrations, run one at a time: under a lock of the database itself, in one transaction. A kill leaves the schema as it was."""
+"""Runs migrations, one process at a time: under a lock of the database, in one transaction. A kill leaves the schema unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from app.store.database import make_engine
-from app.store.driver_errors import told
+from app.store.driver_errors import translated
 from app.store.errors import DatabaseAwayError
 from app.store.sqlite_migration import make_folder
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 600
 _BUSY = 5
 _LOCK = 7_041_776_238
-"""The number of PostgreSQL's advisory lock; any other would do."""
+"""The number of PostgreSQL's advisory lock, an arbitrary one."""
 
 
 def config() -> Config:
-    """Give alembic's configuration of our migrations."""
+    """Return alembic's configuration of the migrations."""
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     made.set_main_option("path_separator", "os")
@@ -44,15 +44,15 @@ def config() -> Config:
 
 
 async def upgrade(place: Place) -> str:
-    """Bring the database to this version's schema, and give the revision that it has then; StoreError where it cannot be.
+    """Migrate the database to this version's schema; return its revision. StoreError if that fails.
 
-    Where another migration is under way, wait for it.
+    Waits for a migration that is already running.
     """
     if place.path is not None:
         make_folder(place.path.parent)
     engine = make_engine(place, patience_seconds=_PATIENCE_SECONDS)
     try:
-        with told(place):
+        with translated(place):
             async with _alone(engine, place) as connection:
                 await connection.run_sync(_upgrade)
                 return str(await connection.scalar(text(schema_version.QUERY)))
@@ -66,17 +66,17 @@ def _upgrade(connection: Connection) -> None:
     exists = connection.dialect.has_table(connection, "alembic_version")
     revision = connection.scalar(text(schema_version.QUERY)) if exists else None
     if revision is not None and revision not in known and schema_version.enough(revision):
-        return  # a newer version of the service has been here
+        return  # a newer version of the service has migrated it
     settings.attributes["connection"] = connection
     command.upgrade(settings, "head")
 
 
 @contextlib.asynccontextmanager
 async def _alone(engine: AsyncEngine, place: Place) -> AsyncIterator[AsyncConnection]:
-    """Give the one connection that may change the schema, in a transaction that is committed at the end."""
+    """Return the only connection that may change the schema, in a transaction that is committed at the end."""
     if place.path is not None:
         await asyncio.to_thread(_write_ahead, place.path)
-        engine = engine.execution_options(writes=True)  # the transaction begins with the file's lock
+        engine = engine.execution_options(writes=True)  # the transaction starts with the file's lock
     async with engine.begin() as connection:
         if place.path is None:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
@@ -84,7 +84,7 @@ async def _alone(engine: AsyncEngine, place: Place) -> AsyncIterator[AsyncConnec
 
 
 def _write_ahead(path: Path) -> None:
-    """Turn on WAL, which the file remembers. SQLite does not wait here by itself for somebody who does the same."""
+    """Turn on WAL, which the file remembers. SQLite does not wait for another process that does the same, so retry."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
@@ -92,7 +92,7 @@ def _write_ahead(path: Path) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != _BUSY or time.monotonic() > deadline:
-                raise DatabaseAwayError(f"the database {path} cannot be made: {error}") from error
+                raise DatabaseAwayError(f"the database {path} cannot be created: {error}") from error
             time.sleep(0.05)
         else:
             return

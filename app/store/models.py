@@ -1,4 +1,4 @@
-"""The tables. `migrations/` makes them; a test compares both."""
+"""The tables. `migrations/` creates them; a test compares both."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAMES = {
 
 
 class Base(DeclarativeBase):
-    """Every table's base. Moments are seconds since 1970."""
+    """The base of all tables. Times are seconds since 1970."""
 
     metadata = MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {float: Double()}
 
 
 class User(Base):
-    """Somebody, or some program, that calls the service."""
+    """A person or a program that uses the service."""
 
     __tablename__ = "users"
     __table_args__ = (CheckConstraint("role IN ('user', 'admin')", name="role"),)
@@ -39,7 +39,7 @@ class User(Base):
 
 
 class ApiKey(Base):
-    """A key of a user: what is kept shows that a key is this one, and cannot give it back."""
+    """A key of a user. The stored digest verifies the key, but does not reveal it."""
 
     __tablename__ = "api_keys"
 
@@ -54,7 +54,7 @@ class ApiKey(Base):
 
 
 class Price(Base):
-    """What a token costs, in 10⁻¹² dollars: whole numbers are exact on both databases. `*` stands for every endpoint, or model."""
+    """The price of a token, in 10⁻¹² dollars: whole numbers are exact on both databases. `*` means every endpoint, or model."""
 
     __tablename__ = "prices"
     __table_args__ = (UniqueConstraint("endpoint", "model"),)
@@ -67,7 +67,7 @@ class Price(Base):
 
 
 class Usage(Base):
-    """One call of a model, as it was billed: `cost` in 10⁻¹² dollars, at the price of that moment."""
+    """One billed call of a model; `cost` is in 10⁻¹² dollars, at the price of that time."""
 
     __tablename__ = "usage"
 
@@ -93,7 +93,7 @@ class Activity(Base):
 
 
 class Seen(Base):
-    """When a user (a keyed hash) made a request last."""
+    """The time of the last request of a user (a keyed hash)."""
 
     __tablename__ = "seen"
 
@@ -102,7 +102,7 @@ class Seen(Base):
 
 
 class Taken(Base):
-    """Up to which half the notes of a worker's table are in `activity`."""
+    """The last half of a worker's table whose notes are in `activity`."""
 
     __tablename__ = "taken"
 
@@ -112,7 +112,7 @@ class Taken(Base):
 
 
 class Secret(Base):
-    """What all instances on this database must have in common, and nobody else may know."""
+    """A secret that all instances on this database share."""
 
     __tablename__ = "secrets"
 
@@ -121,7 +121,7 @@ class Secret(Base):
 
 
 class Elected(Base):
-    """Which instance does what only one of all on this database may do, and until when unless it says so again."""
+    """The instance that holds a role of the whole database, and the time until which it holds it unless it renews it."""
 
     __tablename__ = "elected"
 
@@ -131,7 +131,7 @@ class Elected(Base):
 
 
 class RequestsPerUser(Base):
-    """The totals of all closed windows: how many users had so many requests that they fall into this bucket, and these requests."""
+    """The totals of all closed windows: the users whose number of requests falls into this bucket, and these requests."""
 
     __tablename__ = "requests_per_user"
 
@@ -141,7 +141,7 @@ class RequestsPerUser(Base):
 
 
 class Agent(Base):
-    """A program that takes tasks; it is well while its heartbeats come."""
+    """A program that takes tasks; it is healthy while it sends heartbeats."""
 
     __tablename__ = "agents"
 
@@ -151,7 +151,7 @@ class Agent(Base):
 
 
 class Task(Base):
-    """A piece of work: waiting (`taken` is None), with an agent, or done (`ended` and `status` are set)."""
+    """A task: waiting (`taken` is None), assigned to an agent, or done (`ended` and `status` are set)."""
 
     __tablename__ = "tasks"
 

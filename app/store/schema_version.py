@@ -1,4 +1,4 @@
-"""Which schema this version of the service needs, and which one a SQLite file has."""
+"""The schema revision that this version of the service needs, and that of a SQLite file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD = "0004"
-"""The newest revision in `migrations/versions`, whose names are numbers of four digits: a greater one is newer."""
+"""The newest revision in `migrations/versions`. Names are numbers of four digits, and a greater one is newer."""
 
 QUERY = "SELECT version_num FROM alembic_version"
 
 
 def enough(revision: str | None) -> bool:
-    """Tell whether a database of this revision can be served from. Migrations only add, so a newer one can."""
+    """Return whether the service can use a database of this revision. Migrations only add, so it can use a newer one."""
     return revision is not None and revision >= HEAD
 
 
 def of_file(path: Path) -> str | None:
-    """Give the revision of a SQLite file, None where there is none yet; DatabaseAwayError where it cannot be read.
+    """Return the revision of a SQLite file, None if there is none yet; DatabaseAwayError if the file cannot be read.
 
     The connection is closed when this returns: a master may call it before it forks.
     """

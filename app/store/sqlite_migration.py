@@ -1,7 +1,7 @@
-"""A SQLite file is brought to this version's schema by the service itself, in a process of its own that ends before anybody forks.
+"""Migrates a SQLite file when the service starts, in a separate process that ends before any fork.
 
-gunicorn's master does it before its first worker, but never one that USR2 has executed: the old master's workers still use the file.
-Without such a master each worker's start does it, one after the other. On PostgreSQL only `python -m app.migrate` does.
+gunicorn's master does it before its first worker, except one that USR2 has executed: the old master's workers still use the file. Without
+such a master each worker does it at its start, one after the other. PostgreSQL is migrated only by `python -m app.migrate`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class _Master:
-    """Whether a gunicorn master with the kit's configuration is this process, or its parent."""
+    """Whether this process, or its parent, is a gunicorn master with this project's configuration."""
 
     here = False
 
 
 def by_master(place: Place, account: tuple[int, int] | None) -> str | None:
-    """Migrate before the first fork, as the user that workers will be; give the line that says why that did not work.
+    """Migrate before the first fork, as the user of the workers; return the reason in one line if that failed.
 
-    A service whose database cannot be made ready starts all the same: its other routes work, and `/health/ready` says what is missing.
+    The service starts even without a usable database: its other routes work, and `/health/ready` reports the reason.
     """
     _Master.here = True
     if "GUNICORN_PID" in os.environ:  # USR2
@@ -43,13 +43,13 @@ def by_master(place: Place, account: tuple[int, int] | None) -> str | None:
 
 
 def by_worker(place: Place) -> None:
-    """Migrate where no master has seen to it; StoreError where that does not work."""
+    """Migrate unless a master did; StoreError if that fails."""
     if not _Master.here:
         migrate(place, None)
 
 
 def migrate(place: Place, account: tuple[int, int] | None) -> None:
-    """Bring a SQLite file to this version's schema; nothing where it has it, or for PostgreSQL."""
+    """Migrate a SQLite file to this version's schema; do nothing if it has it, or for PostgreSQL."""
     if place.path is None or schema_version.enough(schema_version.of_file(place.path)):
         return
     try:
@@ -72,13 +72,13 @@ def migrate(place: Place, account: tuple[int, int] | None) -> None:
             extra_groups=None if account is None else [],
         )
     except OSError as error:
-        raise StoreError(f"the database {place} cannot be made: {error.strerror}: {error.filename}") from error
+        raise StoreError(f"the database {place} cannot be created: {error.strerror}: {error.filename}") from error
     if done.returncode:
         raise StoreError(done.stderr.strip().rpartition("\n")[2] or f"app.migrate ended with {done.returncode}")
 
 
 def make_folder(folder: Path, account: tuple[int, int] | None = None) -> None:
-    """Make the folder of a SQLite file, which nobody else may look into, and give it to the user that workers will be."""
+    """Create the folder of a SQLite file, closed to other users, and make the user of the workers its owner."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)

@@ -1,7 +1,7 @@
-"""ΣVAULT: objects that are encrypted here and kept in a folder or in S3, which never see a key or a plain byte.
+"""ΣVAULT: objects that are encrypted here and stored in a folder or in S3, which never see a key or a plain byte.
 
 An object is three things in the store: a *pointer* under its name, the *blob* that the pointer names, and the blob's data key, wrapped
-with a key of VAULT_KEY_FILE. Blobs are never changed; a store ends with the replacement of a small pointer, which is all or nothing.
+with a key of VAULT_KEY_FILE. Blobs never change. Storing an object ends with the atomic replacement of its small pointer.
 """
 
 from pathlib import Path
@@ -40,6 +40,6 @@ __all__ = [
 
 
 def create(url: str | None, data_dir: str, key_file: str | None, policy: Policy | None = None) -> Vault:
-    """Make the vault of these settings: VAULT_URL, else a folder in DATA_DIR; VAULT_KEY_FILE; the policy of S3's circuit breaker."""
+    """Return the vault of these settings: VAULT_URL or a folder in DATA_DIR; VAULT_KEY_FILE; the policy of S3's circuit breaker."""
     place = Place(url or (Path(data_dir).absolute() / "vault").as_uri(), policy)
     return Vault(place, Keyring(Path(key_file) if key_file else None))

@@ -1,7 +1,7 @@
-"""The form of a blob: a head, then chunks, each encrypted with AES-256-GCM under the blob's own data key and a fresh nonce.
+"""The format of a blob: a head, then chunks, each encrypted with AES-256-GCM under the blob's own data key and a fresh nonce.
 
-Every chunk is bound to the head, the blob's id, the object's name, its own index, and to whether it is the last: bytes that were
-changed, swapped, cut off, or put under another name are refused, chunk by chunk.
+Each chunk is authenticated with the head, the blob's id, the object's name, its own index, and whether it is the last. Bytes that were
+changed, swapped, cut off, or moved to another name are refused, chunk by chunk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHUNK_BYTES = 256 * 1024
-"""Plain bytes of every chunk but the last, which has 0 to as many."""
+"""Plain bytes of every chunk but the last, which has at most this many."""
 
 _HEAD = struct.Struct(">8sI")
 _ABOUT = struct.Struct(">Q?")
@@ -30,10 +30,10 @@ _SEALED_BYTES = CHUNK_BYTES + _EXTRA_BYTES
 
 
 class Sealer:
-    """Encrypts one object's bytes: write `head`, then what `add` and at last `finish` give."""
+    """Encrypts one object: the blob is `head`, then the results of all `add`, then that of `finish`."""
 
     def __init__(self, data_key: bytes, about: bytes) -> None:
-        """`about` says whose bytes they are."""
+        """`about` identifies the object; decryption needs the same value."""
         self.head = _HEAD.pack(_MAGIC, CHUNK_BYTES)
         #: Plain bytes so far.
         self.size = 0
@@ -43,7 +43,7 @@ class Sealer:
         self._index = 0
 
     def add(self, piece: bytes) -> Iterator[bytes]:
-        """Give the chunks that are full; one is kept back, since it may be the last."""
+        """Return the full chunks, except one that may be the last."""
         self.size += len(piece)
         self._kept += piece
         while len(self._kept) > CHUNK_BYTES:
@@ -52,7 +52,7 @@ class Sealer:
             yield self._seal(chunk, last=False)
 
     def finish(self) -> bytes:
-        """Give the last chunk."""
+        """Return the last chunk."""
         return self._seal(bytes(self._kept), last=True)
 
     def _seal(self, chunk: bytes, *, last: bool) -> bytes:
@@ -63,7 +63,7 @@ class Sealer:
 
 
 class Opener:
-    """Decrypts a blob of `stored` bytes: give it the bytes in pieces of any size; TamperedError at the first chunk that is not genuine."""
+    """Decrypts a blob of `stored` bytes, in pieces of any size; TamperedError at the first chunk that is not genuine."""
 
     def __init__(self, data_key: bytes, about: bytes, stored: int) -> None:
         self._cipher = AESGCM(data_key)
@@ -75,10 +75,10 @@ class Opener:
         self._done = False
 
     def add(self, piece: bytes) -> Iterator[bytes]:
-        """Give the plain bytes of the chunks that are whole now."""
+        """Return the plain bytes of the chunks that are complete now."""
         self._left -= len(piece)
         if self._left < 0:
-            raise TamperedError("there is more in the store than there should be")
+            raise TamperedError("the blob has bytes after its end")
         self._kept += piece
         if not self._begun:
             if len(self._kept) < _HEAD.size:
@@ -90,14 +90,14 @@ class Opener:
             yield self._open(sealed, last=self._left == 0 and not self._kept)
 
     def finish(self) -> None:
-        """Say that no more bytes come."""
+        """End the blob; TamperedError if a part is missing."""
         if not self._done:
             raise TamperedError("the object's end is missing")
 
     def _begin(self) -> None:
         magic, chunk = _HEAD.unpack_from(self._kept)
         if (magic, chunk) != (_MAGIC, CHUNK_BYTES):
-            raise TamperedError("the object does not begin as one")
+            raise TamperedError("the blob has no valid head")
         self._about = bytes(self._kept[: _HEAD.size]) + self._about
         self._begun = True
         del self._kept[: _HEAD.size]
@@ -106,14 +106,14 @@ class Opener:
         try:
             plain = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], self._about + _ABOUT.pack(self._index, last))
         except (InvalidTag, ValueError):
-            raise TamperedError(f"chunk {self._index} is not what was stored") from None
+            raise TamperedError(f"chunk {self._index} was changed") from None
         self._index += 1
         self._done = last
         return plain
 
 
 def plain_size(stored: int) -> int:
-    """Give how many bytes an object has, from those of its blob; TamperedError where no blob can have so many."""
+    """Return the size of an object from that of its blob; TamperedError if no blob has this size."""
     body = stored - _HEAD.size
     chunks = -(-body // _SEALED_BYTES)
     if body < _EXTRA_BYTES or body - (chunks - 1) * _SEALED_BYTES < _EXTRA_BYTES:

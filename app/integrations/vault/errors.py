@@ -1,4 +1,4 @@
-"""What can go wrong with stored objects. Each text says what was wrong, where, and what to do."""
+"""Errors of stored objects. Each text names the cause, the place, and the cure."""
 
 
 class VaultError(Exception):
@@ -14,41 +14,41 @@ class KeyFileError(VaultError):
 
 
 class InvalidNameError(VaultError):
-    """A name that no object can have."""
+    """An invalid name of an object."""
 
     reason = "invalid_name"
 
 
 class UnknownObjectError(VaultError):
-    """There is no object of this name."""
+    """No object has this name."""
 
     reason = "unknown_object"
 
 
 class UnknownSnapshotError(VaultError):
-    """There is no snapshot of this id."""
+    """No snapshot has this id."""
 
     reason = "unknown_snapshot"
 
 
 class TamperedError(VaultError):
-    """What the store holds is not what was stored."""
+    """The stored bytes were changed or damaged."""
 
     reason = "tampered"
 
 
 class StorageFullError(VaultError):
-    """The store has no room; nothing was stored."""
+    """The store is full; nothing was stored."""
 
     reason = "storage_full"
 
 
 class UnavailableError(VaultError):
-    """The store cannot be reached, or refuses; worth another try."""
+    """The store cannot be reached, or refuses; a retry may succeed."""
 
     reason = "storage_unavailable"
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Keep in how many seconds to come again, where that is known."""
+        """`retry_after` is in seconds, or None if unknown."""
         super().__init__(message)
         self.retry_after = retry_after

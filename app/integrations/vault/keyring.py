@@ -1,8 +1,8 @@
-"""The keys that data keys are wrapped with: VAULT_KEY_FILE, a line `<id> <key>` for each, both in hexadecimal, the newest first.
+"""The keys in VAULT_KEY_FILE, which wrap the data keys: a line `<id> <key>` for each, both in hexadecimal, the newest first.
 
-New data keys are wrapped with the first; all of them unwrap. A changed file is read again at the next use, so that a rotation needs no
-restart. Whoever may read the file reads everything: only its owner may, or the group of a Secret that is mounted for this user; and it
-does not belong into the folder with the data.
+The first key wraps new data keys; all keys unwrap. A changed file is read again at the next use, so that a rotation needs no restart. A
+reader of the file can decrypt everything, so only its owner may read it, or the group of a Secret that is mounted for this user. Do not
+keep it in the folder of the data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_FILE_BYTES = 64 * 1024
 
 
 class Keyring:
-    """The keys in `path`; None is a service without keys, which refuses with KeyFileError."""
+    """The keys in `path`. Without a path, every use raises KeyFileError."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -41,11 +41,11 @@ class Keyring:
 
     @property
     def configured(self) -> bool:
-        """Whether VAULT_KEY_FILE is set, whatever it is worth."""
+        """Whether VAULT_KEY_FILE is set, even to a bad file."""
         return self._path is not None
 
     def check(self) -> None:
-        """Raise KeyFileError where there is no key to work with."""
+        """Raise KeyFileError without a usable key."""
         self._load()
 
     @property
@@ -54,7 +54,7 @@ class Keyring:
         return next(iter(self._load()))
 
     def wrap(self, data_key: bytes, about: bytes) -> bytes:
-        """Encrypt a data key for the store; `about` says what for, and must be said again to unwrap it."""
+        """Encrypt a data key for the store. Unwrapping it needs the same `about`."""
         keys = self._load()
         key_id = next(iter(keys))
         nonce = os.urandom(NONCE_BYTES)
@@ -62,7 +62,7 @@ class Keyring:
         return head + nonce + keys[key_id].encrypt(nonce, data_key, head + about)
 
     def unwrap(self, wrapped: bytes, about: bytes) -> bytes:
-        """Give the data key back; TamperedError where it was not wrapped here, for this, and unchanged."""
+        """Decrypt a data key; TamperedError if it was changed, or wrapped elsewhere or for another `about`."""
         if len(wrapped) != _WRAPPED_BYTES or not wrapped.startswith(_MAGIC):
             raise TamperedError("a data key in the store is damaged")
         head, nonce, sealed = struct.unpack(f"{len(_MAGIC) + _ID_BYTES}s{NONCE_BYTES}s{KEY_BYTES + TAG_BYTES}s", wrapped)
@@ -79,7 +79,7 @@ class Keyring:
             raise KeyFileError("ΣVAULT has no key: set VAULT_KEY_FILE to a file made by `python -m app.vault create`")
         with self._lock:
             try:
-                # Through one descriptor: what is checked is what is read.
+                # Through one descriptor, so that the checked file is the one that is read.
                 fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
                 raise KeyFileError(f"VAULT_KEY_FILE={self._path} cannot be read: {error.strerror}") from error
@@ -96,27 +96,27 @@ class Keyring:
 
     def _check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise KeyFileError(f"VAULT_KEY_FILE={self._path} is no regular file")
-        # A Secret of Kubernetes is root's, and read by a pod through a group of its own (fsGroup): nobody can make it the pod's user's.
+            raise KeyFileError(f"VAULT_KEY_FILE={self._path} is not a regular file")
+        # A Secret of Kubernetes belongs to root, and a pod reads it through its fsGroup: the owner cannot be changed.
         ours = status.st_uid == 0 != os.geteuid() and status.st_gid in {os.getegid(), *os.getgroups()}
         if stat.S_IMODE(status.st_mode) & (0o037 if ours else 0o077):
-            raise KeyFileError(f"VAULT_KEY_FILE={self._path} may be read or written by others: its mode must be 0600, so chmod 600 it")
+            raise KeyFileError(f"VAULT_KEY_FILE={self._path} can be read or written by other users. Run chmod 600 on it.")
         if status.st_uid not in {0, os.geteuid()}:
             raise KeyFileError(f"VAULT_KEY_FILE={self._path} belongs to another user")
 
 
 def wrapping_key(wrapped: bytes) -> bytes:
-    """Give the id of the key that a data key is wrapped with."""
+    """Return the id of the key that wraps a data key."""
     return wrapped[len(_MAGIC) : len(_MAGIC) + _ID_BYTES]
 
 
 def create(path: Path) -> bytes:
-    """Make a key file with one new key, for its owner alone; give the key's id. FileExistsError where there is one already."""
+    """Create a key file with one new key, readable only by its owner; return the key's id. FileExistsError if the file exists."""
     return _write(path, [], replace=False)
 
 
 def rotate(path: Path) -> bytes:
-    """Put a new key before those in the file; give its id."""
+    """Add a new key before those in the file; return its id."""
     ring = Keyring(path)
     ring.check()
     lines = path.read_text("ascii").split("\n")
@@ -124,7 +124,7 @@ def rotate(path: Path) -> bytes:
 
 
 def forget(path: Path) -> int:
-    """Drop all keys of the file but the newest, once nothing is wrapped with them any more; give how many were dropped."""
+    """Remove all keys of the file but the newest; return their number. Call it once no data key is wrapped with them."""
     ring = Keyring(path)
     ring.check()
     lines = [line for line in path.read_text("ascii").split("\n") if line.strip() and not line.startswith("#")]
@@ -149,7 +149,7 @@ def _write(path: Path, others: list[str], *, replace: bool) -> bytes:
 
 
 def _replace(path: Path, lines: list[str]) -> None:
-    """Replace the file whole: a key that was in it is never lost half way."""
+    """Replace the file atomically, so that no failure loses a key."""
     target = path.resolve()
     fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
@@ -169,7 +169,7 @@ def _replace(path: Path, lines: list[str]) -> None:
 def _parse(content: bytes, path: Path) -> dict[bytes, AESGCM]:
     found: dict[bytes, AESGCM] = {}
     if len(content) > _MOST_FILE_BYTES:
-        raise KeyFileError(f"VAULT_KEY_FILE={path} is larger than {_MOST_FILE_BYTES} bytes: it is no key file")
+        raise KeyFileError(f"VAULT_KEY_FILE={path} is larger than {_MOST_FILE_BYTES} bytes, so it is not a key file")
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip() or line.startswith(b"#"):
             continue
@@ -178,7 +178,7 @@ def _parse(content: bytes, path: Path) -> dict[bytes, AESGCM]:
         except ValueError:
             raise KeyFileError(f"VAULT_KEY_FILE={path}, line {number}: it must be a key's id and the key, both in hexadecimal") from None
         if len(key) != KEY_BYTES or key_id != _identify(key):
-            raise KeyFileError(f"VAULT_KEY_FILE={path}, line {number}: the key is damaged: it does not have the id before it")
+            raise KeyFileError(f"VAULT_KEY_FILE={path}, line {number}: the key is damaged, since it does not match its id")
         found.setdefault(key_id, AESGCM(key))
     if not found:
         raise KeyFileError(f"VAULT_KEY_FILE={path} has no key in it")
@@ -186,5 +186,5 @@ def _parse(content: bytes, path: Path) -> dict[bytes, AESGCM]:
 
 
 def _identify(key: bytes) -> bytes:
-    """Name a key by its content, so that a damaged one is not taken for it."""
+    """Return the id of a key, derived from its content, so that a damaged key is recognised."""
     return hashlib.blake2b(key, digest_size=_ID_BYTES, person=b"sigmavault-key").digest()

@@ -1,8 +1,8 @@
-"""Names of objects as paths of the store, and back: any text, on file systems and in S3 alike.
+"""Converts names of objects, which may be any text, to paths that work on file systems and in S3, and back.
 
-Letters, digits, `_`, `-` and `.` stay; every other byte of UTF-8 is `=` and two hexadecimal digits, and nothing between two slashes is
-`=_`. A folder ends in `+` where the name has a slash, and in `~` where a part was too long for a file system, so that no object stands
-in the way of another.
+Letters, digits, `_`, `-` and `.` stay. Every other byte of UTF-8 becomes `=` and two hexadecimal digits, and an empty part between slashes
+becomes `=_`. A folder ends in `+` for a slash in the name, and in `~` where a part is too long for a file system. So no object's path is a
+folder of another's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ESCAPE = re.compile(rb"=([0-9a-f]{2})")
 
 
 def to_path(name: str) -> str:
-    """Give the path of a name; InvalidNameError for what no object can be called."""
+    """Return the path of a name; InvalidNameError for an invalid name."""
     if not name:
         raise InvalidNameError("an object needs a name")
     try:
@@ -36,7 +36,7 @@ def to_path(name: str) -> str:
 
 
 def to_name(path: str) -> str | None:
-    """Give the name that a path stands for; None for a path that is no object's."""
+    """Return the name of a path; None for any other path."""
     try:
         name = "/".join(_unescape(part.replace("~/", "")) for part in path.split("+/"))
         return name if to_path(name) == path else None
@@ -45,7 +45,7 @@ def to_name(path: str) -> str | None:
 
 
 def folder(prefix: str) -> str:
-    """Give the path of the folder in which all names with this prefix are, empty for all."""
+    """Return the path of the folder with all names of this prefix; empty for all names."""
     above, slash, _ = prefix.rpartition("/")
     return _path(above) + "+" if slash else ""
 

@@ -1,6 +1,6 @@
-"""Where things are kept: a folder (`file:///path`) or S3 (`s3://bucket/prefix`), through obstore, which is imported at first use.
+"""The storage of all files: a folder (`file:///path`) or S3 (`s3://bucket/prefix`), through obstore, which is imported at first use.
 
-Errors of either come out as this package's own. S3 takes its credentials from the environment, by AWS's usual names.
+Errors of both are raised as this package's own. S3 takes its credentials from the environment variables of AWS.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _FULL = re.compile(r"os error (28|122)\b")
 
 
 class MissingError(Exception):
-    """Nothing is kept under this path."""
+    """The path has no file."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept under one path; `moment` is when it was put there, in seconds since 1970."""
+    """The file under one path; `moment` is the time of its creation, in seconds since 1970."""
 
     path: str
     bytes: int
@@ -49,13 +49,13 @@ class Kept:
 
 
 class Place:
-    """One folder or one prefix of a bucket. Opened at first use, anew in every process.
+    """One folder, or one prefix of a bucket. Each process opens it at its first use.
 
-    obstore's calls that block are made in threads of our own: its asynchronous ones can abort a process that ends then (seen with 0.12).
+    obstore's blocking calls run in our threads: its asynchronous ones can abort a process that is ending (seen with 0.12).
     """
 
     def __init__(self, url: str, policy: Policy | None = None) -> None:
-        """Remember where. S3 is behind a circuit breaker of this policy, one for all workers; without one there is none."""
+        """For S3, `policy` is that of a circuit breaker that all workers share; None means no breaker."""
         self._url = url
         guarded = policy is not None and self._folder is None
         self._breaker = Breaker(SERVICE, policy, counts=(UnavailableError,)) if guarded else None
@@ -63,15 +63,15 @@ class Place:
 
     @property
     def unused(self) -> bool:
-        """Whether nothing was ever kept here, as far as that shows without asking a server."""
+        """Whether nothing was ever stored here, as far as that is known without a server."""
         return self._opened is None and self._folder is not None and not self._folder.exists()
 
     async def get(self, path: str) -> bytes:
-        """Read a small thing whole."""
+        """Read a small file whole."""
         return await self._run(lambda obstore, store: bytes(obstore.get(store, path).bytes()))
 
     async def read(self, path: str) -> tuple[int, AsyncIterator[bytes]]:
-        """Give how many bytes there are, and the bytes in pieces."""
+        """Return the size in bytes, and the bytes in pieces."""
         found = await self._run(lambda obstore, store: obstore.get(store, path))
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -82,11 +82,11 @@ class Place:
         return found.meta["size"], pieces()
 
     async def put(self, path: str, content: bytes) -> None:
-        """Keep something small, replacing what is there in one step."""
+        """Write a small file, replacing an existing one atomically."""
         await self._run(lambda obstore, store: obstore.put(store, path, content, use_multipart=False))
 
     async def create(self, path: str, content: bytes) -> bool:
-        """Keep something small unless something is there; whether it was kept."""
+        """Write a small file unless there is one; return whether it was written."""
 
         def create(obstore: Any, store: Any) -> bool:
             from obstore.exceptions import AlreadyExistsError
@@ -100,7 +100,7 @@ class Place:
         return await self._run(create)
 
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> None:
-        """Keep what `pieces` give: all of it, or nothing where they raise."""
+        """Write all `pieces` to a file, or nothing if they raise."""
 
         def begin(obstore: Any, store: Any) -> Any:
             return obstore.open_writer(store, path, buffer_size=_PART_BYTES, max_concurrency=2)
@@ -111,25 +111,25 @@ class Place:
                 await self._run(lambda *_, piece=piece: writer.write(piece), asks=False)
             await self._run(lambda *_: writer.close())
         except BaseException:
-            # Dropped without `close` a writer leaves nothing, unless it has failed, as where the disk is full.
+            # A writer that is dropped without `close` leaves no file, unless it has failed, for example on a full disk.
             del writer
             await self._run(lambda *_: self._unstage(path), asks=False)
             raise
 
     async def remove(self, path: str) -> None:
-        """Remove what is there, if anything is."""
+        """Remove a file, if there is one."""
         with contextlib.suppress(MissingError):
             await self._run(lambda obstore, store: obstore.delete(store, path))
 
     async def list(self, folder: str) -> AsyncIterator[Kept]:
-        """Give everything in a folder and below it, in no order."""
+        """Yield all files in a folder and below, in no order."""
         batches = await self._run(lambda obstore, store: iter(obstore.list(store, folder or None)), asks=False)
         while (batch := await self._run(lambda *_: next(batches, None))) is not None:
             for each in batch:
                 yield Kept(each["path"], each["size"], each["last_modified"].timestamp())
 
     async def clean(self, older_than: float) -> int:
-        """Remove what uploads that died half way left in a folder, if they began before this moment; S3 has rules of its own for that."""
+        """Remove incomplete uploads in a folder that started before this time. S3 has its own rules for that."""
         folder = self._folder
         return 0 if folder is None else await self._run(lambda *_: _remove_staged(folder, older_than))
 
@@ -139,15 +139,15 @@ class Place:
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def _unstage(self, path: str) -> None:
-        """Remove what an upload to this path has left; the path is its own."""
+        """Remove the incomplete upload to this path, which no other upload uses."""
         folder = self._folder
         for staged in [] if folder is None else (folder / path).parent.glob(f"{Path(path).name}#*"):
             staged.unlink(missing_ok=True)
 
     async def _run(self, work: Callable[..., _T], *, asks: bool = True) -> _T:
-        """Do `work` in a thread, with obstore and the store. A cancellation waits for it, so that nothing is done behind its back.
+        """Do `work` in a thread, with obstore and the store. A cancellation waits for it, so that no work continues after it.
 
-        What does not wait for a server's answer, or maybe does not, `asks` it nothing: that it went well says nothing about the server.
+        Work that may succeed without an answer of the server is not `asks`: its success must not close the circuit breaker.
         """
         running = asyncio.get_running_loop().run_in_executor(self._pool(), self._do, work, asks)
         try:
@@ -224,13 +224,13 @@ def _remove_staged(folder: Path, older_than: float) -> int:
                         path.unlink()
                         removed += 1
                 except OSError:
-                    continue  # it was finished, or removed by another
+                    continue  # it was completed, or removed by another process
     return removed
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Say in this package's words what the store said."""
+    """Raise this package's own error for one of the store."""
     try:
         yield
     except FileNotFoundError as error:
@@ -240,10 +240,8 @@ def _errors() -> Iterator[None]:
 
         if not isinstance(error, BaseError | OSError):
             raise
-        # What follows the first line is for programmers.
+        # The lines after the first are for programmers.
         text = str(error)
         first = text.partition("\n")[0]
         full = _FULL.search(text) or getattr(error, "errno", 0) in {28, 122}
-        raise (
-            StorageFullError(f"the store has no room left: {first}") if full else UnavailableError(f"the store failed: {first}")
-        ) from error
+        raise (StorageFullError(f"the store is full: {first}") if full else UnavailableError(f"the store failed: {first}")) from error

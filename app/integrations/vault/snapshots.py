@@ -1,7 +1,7 @@
-"""Snapshots: which object had which bytes at a moment. Blobs never change, so a snapshot copies none, and upkeep keeps what one needs.
+"""Snapshots: the state of all objects at one time. Blobs never change, so a snapshot copies none; maintenance keeps those that it needs.
 
-A backup appears whole or not at all. A restore is made by one process, changes pointer after pointer, and is gone on with by whoever comes
-after one that died; until it is done nothing else changes objects.
+A backup appears whole or not at all. One process makes a restore, pointer by pointer, and if it dies the next elected process continues.
+Until the restore is done, objects cannot be changed otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Snapshot:
 
 
 class Snapshots:
-    """The snapshots of one vault, in its own store."""
+    """The snapshots of one vault, in the vault's own storage."""
 
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
@@ -45,7 +45,7 @@ class Snapshots:
         """Take a snapshot of all objects."""
         self.vault.keyring.check()
         moment = time.time()
-        # Begins with the time, so that ids sort by it.
+        # Starts with the time, so that ids sort by it.
         number = int(moment * 1000).to_bytes(6, "big") + os.urandom(10)
         content = json.dumps({name: blob.hex() for name, blob in (await self.vault.pointers()).items()}).encode()
         data_key = os.urandom(32)
@@ -72,7 +72,7 @@ class Snapshots:
         return sorted(found, key=lambda snapshot: snapshot.id)
 
     async def delete(self, snapshot: str) -> None:
-        """Delete a snapshot; UnknownSnapshotError where there is none. What only it needed goes with the next upkeep."""
+        """Delete a snapshot; UnknownSnapshotError if there is none. The next maintenance removes the blobs that only it needed."""
         number = _parse(snapshot)
         if snapshot not in {each.id for each in await self.all()}:
             raise UnknownSnapshotError(f"there is no snapshot {snapshot!r}")
@@ -80,7 +80,7 @@ class Snapshots:
         await self.vault.place.remove(key_path(number))
 
     async def contents(self, snapshot: str) -> dict[str, bytes]:
-        """Give the blob of every object in a snapshot, by name."""
+        """Return the blob of every object in a snapshot, by name."""
         number = _parse(snapshot)
         place = self.vault.place
         try:
@@ -90,7 +90,7 @@ class Snapshots:
         try:
             data_key = self.vault.keyring.unwrap(await place.get(key_path(number)), number)
         except MissingError:
-            raise TamperedError(f"the data key of snapshot {snapshot} is gone from the store") from None
+            raise TamperedError(f"the data key of snapshot {snapshot} is missing from the store") from None
         opener = Opener(data_key, _about(number), stored)
         content = bytearray()
         async for piece in pieces:
@@ -100,20 +100,20 @@ class Snapshots:
         return {name: bytes.fromhex(blob) for name, blob in json.loads(bytes(content)).items()}
 
     async def request(self, snapshot: str) -> None:
-        """Ask for a restore, which upkeep makes; UnavailableError where another is under way."""
-        await self.contents(snapshot)  # one that cannot be read changes nothing
+        """Request a restore, which maintenance makes; UnavailableError if another one is running."""
+        await self.contents(snapshot)  # a damaged snapshot changes nothing
         if not await self.vault.place.create(RESTORING, snapshot.encode()):
             raise UnavailableError("a snapshot is being restored already")
 
     async def restoring(self) -> str | None:
-        """Give the id of the snapshot that is to be restored, or is being restored; None where there is none."""
+        """Return the id of the snapshot that is being restored or is about to be; None if there is none."""
         try:
             return (await self.vault.place.get(RESTORING)).decode(errors="replace")
         except MissingError:
             return None
 
     async def go_on(self) -> str | None:
-        """Make the restore that was asked for, to its end; give the snapshot's id, None where nothing was to do."""
+        """Complete the requested restore; return the snapshot's id, or None without a request."""
         snapshot = await self.restoring()
         if snapshot is None:
             return None
@@ -128,7 +128,7 @@ class Snapshots:
         return snapshot
 
     async def abandon(self) -> None:
-        """Give up a restore whose snapshot cannot be read, so that objects can be changed again."""
+        """Abandon a restore whose snapshot is damaged, so that objects can be changed again."""
         await self.vault.place.remove(RESTORING)
 
 
@@ -137,7 +137,7 @@ def _path(number: bytes) -> str:
 
 
 def _about(number: bytes) -> bytes:
-    # No object's name is empty.
+    # An object's name is never empty.
     return number
 
 

@@ -1,7 +1,7 @@
 """Objects under names: stored, retrieved, deleted and listed.
 
-Each store makes a new blob and a new data key, and ends by replacing the pointer: who reads meanwhile gets the old object or the new one,
-whole, and a worker that dies leaves at most a blob that nothing points to, which upkeep removes after a while.
+Storing an object makes a new blob and a new data key, and then replaces the pointer. A concurrent reader gets the whole old object or the
+whole new one. A worker that dies leaves at most a blob without a pointer, which maintenance removes later.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 POINTERS, BLOBS, DATA_KEYS = "objects", "blobs", "keys"
 RESTORING = "restoring"
-"""Is there while a snapshot is being restored, with the snapshot's id in it: nothing else changes objects meanwhile."""
+"""Exists while a snapshot is being restored, and holds its id. Objects cannot be changed otherwise in that time."""
 
 _POINTER = b"NVPTR1\0\n"
 _ID_BYTES = 16
 _ATTEMPTS = 5
 GRACE_SECONDS = 3600.0
-"""What nothing points to is removed so long after that was noticed first: until then somebody may still read it, or be about to point."""
+"""A blob without a pointer is removed this long after that was noticed: until then it may be in use, or its pointer about to be written."""
 _log = logging.getLogger("neurectomy.vault")
 
 
 class Retrieval:
-    """One object as it was when it was asked for: `size` plain bytes, which `pieces` gives, verified chunk by chunk, as often as asked."""
+    """One object at the time of the request: `size` plain bytes, which each call of `pieces` yields, verified chunk by chunk."""
 
     def __init__(self, place: Place, path: str, about: bytes, data_key: bytes, stored: int) -> None:
         self.size = plain_size(stored)
@@ -45,11 +45,11 @@ class Retrieval:
         self._opened: AsyncIterator[bytes] | None = None
 
     def begin(self, opened: AsyncIterator[bytes]) -> None:
-        """Take the bytes of the first `pieces` from here."""
+        """The first call of `pieces` takes the bytes from `first`."""
         self._opened = opened
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Give the plain bytes; TamperedError at the first chunk that is not genuine, and before the end where that is missing."""
+        """Yield the plain bytes; TamperedError at the first chunk that is not genuine, or if the end is missing."""
         opened, self._opened = self._opened, None
         try:
             stored = self._stored
@@ -67,18 +67,18 @@ class Retrieval:
             opener.finish()
             metrics.sigmavault_encryption_duration_seconds.labels("decrypt").observe(seconds)
         except MissingError:
-            raise TamperedError("the object's bytes are gone from the store") from None
+            raise TamperedError("the object's bytes are missing from the store") from None
 
 
 class Vault:
-    """The objects of one place, under one keyring. Safe to use from any number of processes and machines at once."""
+    """The objects of one storage, under one keyring. Any number of processes and machines can use it concurrently."""
 
     def __init__(self, place: Place, keyring: Keyring) -> None:
         self.place = place
         self.keyring = keyring
 
     async def store(self, name: str, pieces: AsyncIterator[bytes]) -> int:
-        """Keep an object under this name, in place of another; give its size in bytes. What `pieces` raises leaves everything as it was."""
+        """Store an object under this name, replacing another; return its size in bytes. If `pieces` raises, nothing changes."""
         path = pointer_path(name)
         self.keyring.check()
         await self._check_restoring()
@@ -93,14 +93,14 @@ class Vault:
             await self._discard(blob)
             raise
         if time.monotonic() - written > GRACE_SECONDS / 2:
-            raise UnavailableError("the store took so long that what was stored may have been cleaned up: store it again")
+            raise UnavailableError("the store was too slow: the new bytes may have been cleaned up. Store the object again.")
         await self._check_restoring()
-        # Where this fails, nobody can tell whether it was done: the blob stays until upkeep knows.
+        # If this fails, the pointer may have been written or not: the blob stays until maintenance knows.
         await self.place.put(path, _POINTER + blob)
         return sealer.size
 
     async def retrieve(self, name: str) -> Retrieval:
-        """Find an object; UnknownObjectError where there is none."""
+        """Find an object; UnknownObjectError if there is none."""
         path = pointer_path(name)
         self.keyring.check()
         seen: bytes | None = None
@@ -112,16 +112,16 @@ class Vault:
             except MissingError:
                 if blob == seen:
                     break
-                # Replaced and cleaned up between two of our questions.
+                # Replaced and cleaned up between our two requests.
                 seen = blob
                 continue
             found = Retrieval(self.place, blob_path(blob), _about(blob, name), self.keyring.unwrap(wrapped, blob), stored)
             found.begin(opened)
             return found
-        raise TamperedError(f"the bytes or the key of {name!r} are gone from the store")
+        raise TamperedError(f"the bytes or the key of {name!r} are missing from the store")
 
     async def delete(self, name: str) -> None:
-        """Delete an object; UnknownObjectError where there is none. Its bytes follow with the next upkeep."""
+        """Delete an object; UnknownObjectError if there is none. The next maintenance removes its bytes."""
         path = pointer_path(name)
         await self._check_restoring()
         try:
@@ -131,7 +131,7 @@ class Vault:
         await self.place.remove(path)
 
     async def names(self, prefix: str = "", after: str = "", limit: int = 1000) -> list[str]:
-        """List the names with this prefix, in the order of their characters: at most `limit`, those after `after`."""
+        """Return the names with this prefix, sorted by code point: at most `limit`, after `after`."""
         found = []
         folder = f"{POINTERS}/{object_names.folder(prefix)}".rstrip("/")
         async for kept in self.place.list(folder):
@@ -141,7 +141,7 @@ class Vault:
         return sorted(found)[:limit]
 
     async def pointers(self, damaged: bytes | None = None) -> dict[str, bytes]:
-        """Give the blob of every object, by the object's name; `damaged` for a pointer that is none, or TamperedError."""
+        """Return the blob of every object, by name. A damaged pointer becomes `damaged`, or raises TamperedError."""
         found = {}
         async for kept in self.place.list(POINTERS):
             name = object_names.to_name(kept.path.removeprefix(f"{POINTERS}/"))
@@ -150,7 +150,7 @@ class Vault:
             try:
                 found[name] = await self._pointed(kept.path, name)
             except UnknownObjectError:
-                continue  # deleted meanwhile
+                continue  # deleted in the meantime
             except TamperedError:
                 if damaged is None:
                     raise
@@ -158,11 +158,11 @@ class Vault:
         return found
 
     async def point(self, name: str, blob: bytes) -> None:
-        """Let a name mean a blob that is there."""
+        """Point a name to an existing blob."""
         await self.place.put(pointer_path(name), _POINTER + blob)
 
     async def unpoint(self, name: str) -> None:
-        """Let a name mean nothing, if it means something."""
+        """Remove the pointer of a name, if it has one."""
         await self.place.remove(pointer_path(name))
 
     async def _check_restoring(self) -> None:
@@ -170,7 +170,7 @@ class Vault:
             await self.place.get(RESTORING)
         except MissingError:
             return
-        raise UnavailableError("a snapshot is being restored; nothing can be stored or deleted until that is done")
+        raise UnavailableError("a snapshot is being restored; nothing can be stored or deleted until it is done")
 
     async def _pointed(self, path: str, name: str) -> bytes:
         try:
@@ -178,30 +178,30 @@ class Vault:
         except MissingError:
             raise UnknownObjectError(f"there is no object {name!r}") from None
         if len(pointer) != len(_POINTER) + _ID_BYTES or not pointer.startswith(_POINTER):
-            raise TamperedError(f"what stands for {name!r} in the store was changed")
+            raise TamperedError(f"the pointer of {name!r} in the store was changed")
         return pointer[len(_POINTER) :]
 
     async def _discard(self, blob: bytes) -> None:
-        """Remove what a store that failed has put there, as far as that is possible now."""
+        """Remove the files of an object that could not be stored, as far as possible now."""
         for path in (blob_path(blob), key_path(blob)):
             try:
                 await self.place.remove(path)
             except VaultError as error:
-                _log.warning("what a failed store left in the vault is removed later: %s", error)
+                _log.warning("the files of an object that could not be stored are removed later: %s", error)
 
 
 def pointer_path(name: str) -> str:
-    """Give where an object's pointer is."""
+    """Return the path of an object's pointer."""
     return f"{POINTERS}/{object_names.to_path(name)}"
 
 
 def blob_path(blob: bytes) -> str:
-    """Give where a blob is; spread over folders, which file systems prefer."""
+    """Return the path of a blob. Blobs are spread over folders, which suits file systems."""
     return f"{BLOBS}/{blob.hex()[:2]}/{blob.hex()}"
 
 
 def key_path(blob: bytes) -> str:
-    """Give where a blob's wrapped data key is."""
+    """Return the path of a blob's wrapped data key."""
     return f"{DATA_KEYS}/{blob.hex()[:2]}/{blob.hex()}"
 
 
@@ -210,7 +210,7 @@ def _about(blob: bytes, name: str) -> bytes:
 
 
 async def _sealed(sealer: Sealer, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Encrypt as it comes, and say how long that took."""
+    """Encrypt the pieces as they come, and measure the time."""
     seconds = 0.0
     yield sealer.head
     async for piece in pieces:

@@ -175,5 +175,5 @@ def test_the_programs_error_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     from app.store import sqlite_migration
 
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         sqlite_migration.migrate(Place.of_file(tmp_path / "file" / "x.db"), None)

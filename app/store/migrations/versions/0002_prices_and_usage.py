@@ -1,4 +1,4 @@
-"""Prices, and what was used and billed."""
+"""Prices, and billed usage."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -94,7 +94,7 @@ def test_a_file_that_others_may_touch(mode: int, key_file: Path) -> None:
     ring = Keyring(key_file)
     ring.check()
     key_file.chmod(mode)
-    with pytest.raises(KeyFileError, match="its mode must be 0600"):
+    with pytest.raises(KeyFileError, match="can be read or written by other users"):
         ring.check()
 
 
@@ -137,20 +137,20 @@ def test_a_secret_of_kubernetes_is_read_through_its_group(owner: int, group: int
         if good:
             Keyring(path).check()
         else:
-            with pytest.raises(KeyFileError, match="its mode must be 0600"):
+            with pytest.raises(KeyFileError, match="can be read or written by other users"):
                 Keyring(path).check()
     # Root's own group is not one that was made for it, and another's group is nobody's business.
     os.chown(path, 0, 0)
     path.chmod(0o640)
-    with pytest.raises(KeyFileError, match="its mode must be 0600"):
+    with pytest.raises(KeyFileError, match="can be read or written by other users"):
         Keyring(path).check()
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="cannot be read: No such file"):
         Keyring(tmp_path / "none").check()
-    with pytest.raises(KeyFileError, match="no regular file"):
+    with pytest.raises(KeyFileError, match="not a regular file"):
         Keyring(tmp_path).check()
     os.mkfifo(tmp_path / "fifo", 0o600)
-    with pytest.raises(KeyFileError, match="no regular file"):
+    with pytest.raises(KeyFileError, match="not a regular file"):
         Keyring(tmp_path / "fifo").check()

@@ -40,7 +40,7 @@ def test_a_full_disk_refuses_and_keeps_what_was_there(key_file: Path, small_disk
         vault = create((small_disk / "vault").as_uri(), "unused", str(key_file))
         await vault.store("name", given(b"old"))
         before = await kept(vault)
-        with pytest.raises(StorageFullError, match="no room left"):
+        with pytest.raises(StorageFullError, match="the store is full"):
             await vault.store("name", given(*[os.urandom(1024 * 1024)] * 32))
         assert await read(vault, "name") == b"old"
         assert await kept(vault) == before
