@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 import app as package
 from app.api import agents, auth, compression, dictionaries, health, keys, prices, problems, ryot, snapshots, vault
-from app.api.body_slots import LongBodies
+from app.api.body_slots import BodySlots
 from app.integrations import sigmalang
 from app.integrations import vault as sigmavault
 from app.integrations.dictionaries import Dictionaries
@@ -87,14 +87,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.sigmalang = compression.Sigmalang(
         sigmalang.Bounds(settings.sigmalang_max_document_bytes, settings.sigmalang_max_unfolded_bytes),
         Dictionaries(Path(settings.data_dir).absolute() / "dictionaries", settings.sigmalang_max_dictionaries),
-        LongBodies(settings.sigmalang_max_long_bodies),
+        BodySlots(settings.sigmalang_max_long_bodies),
     )
     auth.include(app, compression.router, "user")
     auth.include(app, dictionaries.changing, "admin")
     auth.include(app, dictionaries.router, "user")
     auth.include(app, ryot.router, "user", openai=True)
     stored = sigmavault.create(settings.vault_url, settings.data_dir, settings.vault_key_file, settings.vault_breaker)
-    app.state.vault = vault.State(stored, sigmavault.Snapshots(stored), settings.vault_max_object_bytes)
+    app.state.vault = vault.VaultState(stored, sigmavault.Snapshots(stored), settings.vault_max_object_bytes)
     auth.include(app, vault.router, "user")
     auth.include(app, snapshots.router, "admin")
     auth.include(app, keys.router, "admin")

@@ -12,17 +12,17 @@ from app.store.errors import StoreError
 def main() -> None:
     """Migrate, and print the outcome in one line."""
     try:
-        place = Settings.load().database
+        location = Settings.load().database
     except SettingsError as refused:
         sys.exit(str(refused))
     os.umask(0o077)  # no other user may read the file
     try:
-        revision = asyncio.run(store.migrator.upgrade(place))
+        revision = asyncio.run(store.migrator.upgrade(location))
     except StoreError as error:
         sys.exit(f"app.migrate: {error}")
     except OSError as error:
-        sys.exit(f"app.migrate: the database {place} cannot be created: {error.strerror}")
-    print(f"app.migrate: {place} has schema {revision}")
+        sys.exit(f"app.migrate: the database {location} cannot be created: {error.strerror}")
+    print(f"app.migrate: {location} has schema {revision}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app import settings_validation as check
-from app.store.database_url import ALLOWED, Place
+from app.store.database_url import ALLOWED, DatabaseLocation
 from monitoring.breaker import Policy
 from monitoring.exporter import settings as exporter
 
@@ -136,11 +136,11 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def database(self) -> Place:
+    def database(self) -> DatabaseLocation:
         """Where the database is: DATABASE_URL, or a file in DATA_DIR."""
         if self.database_url is not None:
-            return Place.parse(self.database_url)
-        return Place.of_file(Path(self.data_dir) / "neurectomy.db")
+            return DatabaseLocation.parse(self.database_url)
+        return DatabaseLocation.of_file(Path(self.data_dir) / "neurectomy.db")
 
     @classmethod
     def load(cls) -> Self:

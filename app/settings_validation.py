@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from monitoring.addresses import Address
 from monitoring.breaker import Policy
 from monitoring.exporter import settings as exporter
@@ -79,7 +79,7 @@ def object_store_url(text: str) -> str:
 
 def database(text: str) -> str:
     """Check DATABASE_URL."""
-    Place.parse(text)
+    DatabaseLocation.parse(text)
     return text
 
 

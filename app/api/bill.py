@@ -48,7 +48,7 @@ class Bill:
         model, prompted, generated = self._tally.label, self._tally.prompted, self._tally.generated
         try:
             async with self._database.writing() as session:
-                call = store.billing.Call(self._endpoint, model, prompted, generated, self._caller.user, self._caller.key)
+                call = store.billing.BilledCall(self._endpoint, model, prompted, generated, self._caller.user, self._caller.key)
                 cost = await store.billing.bill(session, call)
         except StoreError as error:
             if not self._guard.required:

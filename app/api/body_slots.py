@@ -8,7 +8,7 @@ _WAITING_FOR_EACH = 4
 """The most bodies that wait for each slot: a waiting body uses memory and disk too."""
 
 
-class LongBodies:
+class BodySlots:
     """The slots of one worker."""
 
     def __init__(self, most: int, wait_seconds: float = RETRY_SECONDS) -> None:
@@ -31,7 +31,7 @@ class LongBodies:
         finally:
             self._waiting -= 1
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Release one slot."""
         self._free.release()
 
@@ -40,21 +40,21 @@ class LongBodies:
         return ProblemError(503, "busy", detail, {"Retry-After": str(RETRY_SECONDS)})
 
 
-class Place:
+class BodySlot:
     """The slot of one body, taken once the body proves long."""
 
-    def __init__(self, among: LongBodies) -> None:
+    def __init__(self, among: BodySlots) -> None:
         self._among = among
         self._taken = False
 
     async def take(self) -> None:
-        """Take a slot unless it has one already; see `LongBodies.take`."""
+        """Take a slot unless it has one already; see `BodySlots.take`."""
         if not self._taken:
             await self._among.take()
             self._taken = True
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Release the slot, if it has one."""
         if self._taken:
             self._taken = False
-            self._among.give_back()
+            self._among.release()

@@ -18,7 +18,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.api.body_slots import LongBodies, Place
+from app.api.body_slots import BodySlot, BodySlots
 from app.api.compression_metrics import Operation
 from app.api.problems import ProblemError, responses
 from app.api.raw_bodies import announced_length, pieces
@@ -56,7 +56,7 @@ class Sigmalang:
 
     bounds: sigmalang.Bounds
     dictionaries: Dictionaries
-    long: LongBodies
+    long: BodySlots
 
 
 def _describe(title: str, *, level: bool) -> dict[str, Any]:
@@ -125,12 +125,12 @@ async def _compress_long(
 ) -> Response:
     """Compress a long document while it is received. The frame is complete before it is sent."""
     state: Sigmalang = request.app.state.sigmalang
-    place, kept = Place(state.long), _keep()
-    close = _closing(kept, place)
+    slot, kept = BodySlot(state.long), _keep()
+    close = _closing(kept, slot)
     try:
         announced = announced_length(request)
         if level > _INLINE_LEVEL or (announced or 0) > _KEPT_BYTES:
-            await place.take()
+            await slot.take()
         compressing = sigmalang.Compressing(level, dictionary, announced)
 
         def add(piece: bytes) -> None:
@@ -146,7 +146,7 @@ async def _compress_long(
         async for piece in body:
             head += piece
             if size + len(head) > _KEPT_BYTES:
-                await place.take()
+                await slot.take()
             if len(head) >= PIECE_BYTES:
                 size += len(head)
                 await in_thread(add, bytes(head))
@@ -183,15 +183,15 @@ async def decompress(request: Request) -> Response:
     with operation.refusals():
         streaming = _stream(request)
         dictionary = await _dictionary(request, state.dictionaries, None)
-        place, kept = Place(state.long), _keep()
-        close = _closing(kept, place)
+        slot, kept = BodySlot(state.long), _keep()
+        close = _closing(kept, slot)
         gone: asyncio.Future[Message] | None = None
         try:
-            await _receive(request, state.bounds.compressed, kept, place)
+            await _receive(request, state.bounds.compressed, kept, slot)
             unfolding, whole = await in_thread(operation.timed(_unfold), kept, state, dictionary)
             length = None
             if not whole:
-                await place.take()
+                await slot.take()
             if not whole and not streaming:
                 gone = asyncio.ensure_future(request.receive())
                 while await in_thread(operation.timed(_pass_over), unfolding):
@@ -217,7 +217,7 @@ async def decompress(request: Request) -> Response:
         return Streamed(operation.timed(unfolding.read), told, close, media_type=RAW, length=length, gone=gone)
 
 
-async def _receive(request: Request, most: int, kept: IO[bytes], place: Place) -> None:
+async def _receive(request: Request, most: int, kept: IO[bytes], slot: BodySlot) -> None:
     """Keep a body. It takes a slot as soon as it proves long."""
     size = announced_length(request) or 0
     received = 0
@@ -227,7 +227,7 @@ async def _receive(request: Request, most: int, kept: IO[bytes], place: Place) -
             head += piece
             received += len(piece)
             if max(size, received) > _KEPT_BYTES:
-                await place.take()
+                await slot.take()
             if len(head) >= PIECE_BYTES:
                 await in_thread(kept.write, bytes(head))
                 head.clear()
@@ -263,14 +263,14 @@ def _keep() -> IO[bytes]:
     return tempfile.SpooledTemporaryFile(max_size=_KEPT_BYTES)
 
 
-def _closing(kept: IO[bytes], place: Place) -> Callable[[], None]:
+def _closing(kept: IO[bytes], slot: BodySlot) -> Callable[[], None]:
     """Return a function that releases both, in the event loop."""
 
     def close() -> None:
         try:
             kept.close()
         finally:
-            place.leave()
+            slot.release()
 
     return close
 

@@ -45,7 +45,7 @@ class Dictionary(BaseModel):
     created: float = Field(description="Seconds since 1970")
 
 
-class Listing(BaseModel):
+class DictionaryList(BaseModel):
     """All dictionaries of the instance, oldest first."""
 
     dictionaries: list[Dictionary]
@@ -79,9 +79,9 @@ async def train(request: Request) -> Dictionary:
 
 
 @router.get("")
-async def listing(request: Request) -> Listing:
+async def listing(request: Request) -> DictionaryList:
     """List the dictionaries."""
-    return Listing(dictionaries=[_shown(entry) for entry in await in_thread(_of(request).entries)])
+    return DictionaryList(dictionaries=[_shown(entry) for entry in await in_thread(_of(request).entries)])
 
 
 @router.get(

@@ -49,5 +49,5 @@ async def ready(request: Request, started: Annotated[bool, Depends(started)]) ->
         try:
             await asyncio.wait_for(database.require_schema(), _PATIENCE_SECONDS)
         except TimeoutError as error:
-            raise DatabaseAwayError(f"the database {database.place} does not answer within {_PATIENCE_SECONDS} seconds") from error
+            raise DatabaseAwayError(f"the database {database.location} does not answer within {_PATIENCE_SECONDS} seconds") from error
     return Health(status="ready")

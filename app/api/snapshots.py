@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.problems import responses
-from app.api.vault import AWAY, State, answers
+from app.api.vault import AWAY, VaultState, answers
 from app.integrations import vault
 from app.integrations.vault import maintenance
 
@@ -25,7 +25,7 @@ class Snapshot(BaseModel):
     created: float = Field(description="Seconds since 1970")
 
 
-class Listing(BaseModel):
+class SnapshotList(BaseModel):
     """All snapshots, oldest first."""
 
     snapshots: list[Snapshot]
@@ -55,10 +55,10 @@ async def backup(request: Request) -> Snapshot:
 
 
 @router.get("", responses=responses(_503=AWAY))
-async def listing(request: Request) -> Listing:
+async def listing(request: Request) -> SnapshotList:
     """List the snapshots."""
     with answers():
-        return Listing(snapshots=[_shown(each) for each in await _of(request).all()])
+        return SnapshotList(snapshots=[_shown(each) for each in await _of(request).all()])
 
 
 @router.post(
@@ -91,7 +91,7 @@ async def delete(request: Request, snapshot: str) -> Response:
 
 
 def _of(request: Request) -> vault.Snapshots:
-    state: State = request.app.state.vault
+    state: VaultState = request.app.state.vault
     state.objects.keyring.check()
     return state.snapshots
 

@@ -46,7 +46,7 @@ _log = logging.getLogger("neurectomy.vault")
 
 
 @dataclass
-class State:
+class VaultState:
     """The state of the routes: `app.state.vault`."""
 
     objects: vault.Vault
@@ -63,7 +63,7 @@ class Stored(BaseModel):
     bytes: int
 
 
-class Listing(BaseModel):
+class ObjectNames(BaseModel):
     """Names of objects, sorted by code point."""
 
     names: list[str]
@@ -204,18 +204,18 @@ async def listing(
     prefix: Annotated[str, Query(description="Only names that start like this", max_length=object_names.MOST_BYTES)] = "",
     after: Annotated[str, Query(description="Only names after this one", max_length=object_names.MOST_BYTES)] = "",
     limit: Annotated[int, Query(ge=1, le=10_000, description="The most names")] = 1000,
-) -> Listing:
+) -> ObjectNames:
     """List names of objects."""
     with answers():
-        return Listing(names=await _of(request).objects.names(prefix, after, limit))
+        return ObjectNames(names=await _of(request).objects.names(prefix, after, limit))
 
 
-def _of(request: Request) -> State:
+def _of(request: Request) -> VaultState:
     """Return the state; KeyFileError without a key, which is then the answer of every route."""
     if request.scope["path"].endswith("\n"):
         # The router drops the last line break of a name.
         raise HTTPException(404)
-    state: State = request.app.state.vault
+    state: VaultState = request.app.state.vault
     state.objects.keyring.check()
     return state
 

@@ -15,7 +15,7 @@ from . import eligibility
 from .elected_task import ElectedTask
 
 if TYPE_CHECKING:
-    from app.store.agents import State
+    from app.store.agents import AgentState
     from app.store.database import Database
     from monitoring.multiprocess import Election
 
@@ -60,7 +60,7 @@ class Collective(ElectedTask):
             self._shown = set()
 
 
-def show(state: State) -> None:
+def show(state: AgentState) -> None:
     """Set the gauges of one agent."""
     metrics.agent_healthy.labels(state.id).set(float(state.healthy))
     metrics.agent_utilization_ratio.labels(state.id).set(state.utilization)

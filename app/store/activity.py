@@ -76,8 +76,8 @@ async def take(session: AsyncSession, half: Half, window_seconds: int) -> None:
     requests: dict[tuple[int, int], int] = {}
     seen: dict[int, float] = {}
     for note in half.notes:
-        place = (note.window if oldest <= note.window <= open_now else open_now, note.user)
-        requests[place] = requests.get(place, 0) + note.requests
+        location = (note.window if oldest <= note.window <= open_now else open_now, note.user)
+        requests[location] = requests.get(location, 0) + note.requests
         seen[note.user] = max(seen.get(note.user, 0.0), min(note.seen / 1000 - ahead, now))
     await _add(session, requests)
     moments = [{"user": user, "moment": moment} for user, moment in sorted(seen.items())]

@@ -47,7 +47,7 @@ class NotTheirsError(Exception):
 
 
 @dataclass(frozen=True)
-class State:
+class AgentState:
     """The state of one agent; `utilization` is the share of the window in which it had a task, 0 to 1."""
 
     id: str
@@ -125,7 +125,7 @@ async def task(session: AsyncSession, number: int) -> Task | None:
     return await session.get(Task, number)
 
 
-async def states(session: AsyncSession) -> list[State]:
+async def states(session: AsyncSession) -> list[AgentState]:
     """Return the states of all agents."""
     now = await clock.now(session)
     begin = now - WINDOW_SECONDS
@@ -135,7 +135,7 @@ async def states(session: AsyncSession) -> list[State]:
         if holder is not None and taken is not None:
             busy.setdefault(holder, []).append((max(taken, begin), now if ended is None else ended))
     return [
-        State(
+        AgentState(
             id=agent.id,
             registered=agent.registered,
             heartbeat=agent.heartbeat,

@@ -22,7 +22,7 @@ _SPLIT = 10**6
 
 
 @dataclass(frozen=True)
-class Call:
+class BilledCall:
     """The tokens of one call, and its caller."""
 
     endpoint: str
@@ -46,7 +46,7 @@ class Total:
     cost: Decimal
 
 
-async def bill(session: AsyncSession, call: Call) -> Decimal:
+async def bill(session: AsyncSession, call: BilledCall) -> Decimal:
     """Add one call at the present price, or 0 if none is set; return its cost in dollars."""
     price = await session.scalar(_of(call.endpoint, call.model))
     cost = 0 if price is None else call.prompt_tokens * price.prompt + call.generated_tokens * price.generated

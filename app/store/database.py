@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-    from app.store.database_url import Place
+    from app.store.database_url import DatabaseLocation
 
 _PATIENCE_SECONDS = 10
 """The longest wait of a statement for a lock, or for PostgreSQL's answer."""
@@ -33,8 +33,8 @@ _CONNECTIONS = 5
 class Database:
     """One database. It can be made in a master and used in its workers."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, location: DatabaseLocation) -> None:
+        self.location = location
         self._pid = 0
         self._good = False
         self._engine: AsyncEngine | None = None
@@ -55,9 +55,9 @@ class Database:
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """Return a session whose transaction is committed at the end, and rolled back after an exception."""
         self._own()
-        async with self._writer if self.place.path else contextlib.nullcontext(), self._session(writes=True) as session:
+        async with self._writer if self.location.path else contextlib.nullcontext(), self._session(writes=True) as session:
             yield session
-            with translated(self.place):
+            with translated(self.location):
                 await session.commit()
 
     async def require_schema(self) -> None:
@@ -65,8 +65,8 @@ class Database:
         self._own()
         if self._good:
             return
-        if self.place.path is not None:
-            revision = await asyncio.to_thread(schema_version.of_file, self.place.path)
+        if self.location.path is not None:
+            revision = await asyncio.to_thread(schema_version.of_file, self.location.path)
         else:
             revision = await self._revision()
         if not schema_version.enough(revision):
@@ -79,7 +79,7 @@ class Database:
         The returned StoreError is the reason if the database cannot be used yet.
         """
         try:
-            await asyncio.to_thread(sqlite_migration.by_worker, self.place)
+            await asyncio.to_thread(sqlite_migration.by_worker, self.location)
             if needed:
                 await self._opened()
             await self.require_schema()
@@ -114,7 +114,7 @@ class Database:
         if self._engine is None:
             await asyncio.to_thread(load)
             if self._engine is None:
-                self._engine = make_engine(self.place)
+                self._engine = make_engine(self.location)
         return self._engine
 
     @contextlib.asynccontextmanager
@@ -122,7 +122,7 @@ class Database:
         from sqlalchemy.ext.asyncio import AsyncSession
 
         engine = await self._opened()
-        with translated(self.place):
+        with translated(self.location):
             async with AsyncSession(engine.execution_options(writes=writes), expire_on_commit=False) as session:
                 await session.connection()
                 yield session
@@ -133,15 +133,15 @@ def load() -> None:
     import sqlalchemy.ext.asyncio  # noqa: F401 - only to import it
 
 
-def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncEngine:
+def make_engine(location: DatabaseLocation, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncEngine:
     """Make an engine for this process. Its first statement opens the first connection."""
     from sqlalchemy import event
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    if place.path is None:
+    if location.path is None:
         return create_async_engine(
-            place.url,
+            location.url,
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=_PATIENCE_SECONDS,
@@ -149,7 +149,7 @@ def make_engine(place: Place, patience_seconds: float = _PATIENCE_SECONDS) -> As
             connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": patience_seconds},
         )
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(place.path)),
+        URL.create("sqlite+aiosqlite", database=str(location.path)),
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=_PATIENCE_SECONDS,

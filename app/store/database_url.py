@@ -16,7 +16,7 @@ _POSTGRESQL = "postgresql+asyncpg"
 
 
 @dataclass(frozen=True)
-class Place:
+class DatabaseLocation:
     """The location of a database that the service can use."""
 
     url: str
@@ -25,7 +25,7 @@ class Place:
     """The absolute path of SQLite's file; None for PostgreSQL."""
 
     @classmethod
-    def parse(cls, url: str) -> Place:
+    def parse(cls, url: str) -> DatabaseLocation:
         """Parse DATABASE_URL; ValueError if the service cannot use it."""
         scheme, separator, rest = url.partition("://")
         if not separator or not url.isprintable():
@@ -37,13 +37,13 @@ class Place:
         raise ValueError(ALLOWED)
 
     @classmethod
-    def of_file(cls, path: Path) -> Place:
+    def of_file(cls, path: Path) -> DatabaseLocation:
         """Return the location of a SQLite file with any name."""
         absolute = path.absolute()
         return cls(f"{_SQLITE}:///{absolute}", absolute)
 
     @classmethod
-    def _file(cls, rest: str) -> Place:
+    def _file(cls, rest: str) -> DatabaseLocation:
         """Refuse databases in memory: each worker would have another one."""
         path = rest.removeprefix("/")
         if path == rest or not path or path.endswith("/") or path.startswith((":memory:", "file:")) or any(each in path for each in "?#"):
@@ -51,7 +51,7 @@ class Place:
         return cls.of_file(Path(path))
 
     @classmethod
-    def _server(cls, url: str) -> Place:
+    def _server(cls, url: str) -> DatabaseLocation:
         parts = urlsplit(url)
         if not parts.path.strip("/") or parts.port == 0 or " " in url or "#" in url:  # reading an invalid port raises ValueError
             raise ValueError(ALLOWED)

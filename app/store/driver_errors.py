@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.exc import DBAPIError
 
-    from app.store.database_url import Place
+    from app.store.database_url import DatabaseLocation
 
 _SQLITE_FULL = 13
 _SQLITE_UNUSABLE = (5, 6, 8, 10, 11, 14, 26)
@@ -26,7 +26,7 @@ _POSTGRESQL_AWAY = ("", "08", "25", "28", "3D", "40", "53", "57", "58")
 
 
 @contextlib.contextmanager
-def translated(place: Place) -> Iterator[None]:
+def translated(location: DatabaseLocation) -> Iterator[None]:
     """Raise failures of the database itself as a StoreError."""
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.exc import TimeoutError as NoConnectionError
@@ -34,37 +34,37 @@ def translated(place: Place) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # a TimeoutError too
-        raise DatabaseAwayError(f"the database {place} cannot be reached: {_line(error)}") from error
+        raise DatabaseAwayError(f"the database {location} cannot be reached: {_line(error)}") from error
     except NoConnectionError as error:
-        raise DatabaseAwayError(f"all connections to the database {place} are busy") from error
+        raise DatabaseAwayError(f"all connections to the database {location} are busy") from error
     except DBAPIError as error:
-        meant = _sqlite(place, error) if place.path is not None else _postgresql(place, error)
+        meant = _sqlite(location, error) if location.path is not None else _postgresql(location, error)
         if meant is None:
             raise
         raise meant from error
     except Exception as error:
         if not type(error).__module__.startswith("asyncpg"):  # SQLAlchemy passes exceptions of connecting unchanged
             raise
-        raise DatabaseAwayError(f"the database {place} refuses connections: {_line(error)}") from error
+        raise DatabaseAwayError(f"the database {location} refuses connections: {_line(error)}") from error
 
 
-def _sqlite(place: Place, error: DBAPIError) -> StoreError | None:
+def _sqlite(location: DatabaseLocation, error: DBAPIError) -> StoreError | None:
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     if code == _SQLITE_FULL:
-        return DatabaseFullError(f"the database {place} cannot grow: the disk is full")
+        return DatabaseFullError(f"the database {location} cannot grow: the disk is full")
     if any(words in str(error.orig) for words in _SQLITE_SCHEMA):
         return NotMigratedError()
-    return DatabaseAwayError(f"the database {place} cannot be used: {_line(error.orig)}") if code in _SQLITE_UNUSABLE else None
+    return DatabaseAwayError(f"the database {location} cannot be used: {_line(error.orig)}") if code in _SQLITE_UNUSABLE else None
 
 
-def _postgresql(place: Place, error: DBAPIError) -> StoreError | None:
+def _postgresql(location: DatabaseLocation, error: DBAPIError) -> StoreError | None:
     state = getattr(error.orig, "sqlstate", None) or ""
     if state == _POSTGRESQL_FULL:
-        return DatabaseFullError(f"the database {place} cannot grow: {_line(error.orig)}")
+        return DatabaseFullError(f"the database {location} cannot grow: {_line(error.orig)}")
     if state in _POSTGRESQL_SCHEMA:
         return NotMigratedError()
     if error.connection_invalidated or state[:2] in _POSTGRESQL_AWAY:
-        return DatabaseAwayError(f"the database {place} does not answer: {_line(error.orig)}")
+        return DatabaseAwayError(f"the database {location} does not answer: {_line(error.orig)}")
     return None
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from app.store.database_url import Place
+    from app.store.database_url import DatabaseLocation
 
 _PATIENCE_SECONDS = 600
 _BUSY = 5
@@ -43,17 +43,17 @@ def config() -> Config:
     return made
 
 
-async def upgrade(place: Place) -> str:
+async def upgrade(location: DatabaseLocation) -> str:
     """Migrate the database to this version's schema; return its revision. StoreError if that fails.
 
     Waits for a migration that is already running.
     """
-    if place.path is not None:
-        make_folder(place.path.parent)
-    engine = make_engine(place, patience_seconds=_PATIENCE_SECONDS)
+    if location.path is not None:
+        make_folder(location.path.parent)
+    engine = make_engine(location, patience_seconds=_PATIENCE_SECONDS)
     try:
-        with translated(place):
-            async with _alone(engine, place) as connection:
+        with translated(location):
+            async with _alone(engine, location) as connection:
                 await connection.run_sync(_upgrade)
                 return str(await connection.scalar(text(schema_version.QUERY)))
     finally:
@@ -72,13 +72,13 @@ def _upgrade(connection: Connection) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _alone(engine: AsyncEngine, place: Place) -> AsyncIterator[AsyncConnection]:
+async def _alone(engine: AsyncEngine, location: DatabaseLocation) -> AsyncIterator[AsyncConnection]:
     """Return the only connection that may change the schema, in a transaction that is committed at the end."""
-    if place.path is not None:
-        await asyncio.to_thread(_write_ahead, place.path)
+    if location.path is not None:
+        await asyncio.to_thread(_write_ahead, location.path)
         engine = engine.execution_options(writes=True)  # the transaction starts with the file's lock
     async with engine.begin() as connection:
-        if place.path is None:
+        if location.path is None:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         yield connection
 

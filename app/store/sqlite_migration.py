@@ -18,7 +18,7 @@ from app.store.errors import StoreError
 from . import schema_version
 
 if TYPE_CHECKING:
-    from app.store.database_url import Place
+    from app.store.database_url import DatabaseLocation
 
 
 class _Master:
@@ -27,7 +27,7 @@ class _Master:
     here = False
 
 
-def by_master(place: Place, account: tuple[int, int] | None) -> str | None:
+def by_master(location: DatabaseLocation, account: tuple[int, int] | None) -> str | None:
     """Migrate before the first fork, as the user of the workers; return the reason in one line if that failed.
 
     The service starts even without a usable database: its other routes work, and `/health/ready` reports the reason.
@@ -36,27 +36,27 @@ def by_master(place: Place, account: tuple[int, int] | None) -> str | None:
     if "GUNICORN_PID" in os.environ:  # USR2
         return None
     try:
-        migrate(place, account)
+        migrate(location, account)
     except StoreError as error:
         return str(error)
     return None
 
 
-def by_worker(place: Place) -> None:
+def by_worker(location: DatabaseLocation) -> None:
     """Migrate unless a master did; StoreError if that fails."""
     if not _Master.here:
-        migrate(place, None)
+        migrate(location, None)
 
 
-def migrate(place: Place, account: tuple[int, int] | None) -> None:
+def migrate(location: DatabaseLocation, account: tuple[int, int] | None) -> None:
     """Migrate a SQLite file to this version's schema; do nothing if it has it, or for PostgreSQL."""
-    if place.path is None or schema_version.enough(schema_version.of_file(place.path)):
+    if location.path is None or schema_version.enough(schema_version.of_file(location.path)):
         return
     try:
-        make_folder(place.path.parent, account)
+        make_folder(location.path.parent, account)
         environment = {
             **os.environ,
-            "DATABASE_URL": place.url,
+            "DATABASE_URL": location.url,
             "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(app.__file__).parent.parent), os.environ.get("PYTHONPATH")))),
         }
         user, group = account or (None, None)
@@ -72,7 +72,7 @@ def migrate(place: Place, account: tuple[int, int] | None) -> None:
             extra_groups=None if account is None else [],
         )
     except OSError as error:
-        raise StoreError(f"the database {place} cannot be created: {error.strerror}: {error.filename}") from error
+        raise StoreError(f"the database {location} cannot be created: {error.strerror}: {error.filename}") from error
     if done.returncode:
         raise StoreError(done.stderr.strip().rpartition("\n")[2] or f"app.migrate ended with {done.returncode}")
 

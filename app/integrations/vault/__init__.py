@@ -17,7 +17,7 @@ from app.integrations.vault.errors import (
     VaultError,
 )
 from app.integrations.vault.keyring import Keyring
-from app.integrations.vault.object_storage import Place
+from app.integrations.vault.object_storage import ObjectStorage
 from app.integrations.vault.snapshots import Snapshot, Snapshots
 from app.integrations.vault.vault import Retrieval, Vault
 from monitoring.breaker import Policy
@@ -41,5 +41,5 @@ __all__ = [
 
 def create(url: str | None, data_dir: str, key_file: str | None, policy: Policy | None = None) -> Vault:
     """Return the vault of these settings: VAULT_URL or a folder in DATA_DIR; VAULT_KEY_FILE; the policy of S3's circuit breaker."""
-    place = Place(url or (Path(data_dir).absolute() / "vault").as_uri(), policy)
-    return Vault(place, Keyring(Path(key_file) if key_file else None))
+    storage = ObjectStorage(url or (Path(data_dir).absolute() / "vault").as_uri(), policy)
+    return Vault(storage, Keyring(Path(key_file) if key_file else None))

@@ -59,7 +59,7 @@ class Maintenance(ElectedTask):
 
     async def turn(self) -> None:
         """Do the steps that are due."""
-        if self._vault.place.unused:
+        if self._vault.storage.unused:
             metrics.sigmavault_objects_total.set(0)
             metrics.sigmavault_storage_bytes_total.set(0)
             return
@@ -87,17 +87,17 @@ class Maintenance(ElectedTask):
 
     async def measure(self) -> None:
         """Set the number of objects and the bytes of all blobs, as the store lists them."""
-        objects = sum([1 async for _ in self._vault.place.list(POINTERS)])
-        size = sum([kept.bytes async for kept in self._vault.place.list(BLOBS)])
+        objects = sum([1 async for _ in self._vault.storage.list(POINTERS)])
+        size = sum([kept.bytes async for kept in self._vault.storage.list(BLOBS)])
         metrics.sigmavault_objects_total.set(objects)
         metrics.sigmavault_storage_bytes_total.set(size)
 
     async def clean(self, grace: float = GRACE_SECONDS) -> int:
         """Remove blobs that no object and no snapshot has needed for `grace` seconds; return their number."""
-        place = self._vault.place
+        storage = self._vault.storage
         there: set[bytes] = set()
         for folder in (BLOBS, DATA_KEYS):
-            there.update([bytes.fromhex(kept.path.rpartition("/")[2]) async for kept in place.list(folder)])
+            there.update([bytes.fromhex(kept.path.rpartition("/")[2]) async for kept in storage.list(folder)])
         needed = set((await self._vault.pointers()).values())
         for snapshot in await self._snapshots.all():
             with contextlib.suppress(UnknownSnapshotError):  # deleted in the meantime
@@ -107,10 +107,10 @@ class Maintenance(ElectedTask):
         self._unreferenced = {blob: self._unreferenced.get(blob, now) for blob in there - needed}
         old = [blob for blob, since in self._unreferenced.items() if now - since >= grace]
         for blob in old:
-            await place.remove(blob_path(blob))
-            await place.remove(key_path(blob))
+            await storage.remove(blob_path(blob))
+            await storage.remove(key_path(blob))
             del self._unreferenced[blob]
-        await place.clean(time.time() - _STAGED_SECONDS)
+        await storage.clean(time.time() - _STAGED_SECONDS)
         return len(old)
 
 
@@ -118,14 +118,14 @@ async def rewrap(vault: Vault) -> int:
     """Wrap every data key with the newest key of VAULT_KEY_FILE; return how many changed. Objects stay unchanged and usable."""
     current = vault.keyring.current
     changed = 0
-    async for kept in vault.place.list(DATA_KEYS):
+    async for kept in vault.storage.list(DATA_KEYS):
         blob = bytes.fromhex(kept.path.rpartition("/")[2])
         try:
-            wrapped = await vault.place.get(kept.path)
+            wrapped = await vault.storage.get(kept.path)
         except MissingError:
             continue  # removed in the meantime
         if wrapping_key(wrapped) != current:
-            await vault.place.put(kept.path, vault.keyring.wrap(vault.keyring.unwrap(wrapped, blob), blob))
+            await vault.storage.put(kept.path, vault.keyring.wrap(vault.keyring.unwrap(wrapped, blob), blob))
             changed += 1
     return changed
 

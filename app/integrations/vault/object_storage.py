@@ -48,7 +48,7 @@ class Kept:
     moment: float
 
 
-class Place:
+class ObjectStorage:
     """One folder, or one prefix of a bucket. Each process opens it at its first use.
 
     obstore's blocking calls run in our threads: its asynchronous ones can abort a process that is ending (seen with 0.12).

@@ -57,15 +57,15 @@ class Snapshots:
                 yield chunk
             yield sealer.finish()
 
-        place = self.vault.place
-        await place.put(key_path(number), self.vault.keyring.wrap(data_key, number))
-        await place.write(_path(number), sealed())
+        storage = self.vault.storage
+        await storage.put(key_path(number), self.vault.keyring.wrap(data_key, number))
+        await storage.write(_path(number), sealed())
         return _shown(number)
 
     async def all(self) -> list[Snapshot]:
         """List the snapshots, oldest first."""
         found = []
-        async for kept in self.vault.place.list(SNAPSHOTS):
+        async for kept in self.vault.storage.list(SNAPSHOTS):
             name = kept.path.rpartition("/")[2]
             if _ID.fullmatch(name):
                 found.append(_shown(bytes.fromhex(name)))
@@ -76,19 +76,19 @@ class Snapshots:
         number = _parse(snapshot)
         if snapshot not in {each.id for each in await self.all()}:
             raise UnknownSnapshotError(f"there is no snapshot {snapshot!r}")
-        await self.vault.place.remove(_path(number))
-        await self.vault.place.remove(key_path(number))
+        await self.vault.storage.remove(_path(number))
+        await self.vault.storage.remove(key_path(number))
 
     async def contents(self, snapshot: str) -> dict[str, bytes]:
         """Return the blob of every object in a snapshot, by name."""
         number = _parse(snapshot)
-        place = self.vault.place
+        storage = self.vault.storage
         try:
-            stored, pieces = await place.read(_path(number))
+            stored, pieces = await storage.read(_path(number))
         except MissingError:
             raise UnknownSnapshotError(f"there is no snapshot {snapshot!r}") from None
         try:
-            data_key = self.vault.keyring.unwrap(await place.get(key_path(number)), number)
+            data_key = self.vault.keyring.unwrap(await storage.get(key_path(number)), number)
         except MissingError:
             raise TamperedError(f"the data key of snapshot {snapshot} is missing from the store") from None
         opener = Opener(data_key, _about(number), stored)
@@ -102,13 +102,13 @@ class Snapshots:
     async def request(self, snapshot: str) -> None:
         """Request a restore, which maintenance makes; UnavailableError if another one is running."""
         await self.contents(snapshot)  # a damaged snapshot changes nothing
-        if not await self.vault.place.create(RESTORING, snapshot.encode()):
+        if not await self.vault.storage.create(RESTORING, snapshot.encode()):
             raise UnavailableError("a snapshot is being restored already")
 
     async def restoring(self) -> str | None:
         """Return the id of the snapshot that is being restored or is about to be; None if there is none."""
         try:
-            return (await self.vault.place.get(RESTORING)).decode(errors="replace")
+            return (await self.vault.storage.get(RESTORING)).decode(errors="replace")
         except MissingError:
             return None
 
@@ -124,12 +124,12 @@ class Snapshots:
         for name, blob in wanted.items():
             if present.get(name) != blob:
                 await self.vault.point(name, blob)
-        await self.vault.place.remove(RESTORING)
+        await self.vault.storage.remove(RESTORING)
         return snapshot
 
     async def abandon(self) -> None:
         """Abandon a restore whose snapshot is damaged, so that objects can be changed again."""
-        await self.vault.place.remove(RESTORING)
+        await self.vault.storage.remove(RESTORING)
 
 
 def _path(number: bytes) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from app.integrations.vault.keyring import Keyring
-    from app.integrations.vault.object_storage import Place
+    from app.integrations.vault.object_storage import ObjectStorage
 
 POINTERS, BLOBS, DATA_KEYS = "objects", "blobs", "keys"
 RESTORING = "restoring"
@@ -39,9 +39,9 @@ _log = logging.getLogger("neurectomy.vault")
 class Retrieval:
     """One object at the time of the request: `size` plain bytes, which each call of `pieces` yields, verified chunk by chunk."""
 
-    def __init__(self, place: Place, path: str, about: bytes, data_key: bytes, stored: int) -> None:
+    def __init__(self, storage: ObjectStorage, path: str, about: bytes, data_key: bytes, stored: int) -> None:
         self.size = plain_size(stored)
-        self._place, self._path, self._about, self._data_key, self._stored = place, path, about, data_key, stored
+        self._storage, self._path, self._about, self._data_key, self._stored = storage, path, about, data_key, stored
         self._opened: AsyncIterator[bytes] | None = None
 
     def begin(self, opened: AsyncIterator[bytes]) -> None:
@@ -54,7 +54,7 @@ class Retrieval:
         try:
             stored = self._stored
             if opened is None:
-                stored, opened = await self._place.read(self._path)
+                stored, opened = await self._storage.read(self._path)
             seconds = 0.0
             opener = Opener(self._data_key, self._about, stored)
             async for piece in opened:
@@ -73,8 +73,8 @@ class Retrieval:
 class Vault:
     """The objects of one storage, under one keyring. Any number of processes and machines can use it concurrently."""
 
-    def __init__(self, place: Place, keyring: Keyring) -> None:
-        self.place = place
+    def __init__(self, storage: ObjectStorage, keyring: Keyring) -> None:
+        self.storage = storage
         self.keyring = keyring
 
     async def store(self, name: str, pieces: AsyncIterator[bytes]) -> int:
@@ -86,9 +86,9 @@ class Vault:
         data_key = os.urandom(32)
         sealer = Sealer(data_key, _about(blob, name))
         try:
-            await self.place.write(blob_path(blob), _sealed(sealer, pieces))
+            await self.storage.write(blob_path(blob), _sealed(sealer, pieces))
             written = time.monotonic()
-            await self.place.put(key_path(blob), self.keyring.wrap(data_key, blob))
+            await self.storage.put(key_path(blob), self.keyring.wrap(data_key, blob))
         except BaseException:
             await self._discard(blob)
             raise
@@ -96,7 +96,7 @@ class Vault:
             raise UnavailableError("the store was too slow: the new bytes may have been cleaned up. Store the object again.")
         await self._check_restoring()
         # If this fails, the pointer may have been written or not: the blob stays until maintenance knows.
-        await self.place.put(path, _POINTER + blob)
+        await self.storage.put(path, _POINTER + blob)
         return sealer.size
 
     async def retrieve(self, name: str) -> Retrieval:
@@ -107,15 +107,15 @@ class Vault:
         for _ in range(_ATTEMPTS):
             blob = await self._pointed(path, name)
             try:
-                wrapped = await self.place.get(key_path(blob))
-                stored, opened = await self.place.read(blob_path(blob))
+                wrapped = await self.storage.get(key_path(blob))
+                stored, opened = await self.storage.read(blob_path(blob))
             except MissingError:
                 if blob == seen:
                     break
                 # Replaced and cleaned up between our two requests.
                 seen = blob
                 continue
-            found = Retrieval(self.place, blob_path(blob), _about(blob, name), self.keyring.unwrap(wrapped, blob), stored)
+            found = Retrieval(self.storage, blob_path(blob), _about(blob, name), self.keyring.unwrap(wrapped, blob), stored)
             found.begin(opened)
             return found
         raise TamperedError(f"the bytes or the key of {name!r} are missing from the store")
@@ -125,16 +125,16 @@ class Vault:
         path = pointer_path(name)
         await self._check_restoring()
         try:
-            await self.place.get(path)
+            await self.storage.get(path)
         except MissingError:
             raise UnknownObjectError(f"there is no object {name!r}") from None
-        await self.place.remove(path)
+        await self.storage.remove(path)
 
     async def names(self, prefix: str = "", after: str = "", limit: int = 1000) -> list[str]:
         """Return the names with this prefix, sorted by code point: at most `limit`, after `after`."""
         found = []
         folder = f"{POINTERS}/{object_names.folder(prefix)}".rstrip("/")
-        async for kept in self.place.list(folder):
+        async for kept in self.storage.list(folder):
             name = object_names.to_name(kept.path.removeprefix(f"{POINTERS}/"))
             if name is not None and name.startswith(prefix) and name > after:
                 found.append(name)
@@ -143,7 +143,7 @@ class Vault:
     async def pointers(self, damaged: bytes | None = None) -> dict[str, bytes]:
         """Return the blob of every object, by name. A damaged pointer becomes `damaged`, or raises TamperedError."""
         found = {}
-        async for kept in self.place.list(POINTERS):
+        async for kept in self.storage.list(POINTERS):
             name = object_names.to_name(kept.path.removeprefix(f"{POINTERS}/"))
             if name is None:
                 continue
@@ -159,22 +159,22 @@ class Vault:
 
     async def point(self, name: str, blob: bytes) -> None:
         """Point a name to an existing blob."""
-        await self.place.put(pointer_path(name), _POINTER + blob)
+        await self.storage.put(pointer_path(name), _POINTER + blob)
 
     async def unpoint(self, name: str) -> None:
         """Remove the pointer of a name, if it has one."""
-        await self.place.remove(pointer_path(name))
+        await self.storage.remove(pointer_path(name))
 
     async def _check_restoring(self) -> None:
         try:
-            await self.place.get(RESTORING)
+            await self.storage.get(RESTORING)
         except MissingError:
             return
         raise UnavailableError("a snapshot is being restored; nothing can be stored or deleted until it is done")
 
     async def _pointed(self, path: str, name: str) -> bytes:
         try:
-            pointer = await self.place.get(path)
+            pointer = await self.storage.get(path)
         except MissingError:
             raise UnknownObjectError(f"there is no object {name!r}") from None
         if len(pointer) != len(_POINTER) + _ID_BYTES or not pointer.startswith(_POINTER):
@@ -185,7 +185,7 @@ class Vault:
         """Remove the files of an object that could not be stored, as far as possible now."""
         for path in (blob_path(blob), key_path(blob)):
             try:
-                await self.place.remove(path)
+                await self.storage.remove(path)
             except VaultError as error:
                 _log.warning("the files of an object that could not be stored are removed later: %s", error)
 

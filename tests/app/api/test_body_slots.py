@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from app.api.body_slots import LongBodies, Place
+from app.api.body_slots import BodySlot, BodySlots
 from app.api.problems import ProblemError
 from tests.app.api.test_compression import RAW, refuse, samples
 from tests.app.conftest import serve_app
@@ -105,8 +105,8 @@ def test_what_is_refused_leaves_a_place(narrow: Served, path: str) -> None:
 
 def test_a_waiting_body_has_its_turn() -> None:
     async def work() -> None:
-        places = LongBodies(1, 3600)
-        first, second, third = (Place(places) for _ in range(3))
+        places = BodySlots(1, 3600)
+        first, second, third = (BodySlot(places) for _ in range(3))
         await first.take()
         await first.take()  # has one already
         waiting = [asyncio.ensure_future(each.take()) for each in (second, third)]
@@ -114,17 +114,17 @@ def test_a_waiting_body_has_its_turn() -> None:
         waiting[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting[0]
-        second.leave()  # has none
+        second.release()  # has none
         await asyncio.sleep(0)
         assert not waiting[1].done()
-        first.leave()
-        first.leave()
+        first.release()
+        first.release()
         await waiting[1]
-        fourth = asyncio.ensure_future(Place(places).take())
+        fourth = asyncio.ensure_future(BodySlot(places).take())
         for _ in range(3):
             await asyncio.sleep(0)
         assert not fourth.done(), "a place was given back twice"
-        third.leave()
+        third.release()
         await fourth
 
     asyncio.run(work())
@@ -132,11 +132,11 @@ def test_a_waiting_body_has_its_turn() -> None:
 
 def test_nobody_waits_for_ever_and_not_everybody_waits() -> None:
     async def work() -> None:
-        places = LongBodies(1, 0.01)
+        places = BodySlots(1, 0.01)
         await places.take()
         with pytest.raises(ProblemError, match="SIGMALANG_MAX_LONG_BODIES"):
             await places.take()
-        patient = LongBodies(1, 3600)
+        patient = BodySlots(1, 3600)
         await patient.take()
         waiting = [asyncio.ensure_future(patient.take()) for _ in range(4)]
         await asyncio.sleep(0)
@@ -144,7 +144,7 @@ def test_nobody_waits_for_ever_and_not_everybody_waits() -> None:
             await asyncio.wait_for(patient.take(), PATIENCE_SECONDS / 10)
         assert (refused.value.status, refused.value.reason) == (503, "busy")
         for each in waiting:
-            patient.give_back()
+            patient.release()
             await each
 
     asyncio.run(work())

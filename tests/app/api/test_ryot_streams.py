@@ -183,11 +183,11 @@ def test_everything_is_counted_and_billed_before_it_is_sent(stream: bool, tmp_pa
     from app.api import auth, ryot
     from app.integrations.ryot.stand_in import StandIn
     from app.store.database import Database
-    from app.store.database_url import Place
+    from app.store.database_url import DatabaseLocation
     from monitoring import metrics
 
     app = FastAPI()
-    database = app.state.database = Database(Place.of_file(Path(data_directory(tmp_path / "data")) / "neurectomy.db"))
+    database = app.state.database = Database(DatabaseLocation.of_file(Path(data_directory(tmp_path / "data")) / "neurectomy.db"))
     app.state.guard = auth.Guard(database, required=False, admin_key=None)
     auth.include(app, ryot.router, "user", openai=True)
     app.state.ryot = StandIn(60)

@@ -152,7 +152,7 @@ from monitoring.multiprocess.storage import lock_file
 from monitoring.multiprocess.worker.election import Election
 from monitoring.multiprocess.worker.slot_store import store
 from app.reporting import agents
-from app.store.agents import State
+from app.store.agents import AgentState
 from app.store.errors import StoreError
 
 class Database:
@@ -163,7 +163,7 @@ class Database:
 async def main():
     collective = agents.Collective(Database())
     for number in range(2):
-        agents.show(State(f"agent-{number}", 0.0, 0.0, healthy=True, utilization=0.5))
+        agents.show(AgentState(f"agent-{number}", 0.0, 0.0, healthy=True, utilization=0.5))
         collective._shown.add(f"agent-{number}")
     collective.every_seconds = 0.0
     stopped = lock_file.open_lock_file(store.directory)  # a process that is stopped while it removes series

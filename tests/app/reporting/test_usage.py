@@ -20,7 +20,7 @@ from app.reporting import usage
 from app.reporting.usage import Business
 from app.store import migrator
 from app.store.database import Database
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from app.store.models import Activity
 from monitoring import metrics
 from monitoring.users import CAPACITY, Taken
@@ -139,7 +139,7 @@ def test_a_request_for_which_there_is_no_room_is_counted_at_once(tmp_path: Path)
     """Whoever waits for the database may be killed before it has written."""
 
     async def work() -> None:
-        worker = Business(Database(Place.of_file(tmp_path / "none.db")), 300)
+        worker = Business(Database(DatabaseLocation.of_file(tmp_path / "none.db")), 300)
         worker._key = b"key"
         before = metrics.users_unnoted_requests._value.get()
         for user in range(CAPACITY + 5):
@@ -150,7 +150,7 @@ def test_a_request_for_which_there_is_no_room_is_counted_at_once(tmp_path: Path)
 
 
 def test_totals_are_shown_while_requests_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place.of_file(tmp_path / "neurectomy.db")
+    place = DatabaseLocation.of_file(tmp_path / "neurectomy.db")
 
     async def work() -> None:
         await migrator.upgrade(place)
@@ -180,7 +180,7 @@ def test_totals_are_shown_while_requests_go_on(tmp_path: Path, monkeypatch: pyte
 
 def test_who_stops_while_it_adds_to_the_histogram_ends_that_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next elected process adds what is missing: it must not find what is still being added."""
-    place = Place.of_file(tmp_path / "neurectomy.db")
+    place = DatabaseLocation.of_file(tmp_path / "neurectomy.db")
     begun, go_on = threading.Event(), threading.Event()
 
     def catch_up(_figures: object) -> None:

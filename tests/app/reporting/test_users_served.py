@@ -21,7 +21,7 @@ from sqlalchemy import func, select, update
 
 from app.store import keys
 from app.store.database import Database
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from app.store.models import Activity
 from tests.app.api.test_keys import bearer
 from tests.conftest import PROVES, ROOT, built_environment
@@ -43,7 +43,7 @@ TAKEOVERS = 50 if PROVES else 2
 SETTINGS = {"REQUIRE_API_KEY": "1", "USER_WINDOW_SECONDS": "86400"}
 
 
-def within(place: Place, work: Callable[[AsyncSession], object]) -> object:
+def within(place: DatabaseLocation, work: Callable[[AsyncSession], object]) -> object:
     """Do something with the database, as another instance would."""
 
     async def done() -> object:
@@ -117,11 +117,11 @@ def use(started: dict[Gunicorn, int], users: list[str]) -> int:
 @pytest.mark.parametrize("where", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql, two instances"])
 def test_many_users_are_as_many(gunicorn: Gunicorn, where: str, request: pytest.FixtureRequest) -> None:
     settings, instances = SETTINGS | {"WEB_CONCURRENCY": "8"}, [gunicorn]
-    place = Place.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db")
+    place = DatabaseLocation.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db")
     if where != "sqlite":
         server: PostgreSQL = request.getfixturevalue("server")
         settings |= {"DATABASE_URL": server.create(), "WEB_CONCURRENCY": "4"}
-        place = Place.parse(settings["DATABASE_URL"])
+        place = DatabaseLocation.parse(settings["DATABASE_URL"])
         subprocess.run([sys.executable, "-m", "app.migrate"], cwd=ROOT, env=built_environment() | settings, check=True)
         instances.append(request.getfixturevalue("other"))
     users = within(place, make_keys)
@@ -151,7 +151,7 @@ def test_many_users_are_as_many(gunicorn: Gunicorn, where: str, request: pytest.
 @pytest.mark.usefixtures("preloaded")
 def test_who_shows_them_is_followed_when_it_is_killed(gunicorn: Gunicorn) -> None:
     master = gunicorn.start(WEB_CONCURRENCY="4", **SETTINGS)
-    users = within(Place.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
+    users = within(DatabaseLocation.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
     assert isinstance(users, list)
     for user in users[:7]:
         assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(user)).status == 200
@@ -188,7 +188,7 @@ def test_who_shows_them_is_followed_when_it_is_killed(gunicorn: Gunicorn) -> Non
 
 def test_a_worker_that_never_used_the_database_follows_one_that_did(gunicorn: Gunicorn) -> None:
     master = gunicorn.start(WEB_CONCURRENCY="2", REQUIRE_API_KEY="0", USER_WINDOW_SECONDS="86400")
-    users = within(Place.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
+    users = within(DatabaseLocation.of_file(Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"), make_keys)
     assert isinstance(users, list)
     assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
     wait_until(lambda: shown(gunicorn, "active_users") == [1], "one user")
@@ -203,7 +203,7 @@ def test_a_worker_that_never_used_the_database_follows_one_that_did(gunicorn: Gu
 def test_users_are_noted_while_nobody_can_write(gunicorn: Gunicorn) -> None:
     gunicorn.start(WEB_CONCURRENCY="2", **SETTINGS)
     file = Path(gunicorn.environment["DATA_DIR"]) / "neurectomy.db"
-    users = within(Place.of_file(file), make_keys)
+    users = within(DatabaseLocation.of_file(file), make_keys)
     assert isinstance(users, list)
     assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(users[0])).status == 200
     wait_until(lambda: shown(gunicorn, "active_users") == [1], "one user")
@@ -213,5 +213,5 @@ def test_users_are_noted_while_nobody_can_write(gunicorn: Gunicorn) -> None:
             assert ask(gunicorn.port, "GET", "/v1/models", headers=bearer(user)).status == 200
         other.execute("ROLLBACK")
     wait_until(lambda: shown(gunicorn, "active_users") == [50], "fifty users")
-    wait_until(lambda: within(Place.of_file(file), requests_in_windows)[2] == 51, "all requests")  # type: ignore[index]
+    wait_until(lambda: within(DatabaseLocation.of_file(file), requests_in_windows)[2] == 51, "all requests")  # type: ignore[index]
     assert shown(gunicorn, "users_unnoted_requests_total") == [0]

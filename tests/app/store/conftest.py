@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,16 +17,16 @@ BOTH = ("sqlite", "postgresql")
 
 
 @pytest.fixture(params=BOTH)
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> DatabaseLocation:
     """Give a database without a schema."""
     if request.param == "postgresql":
         made: PostgreSQL = request.getfixturevalue("server")
-        return Place.parse(made.create())
-    return Place.of_file(tmp_path / "neurectomy.db")
+        return DatabaseLocation.parse(made.create())
+    return DatabaseLocation.of_file(tmp_path / "neurectomy.db")
 
 
 @pytest.fixture
-def place(empty: Place) -> Place:
+def place(empty: DatabaseLocation) -> DatabaseLocation:
     """Give a database that is ready."""
     import asyncio
 

@@ -14,7 +14,7 @@ from sqlalchemy import event, func, select, update
 
 from app.store import activity, keys, migrator
 from app.store.database import Database
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from app.store.models import Activity, Taken
 from monitoring.users import Note
 from monitoring.users import Taken as Half
@@ -72,7 +72,7 @@ async def figures(database: Database) -> activity.Figures:
         return await activity.figures(session)
 
 
-def test_each_user_of_a_closed_window_is_one_observation(place: Place) -> None:
+def test_each_user_of_a_closed_window_is_one_observation(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         async with database.writing() as session:
@@ -102,7 +102,7 @@ def test_each_user_of_a_closed_window_is_one_observation(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_a_half_is_taken_once(place: Place) -> None:
+def test_a_half_is_taken_once(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         first = half({1: 5}, table=77)
@@ -127,7 +127,7 @@ def test_a_half_is_taken_once(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_more_users_than_one_statement_takes(place: Place) -> None:
+def test_more_users_than_one_statement_takes(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         many = {user - 1000: 1 for user in range(2500)}
@@ -142,7 +142,7 @@ def test_more_users_than_one_statement_takes(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_closing_a_window_takes_a_fixed_number_of_statements(place: Place) -> None:
+def test_closing_a_window_takes_a_fixed_number_of_statements(place: DatabaseLocation) -> None:
     """On SQLite nobody else writes meanwhile: ten thousand users would keep everybody waiting for ten seconds."""
 
     async def work() -> None:
@@ -166,7 +166,7 @@ def test_closing_a_window_takes_a_fixed_number_of_statements(place: Place) -> No
     asyncio.run(work())
 
 
-def test_late_requests_count_in_a_window_that_is_open(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_requests_count_in_a_window_that_is_open(place: DatabaseLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         window = int(time.time() // WINDOW)
@@ -188,7 +188,7 @@ def test_late_requests_count_in_a_window_that_is_open(place: Place, monkeypatch:
     asyncio.run(work())
 
 
-def test_the_last_writer_takes_no_timestamp_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_writer_takes_no_timestamp_back(place: DatabaseLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         now = (time.time() // WINDOW + 0.5) * WINDOW
@@ -202,7 +202,7 @@ def test_the_last_writer_takes_no_timestamp_back(place: Place, monkeypatch: pyte
     asyncio.run(work())
 
 
-def test_a_clock_far_ahead_hides_no_user_and_holds_no_window(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_far_ahead_hides_no_user_and_holds_no_window(place: DatabaseLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         now = time.time()
@@ -246,12 +246,12 @@ def test_an_instance_with_a_wrong_clock_closes_no_window_early(server: PostgreSQ
         assert (await figures(database)).requests == 8
         await database.close()
 
-    place = Place.parse(server.create())
+    place = DatabaseLocation.parse(server.create())
     time.sleep(max(0.0, 60 - WINDOW + time.time() % WINDOW))  # not over the end of a window
     asyncio.run(work())
 
 
-def test_one_instance_is_elected(place: Place) -> None:
+def test_one_instance_is_elected(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
 
@@ -273,7 +273,7 @@ def test_one_instance_is_elected(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_all_instances_have_one_key(place: Place) -> None:
+def test_all_instances_have_one_key(place: DatabaseLocation) -> None:
     async def work() -> None:
         databases = [Database(place) for _ in range(3)]
 

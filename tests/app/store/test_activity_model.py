@@ -20,7 +20,7 @@ from sqlalchemy import event, select
 from app.store import activity, migrator
 from app.store import clock as database_clock
 from app.store.database import Database
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from app.store.models import Activity
 from monitoring import users
 from monitoring.users import Table, Taken, dead
@@ -46,7 +46,7 @@ class KilledError(BaseException):
 @functools.cache
 def template() -> bytes:
     with tempfile.TemporaryDirectory(prefix="neurectomy-test-") as folder:
-        place = Place.of_file(Path(folder) / "neurectomy.db")
+        place = DatabaseLocation.of_file(Path(folder) / "neurectomy.db")
         asyncio.run(migrator.upgrade(place))
         assert place.path is not None
         return place.path.read_bytes()
@@ -67,7 +67,7 @@ class Machine(RuleBasedStateMachine):
         self.patch.setattr(database_clock, "time", clock)
         (self.directory / "neurectomy.db").write_bytes(template())
         self.loop = asyncio.new_event_loop()
-        self.database = Database(Place.of_file(self.directory / "neurectomy.db"))
+        self.database = Database(DatabaseLocation.of_file(self.directory / "neurectomy.db"))
         self.left = SURVIVES
         event.listen(self.loop.run_until_complete(self.database._opened()).sync_engine, "before_cursor_execute", self.count)
         self.tables = [Table(WINDOW) for _ in range(3)]

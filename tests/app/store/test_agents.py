@@ -15,7 +15,7 @@ from app.store.database import Database
 from app.store.models import Agent, Task
 
 if TYPE_CHECKING:
-    from app.store.database_url import Place
+    from app.store.database_url import DatabaseLocation
 
 
 async def register(database: Database, *names: str) -> None:
@@ -40,7 +40,7 @@ async def report(database: Database, agent: str, task: int, status: str = "succe
         return await agents.report(session, agent, task, status, None)
 
 
-async def states(database: Database) -> dict[str, agents.State]:
+async def states(database: Database) -> dict[str, agents.AgentState]:
     async with database.reading() as session:
         return {state.id: state for state in await agents.states(session)}
 
@@ -50,7 +50,7 @@ async def silence(database: Database, agent: str, seconds: float = agents.SILENT
         await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=time.time() - seconds))
 
 
-def test_each_task_is_with_one_agent_and_reported_once(place: Place) -> None:
+def test_each_task_is_with_one_agent_and_reported_once(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         names = [f"agent-{number}" for number in range(5)]
@@ -75,7 +75,7 @@ def test_each_task_is_with_one_agent_and_reported_once(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_a_task_of_who_is_silent_or_gone_goes_to_another(place: Place) -> None:
+def test_a_task_of_who_is_silent_or_gone_goes_to_another(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         await register(database, "first", "second", "third")
@@ -102,7 +102,7 @@ def test_a_task_of_who_is_silent_or_gone_goes_to_another(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_who_is_gone_since_the_clock_was_put_back_is_not_well(place: Place) -> None:
+def test_who_is_gone_since_the_clock_was_put_back_is_not_well(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         await register(database, "gone", "alive")
@@ -117,7 +117,7 @@ def test_who_is_gone_since_the_clock_was_put_back_is_not_well(place: Place) -> N
     asyncio.run(work())
 
 
-def test_unknown_agents_and_too_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_agents_and_too_many(place: DatabaseLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         for call in (agents.beat, agents.remove, agents.take):
@@ -138,7 +138,7 @@ def test_unknown_agents_and_too_many(place: Place, monkeypatch: pytest.MonkeyPat
     asyncio.run(work())
 
 
-def test_utilization_is_the_share_of_the_window_with_a_task(place: Place) -> None:
+def test_utilization_is_the_share_of_the_window_with_a_task(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         await register(database, "busy", "idle", "often")
@@ -172,7 +172,7 @@ def test_utilization_is_the_share_of_the_window_with_a_task(place: Place) -> Non
     asyncio.run(work())
 
 
-def test_the_bounds_hold_where_many_come_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bounds_hold_where_many_come_at_once(place: DatabaseLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         database = Database(place)
         monkeypatch.setattr(agents, "MOST_AGENTS", 3)
@@ -188,7 +188,7 @@ def test_the_bounds_hold_where_many_come_at_once(place: Place, monkeypatch: pyte
     asyncio.run(work())
 
 
-def test_who_registers_again_while_it_is_removed_is_registered_or_not(place: Place) -> None:
+def test_who_registers_again_while_it_is_removed_is_registered_or_not(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
 

@@ -11,21 +11,21 @@ import pytest
 from sqlalchemy import func, select
 
 from app.store import billing, keys
-from app.store.billing import Call
+from app.store.billing import BilledCall
 from app.store.database import Database
 from app.store.models import Usage
 
 if TYPE_CHECKING:
-    from app.store.database_url import Place
+    from app.store.database_url import DatabaseLocation
 
 
-def test_the_most_special_price_holds_from_then_on(place: Place) -> None:
+def test_the_most_special_price_holds_from_then_on(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
 
         async def cost(endpoint: str, model: str) -> Decimal:
             async with database.writing() as session:
-                return await billing.bill(session, Call(endpoint, model, 1, 10)) * 10**12
+                return await billing.bill(session, BilledCall(endpoint, model, 1, 10)) * 10**12
 
         async def price(endpoint: str, model: str, prompt: int, generated: int) -> int:
             async with database.writing() as session:
@@ -54,7 +54,7 @@ def test_the_most_special_price_holds_from_then_on(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_sums_are_exact_beyond_what_a_column_or_a_float_holds(place: Place) -> None:
+def test_sums_are_exact_beyond_what_a_column_or_a_float_holds(place: DatabaseLocation) -> None:
     chance = random.Random(1)
 
     async def work() -> None:
@@ -66,11 +66,11 @@ def test_sums_are_exact_beyond_what_a_column_or_a_float_holds(place: Place) -> N
                 prompt, generated = (chance.randrange(10**9) for _ in range(2))
                 await billing.set_price(session, "*", model, prompt, generated)
                 for _ in range(20):
-                    call = Call("/a", model, chance.randrange(10**9), chance.randrange(10**9), key.user_id, key.id)
+                    call = BilledCall("/a", model, chance.randrange(10**9), chance.randrange(10**9), key.user_id, key.id)
                     cost = Decimal(call.prompt_tokens * prompt + call.generated_tokens * generated).scaleb(-12)
                     assert await billing.bill(session, call) == cost
                     wanted[model] = wanted.get(model, Decimal(0)) + cost
-            await billing.bill(session, Call("/a", "free", 1, 1))
+            await billing.bill(session, BilledCall("/a", "free", 1, 1))
         async with database.reading() as session:
             found = await billing.totals(session, 0, 1e11)
             assert await billing.totals(session, 0, 1) == []
@@ -83,12 +83,12 @@ def test_sums_are_exact_beyond_what_a_column_or_a_float_holds(place: Place) -> N
     asyncio.run(work())
 
 
-def test_a_call_that_is_undone_costs_nothing(place: Place) -> None:
+def test_a_call_that_is_undone_costs_nothing(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         with pytest.raises(ZeroDivisionError):  # noqa: PT012 - what is raised inside is the point
             async with database.writing() as session:
-                await billing.bill(session, Call("/a", "m", 1, 1))
+                await billing.bill(session, BilledCall("/a", "m", 1, 1))
                 raise ZeroDivisionError
         async with database.reading() as session:
             assert await billing.totals(session, 0, 1e11) == []
@@ -97,7 +97,7 @@ def test_a_call_that_is_undone_costs_nothing(place: Place) -> None:
     asyncio.run(work())
 
 
-def test_a_price_that_many_set_and_remove_at_once_is_there_once_or_not(place: Place) -> None:
+def test_a_price_that_many_set_and_remove_at_once_is_there_once_or_not(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
 

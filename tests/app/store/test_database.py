@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.store import migrator
 from app.store.database import Database
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from app.store.errors import DatabaseAwayError, DatabaseFullError, NotMigratedError
 from app.store.models import User
 from tests.conftest import ROOT
@@ -40,7 +40,7 @@ WRITER = """
 import asyncio, sys, time
 from app.store.database import Database
 from app.store.models import User
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from sqlalchemy import func, select
 
 async def one(database, number):
@@ -49,7 +49,7 @@ async def one(database, number):
         session.add(User(name=f"{sys.argv[2]}-{number}", role="user", active=bool(known + 1), created=time.time()))
 
 async def main():
-    database = Database(Place.parse(sys.argv[1]))
+    database = Database(DatabaseLocation.parse(sys.argv[1]))
     await asyncio.gather(*(one(database, number) for number in range(50)))
     await database.close()
 
@@ -57,7 +57,7 @@ asyncio.run(main())
 """
 
 
-def test_many_processes_write_at_once_and_nothing_is_lost(place: Place, environment: dict[str, str]) -> None:
+def test_many_processes_write_at_once_and_nothing_is_lost(place: DatabaseLocation, environment: dict[str, str]) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, place.url, str(number)], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
         for number in range(4)
@@ -75,7 +75,7 @@ def test_many_processes_write_at_once_and_nothing_is_lost(place: Place, environm
     run(count())
 
 
-def test_what_is_raised_inside_a_writing_session_undoes_it(place: Place) -> None:
+def test_what_is_raised_inside_a_writing_session_undoes_it(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         with pytest.raises(ZeroDivisionError):  # noqa: PT012 - what is raised inside is the point
@@ -95,7 +95,7 @@ def test_what_is_raised_inside_a_writing_session_undoes_it(place: Place) -> None
     run(work())
 
 
-def test_foreign_keys_and_checks_hold(place: Place) -> None:
+def test_foreign_keys_and_checks_hold(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         statements = (
@@ -114,10 +114,10 @@ def test_foreign_keys_and_checks_hold(place: Place) -> None:
 FORKING = """
 import asyncio, os, sys
 from app.store.database import Database
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from sqlalchemy import text
 
-database = Database(Place.parse(sys.argv[1]))
+database = Database(DatabaseLocation.parse(sys.argv[1]))
 
 async def ask():
     async with database.reading() as session:
@@ -141,7 +141,7 @@ loop.run_until_complete(database.close())
 """
 
 
-def test_a_forked_child_opens_its_own_connections(place: Place, environment: dict[str, str]) -> None:
+def test_a_forked_child_opens_its_own_connections(place: DatabaseLocation, environment: dict[str, str]) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORKING, place.url]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -158,7 +158,7 @@ def test_nothing_is_opened_or_imported_before_the_first_session(environment: dic
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    place = Place.of_file(tmp_path / "x.db")
+    place = DatabaseLocation.of_file(tmp_path / "x.db")
 
     async def work() -> None:
         await migrator.upgrade(place)
@@ -183,12 +183,12 @@ def test_a_file_that_is_no_database_or_is_locked_for_too_long_is_away(tmp_path: 
 
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.1)
     (tmp_path / "text.db").write_text("this is no database\n" * 1000)
-    place = Place.of_file(tmp_path / "x.db")
+    place = DatabaseLocation.of_file(tmp_path / "x.db")
 
     async def work() -> None:
         for method in (Database.reading, Database.writing):
             with pytest.raises(DatabaseAwayError):
-                async with method(database := Database(Place.of_file(tmp_path / "text.db"))) as session:
+                async with method(database := Database(DatabaseLocation.of_file(tmp_path / "text.db"))) as session:
                     await session.execute(text("SELECT 1 FROM users"))
             await database.close()
         await migrator.upgrade(place)
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_database_or_is_locked_for_too_long_is_away(tmp_path: 
     run(work())
 
 
-def test_all_connections_busy_is_away(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_connections_busy_is_away(place: DatabaseLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     from app.store import database as module
 
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.1)
@@ -228,7 +228,7 @@ def test_all_connections_busy_is_away(place: Place, monkeypatch: pytest.MonkeyPa
 
 def test_postgresql_that_ends_and_comes_back() -> None:
     with postgresql() as server:
-        place = Place.parse(server.create())
+        place = DatabaseLocation.parse(server.create())
 
         async def work() -> None:
             await migrator.upgrade(place)
@@ -249,7 +249,7 @@ def test_postgresql_that_ends_and_comes_back() -> None:
                     await asyncio.to_thread(server.stop)
                     await session.execute(text("SELECT 1"))
             await database.close()
-            missing = Database(Place.parse(place.url + "_missing"))
+            missing = Database(DatabaseLocation.parse(place.url + "_missing"))
             await asyncio.to_thread(server.start)
             with pytest.raises(DatabaseAwayError, match="does not exist"):
                 async with missing.reading():
@@ -259,7 +259,7 @@ def test_postgresql_that_ends_and_comes_back() -> None:
         run(work())
 
 
-def test_an_old_schema_is_told_from_a_mistake(place: Place) -> None:
+def test_an_old_schema_is_told_from_a_mistake(place: DatabaseLocation) -> None:
     async def work() -> None:
         database = Database(place)
         for statement in ("SELECT x FROM users", "SELECT 1 FROM wishes"):
@@ -275,15 +275,15 @@ def test_an_old_schema_is_told_from_a_mistake(place: Place) -> None:
 
 
 def test_places(tmp_path: Path) -> None:
-    assert Place.parse("sqlite+aiosqlite:////a/b.db").path == (tmp_path / "/a/b.db")
-    assert str(Place.parse("sqlite+aiosqlite:///b.db").path) == f"{os.getcwd()}/b.db"
-    assert str(Place.parse("postgresql+asyncpg://me:secret@db.local:5433/x?ssl=require")) == "db.local:5433/x"
-    assert str(Place.parse("postgresql+asyncpg:///x?host=/run/postgresql")) == "the local PostgreSQL/x"
+    assert DatabaseLocation.parse("sqlite+aiosqlite:////a/b.db").path == (tmp_path / "/a/b.db")
+    assert str(DatabaseLocation.parse("sqlite+aiosqlite:///b.db").path) == f"{os.getcwd()}/b.db"
+    assert str(DatabaseLocation.parse("postgresql+asyncpg://me:secret@db.local:5433/x?ssl=require")) == "db.local:5433/x"
+    assert str(DatabaseLocation.parse("postgresql+asyncpg:///x?host=/run/postgresql")) == "the local PostgreSQL/x"
     shutil.rmtree(tmp_path)
 
 
 def test_a_file_whose_name_would_mean_something_in_an_address(tmp_path: Path) -> None:
-    place = Place.of_file(tmp_path / "a?b#c%20" / "x.db")
+    place = DatabaseLocation.of_file(tmp_path / "a?b#c%20" / "x.db")
 
     async def work() -> None:
         await migrator.upgrade(place)

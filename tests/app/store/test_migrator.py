@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from app.store import migrator, schema_version
 from app.store.database import Database, make_engine
-from app.store.database_url import Place
+from app.store.database_url import DatabaseLocation
 from app.store.errors import NotMigratedError, StoreError
 from app.store.models import Base
 from tests.conftest import ROOT
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.postgres import PostgreSQL
 
 
-def command(place: Place, environment: dict[str, str]) -> subprocess.Popen[str]:
+def command(place: DatabaseLocation, environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "app.migrate"],
         cwd=ROOT,
@@ -50,7 +50,7 @@ def test_the_newest_revision_is_the_one_that_the_service_asks_for() -> None:
     assert not schema_version.enough(None)
 
 
-def test_migrations_make_what_the_models_say(place: Place) -> None:
+def test_migrations_make_what_the_models_say(place: DatabaseLocation) -> None:
     async def differences() -> list[object]:
         engine = make_engine(place)
 
@@ -65,7 +65,7 @@ def test_migrations_make_what_the_models_say(place: Place) -> None:
     assert asyncio.run(differences()) == []
 
 
-def test_migrations_at_once_wait_for_each_other(empty: Place, environment: dict[str, str]) -> None:
+def test_migrations_at_once_wait_for_each_other(empty: DatabaseLocation, environment: dict[str, str]) -> None:
     running = [command(empty, environment) for _ in range(4)]
     for process in running:
         assert process.wait() == 0, process.communicate()
@@ -75,7 +75,7 @@ def test_migrations_at_once_wait_for_each_other(empty: Place, environment: dict[
 
 
 def test_a_second_migration_waits_for_the_lock(tmp_path: Path, environment: dict[str, str]) -> None:
-    place = Place.of_file(tmp_path / "neurectomy.db")
+    place = DatabaseLocation.of_file(tmp_path / "neurectomy.db")
     assert place.path is not None
     with sqlite3.connect(place.path, isolation_level=None) as other:
         other.execute("PRAGMA journal_mode=WAL")
@@ -97,7 +97,7 @@ def test_a_second_migration_waits_for_the_lock(tmp_path: Path, environment: dict
 
 
 def test_a_second_migration_waits_for_the_lock_of_postgresql(server: PostgreSQL, environment: dict[str, str]) -> None:
-    place = Place.parse(server.create())
+    place = DatabaseLocation.parse(server.create())
     name = place.url.rpartition("/")[2]
 
     async def hold() -> int:
@@ -120,7 +120,7 @@ def test_a_second_migration_waits_for_the_lock_of_postgresql(server: PostgreSQL,
 
 @pytest.mark.parametrize("moment", ["-wal", "-shm", ""])
 def test_a_killed_migration_has_changed_nothing_or_all(tmp_path: Path, environment: dict[str, str], moment: str) -> None:
-    place = Place.of_file(tmp_path / "neurectomy.db")
+    place = DatabaseLocation.of_file(tmp_path / "neurectomy.db")
     process = command(place, environment)
     wait_until(lambda: Path(f"{place.path}{moment}").exists() or not is_alive(process.pid), "it has begun")
     process.send_signal(signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_a_killed_migration_has_changed_nothing_or_all(tmp_path: Path, environme
     assert asyncio.run(migrator.upgrade(place)) == schema_version.HEAD
 
 
-def test_a_newer_schema_is_left_alone(place: Place) -> None:
+def test_a_newer_schema_is_left_alone(place: DatabaseLocation) -> None:
     async def run() -> str:
         database = Database(place)
         async with database.writing() as session:
@@ -142,7 +142,7 @@ def test_a_newer_schema_is_left_alone(place: Place) -> None:
     assert asyncio.run(run()) == "9999"
 
 
-def test_without_a_schema_every_session_says_which_command_is_missing(empty: Place) -> None:
+def test_without_a_schema_every_session_says_which_command_is_missing(empty: DatabaseLocation) -> None:
     async def run() -> None:
         database = Database(empty)
         with pytest.raises(NotMigratedError, match=r"python -m app\.migrate"):
@@ -160,9 +160,12 @@ def test_without_a_schema_every_session_says_which_command_is_missing(empty: Pla
 def test_a_place_that_cannot_be_is_one_line(tmp_path: Path, environment: dict[str, str], free_port: object) -> None:
     assert callable(free_port)
     (tmp_path / "file").touch()
-    places = [Place.of_file(tmp_path / "file" / "x.db"), Place.parse(f"postgresql+asyncpg://me:pass@127.0.0.1:{free_port()}/x")]
+    places = [
+        DatabaseLocation.of_file(tmp_path / "file" / "x.db"),
+        DatabaseLocation.parse(f"postgresql+asyncpg://me:pass@127.0.0.1:{free_port()}/x"),
+    ]
     (tmp_path / "text.db").write_text("this is no database\n" * 1000)
-    places.append(Place.of_file(tmp_path / "text.db"))
+    places.append(DatabaseLocation.of_file(tmp_path / "text.db"))
     for place in places:
         said, errors = command(place, environment).communicate()
         assert said == ""
@@ -176,4 +179,4 @@ def test_the_programs_error_is_a_store_error(tmp_path: Path) -> None:
     from app.store import sqlite_migration
 
     with pytest.raises(StoreError, match="cannot be created"):
-        sqlite_migration.migrate(Place.of_file(tmp_path / "file" / "x.db"), None)
+        sqlite_migration.migrate(DatabaseLocation.of_file(tmp_path / "file" / "x.db"), None)

@@ -16,7 +16,7 @@ _ONE = "/v1/agents/{agent}"
 _OUTCOMES = ("success", "success", "success", "success", "error", "timeout", "cancelled")
 
 
-class Agents(Scenario):
+class AgentsScenario(Scenario):
     """`/v1/agents` and `/v1/tasks`. The agents have the same names in every run, so that no run adds series."""
 
     name = "agents"

@@ -9,7 +9,7 @@ from tools.load.scenarios.scenario import Scenario, Step, among
 _SIZES = (0, 300, 2_000, 20_000, 60_000, 300_000)
 
 
-class Compression(Scenario):
+class CompressionScenario(Scenario):
     """`/v1/compress` and `/v1/decompress`."""
 
     name = "compression"

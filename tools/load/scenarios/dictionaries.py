@@ -14,7 +14,7 @@ _ONE = "/v1/dictionaries/{dictionary}"
 _SAMPLES = 200
 
 
-class Dictionaries(Scenario):
+class DictionariesScenario(Scenario):
     """`/v1/dictionaries`."""
 
     name = "dictionaries"

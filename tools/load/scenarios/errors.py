@@ -10,7 +10,7 @@ _NO_KEY = among(200, 401)
 """A service that requires no key answers 200."""
 
 
-class Errors(Scenario):
+class ErrorsScenario(Scenario):
     """Errors that belong to no integration."""
 
     name = "errors"

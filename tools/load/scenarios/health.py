@@ -6,7 +6,7 @@ from tools.load.request import Request
 from tools.load.scenarios.scenario import Scenario, Step
 
 
-class Health(Scenario):
+class HealthScenario(Scenario):
     """`/health`."""
 
     name = "health"

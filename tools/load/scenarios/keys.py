@@ -13,7 +13,7 @@ _HOUR_SECONDS = 3600
 """A key that could not be revoked expires."""
 
 
-class Keys(Scenario):
+class KeysScenario(Scenario):
     """`/v1/keys` and `/v1/users`. Users stay, with the same names in every run; their keys are revoked."""
 
     name = "keys"

@@ -27,7 +27,7 @@ def model_request(context: Context, path: str, tokens: int, pace: Pace | None = 
     return Request("POST", path, "", body, JSON, moves=expected_metrics.model_call(model, tokens * choices, len(body)), pace=pace or Pace())
 
 
-class Models(Scenario):
+class ModelsScenario(Scenario):
     """`/v1/models`, `/v1/completions` and `/v1/chat/completions`."""
 
     name = "models"

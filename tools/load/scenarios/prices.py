@@ -10,7 +10,7 @@ from tools.load.request import Request
 from tools.load.scenarios.scenario import Scenario, Step, among, json_request
 
 
-class Prices(Scenario):
+class PricesScenario(Scenario):
     """`/v1/prices` and `/v1/usage`."""
 
     name = "prices"

@@ -7,16 +7,16 @@ import contextlib
 from tools.load import expected_metrics, payloads
 from tools.load.client import NoAnswerError, UnavailableError
 from tools.load.request import Pace, Request
-from tools.load.scenarios.compression import Compression
+from tools.load.scenarios.compression import CompressionScenario
 from tools.load.scenarios.models import CHAT, model_request
 from tools.load.scenarios.scenario import Scenario, Step
-from tools.load.scenarios.vault import Vault
+from tools.load.scenarios.vault import VaultScenario
 
 _LARGE_BYTES = 3 * 1024 * 1024
 _TOKENS = 400
 
 
-class Slow(Scenario):
+class SlowScenario(Scenario):
     """Slow requests to the available parts of the service."""
 
     name = "slow"
@@ -24,15 +24,15 @@ class Slow(Scenario):
 
     async def set_up(self) -> None:
         self._steps: list[Step] = []
-        self._vault: Vault | None = None
+        self._vault: VaultScenario | None = None
         with contextlib.suppress(UnavailableError):
-            self._compression = Compression(self.context)
+            self._compression = CompressionScenario(self.context)
             await self._compression.set_up()
             self._steps += [self.slow_sender, self.slow_reader, self.leaves_while_sending]
         if self.context.model is not None:
             self._steps += [self.long_stream, self.leaves_a_stream]
         with contextlib.suppress(UnavailableError):
-            vault = Vault(self.context)
+            vault = VaultScenario(self.context)
             await vault.set_up()
             self._vault = vault
             self._steps.append(self.large_object)

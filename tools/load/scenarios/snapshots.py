@@ -16,7 +16,7 @@ _ALL = "/v1/vault/snapshots"
 _ONE = f"{_ALL}/{{snapshot}}"
 
 
-class Snapshots(Scenario):
+class SnapshotsScenario(Scenario):
     """`/v1/vault/snapshots`."""
 
     name = "snapshots"

@@ -16,7 +16,7 @@ _SIZES = (0, 100, 5_000, 50_000, 500_000)
 _PAGE = 1000
 
 
-class Vault(Scenario):
+class VaultScenario(Scenario):
     """`/v1/vault/objects`."""
 
     name = "vault"

@@ -78,8 +78,8 @@ def vault(url: str, key_file: Path) -> Vault:
 
 
 async def kept(vault: Vault, folder: str = "") -> set[str]:
-    return {each.path async for each in vault.place.list(folder)}
+    return {each.path async for each in vault.storage.list(folder)}
 
 
 async def blob(vault: Vault, name: str) -> bytes:
-    return (await vault.place.get(pointer_path(name)))[-16:]
+    return (await vault.storage.get(pointer_path(name)))[-16:]

@@ -116,7 +116,7 @@ def test_ten_thousand_objects_from_four_workers_that_are_killed(gunicorn: Gunico
             assert await read(vault, name) == content(name)
         maintenance = Maintenance(vault, Snapshots(vault))
         await maintenance.clean(grace=0)
-        await vault.place.clean(time.time() + 1)
+        await vault.storage.clean(time.time() + 1)
         left = [path for path in folder.glob("blobs/*/*") if path.is_file()]
         assert len(left) == len(there), "what died half way is still there"
 

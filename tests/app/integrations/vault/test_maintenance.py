@@ -45,16 +45,16 @@ def test_a_reader_of_what_is_replaced_and_removed_gets_one_of_both(vault: Vault)
     async def work() -> None:
         await vault.store("name", given(b"old"))
         maintenance = Maintenance(vault, Snapshots(vault))
-        inner = vault.place.get
+        inner = vault.storage.get
 
         async def get(path: str) -> bytes:
             if path.startswith(DATA_KEYS):  # between the pointer and the key
-                vault.place.get = inner  # type: ignore[method-assign]
+                vault.storage.get = inner  # type: ignore[method-assign]
                 await vault.store("name", given(b"new"))
                 await maintenance.clean(grace=0)
             return await inner(path)
 
-        vault.place.get = get  # type: ignore[method-assign]
+        vault.storage.get = get  # type: ignore[method-assign]
         assert await read(vault, "name") == b"new"
 
     run(work())
@@ -82,7 +82,7 @@ def test_a_rotation_wraps_all_keys_anew_while_objects_are_in_use(vault: Vault, k
         turns = await using
         assert await rewrap(vault) == 0
         for path in await kept(vault, DATA_KEYS):
-            assert keyring.wrapping_key(await vault.place.get(path)) == number
+            assert keyring.wrapping_key(await vault.storage.get(path)) == number
         assert keyring.forget(key_file) == 1
         for name in [f"object/{number}" for number in range(20)] + [f"used/{turn}" for turn in range(turns)]:
             assert await read(vault, name) == b"content"
@@ -110,8 +110,8 @@ def test_what_died_half_way_is_removed_after_a_day(key_file: Path, tmp_path: Pat
         await vault.store("name#1", given(b"content"))
         staged = tmp_path / "vault" / BLOBS / "ab#1"
         staged.write_bytes(b"half")
-        assert await vault.place.clean(staged.stat().st_mtime - 1) == 0
-        assert await vault.place.clean(staged.stat().st_mtime + 1) == 1
+        assert await vault.storage.clean(staged.stat().st_mtime - 1) == 0
+        assert await vault.storage.clean(staged.stat().st_mtime + 1) == 1
         assert not staged.exists()
         assert await read(vault, "name#1") == b"content"
 

@@ -60,7 +60,7 @@ def test_a_full_disk_refuses_and_keeps_what_was_there(key_file: Path, small_disk
 def test_gone_is_not_away(vault: Vault) -> None:
     async def work() -> None:
         with pytest.raises(MissingError):
-            await vault.place.get(RESTORING)
-        await vault.place.remove("nothing/here")
+            await vault.storage.get(RESTORING)
+        await vault.storage.remove("nothing/here")
 
     run(work())

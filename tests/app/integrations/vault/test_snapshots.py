@@ -81,11 +81,11 @@ def test_a_changed_snapshot_is_refused(vault: Vault) -> None:
         await vault.store("name", given(b"content"))
         taken = await snapshots.backup()
         path = f"snapshots/{taken.id}"
-        whole = await vault.place.get(path)
+        whole = await vault.storage.get(path)
         for at in range(0, len(whole) * 8, 7):
             changed = bytearray(whole)
             changed[at // 8] ^= 1 << at % 8
-            await vault.place.put(path, bytes(changed))
+            await vault.storage.put(path, bytes(changed))
             with pytest.raises(TamperedError):
                 await snapshots.request(taken.id)
         assert await snapshots.restoring() is None

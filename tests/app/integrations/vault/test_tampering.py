@@ -24,10 +24,10 @@ TAMPERED = 1000 if PROVES else 100
 
 async def change(vault: Vault, name: str, other: str, chance: random.Random) -> None:
     """Do something to what the store keeps of one object."""
-    place = vault.place
+    storage = vault.storage
     mine, theirs = await blob(vault, name), await blob(vault, other)
     path = chance.choice([pointer_path(name), blob_path(mine), blob_path(mine), key_path(mine)])
-    content = bytearray(await place.get(path))
+    content = bytearray(await storage.get(path))
     kind = chance.choice(["flip", "cut", "more", "remove", "swap", "rename"])
     if kind == "flip":
         at = chance.randrange(len(content) * 8)
@@ -37,20 +37,20 @@ async def change(vault: Vault, name: str, other: str, chance: random.Random) -> 
     elif kind == "more":
         content += os.urandom(chance.randrange(1, 100))
     elif kind == "remove":
-        await place.remove(path)
+        await storage.remove(path)
         return
     elif kind == "swap":  # two chunks, or with another object's
         path = blob_path(mine)
-        content = bytearray(await place.get(path))
+        content = bytearray(await storage.get(path))
         step = CHUNK_BYTES + 28
         first, second = slice(12, 12 + step), slice(12 + step, 12 + 2 * step)
         if len(content) > 12 + 2 * step:
             content[first], content[second] = content[second], content[first]
         else:
-            content = bytearray(await place.get(blob_path(theirs)))
+            content = bytearray(await storage.get(blob_path(theirs)))
     else:
-        path, content = pointer_path(name), bytearray(await place.get(pointer_path(other)))
-    await place.put(path, bytes(content))
+        path, content = pointer_path(name), bytearray(await storage.get(pointer_path(other)))
+    await storage.put(path, bytes(content))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -43,7 +43,7 @@ def test_nothing_of_an_object_can_be_read_in_the_store(vault: Vault) -> None:
     async def work() -> None:
         await vault.store("name", given(b"a secret " * 1000))
         for path in await kept(vault):
-            assert b"secret" not in await vault.place.get(path)
+            assert b"secret" not in await vault.storage.get(path)
 
     run(work())
 
