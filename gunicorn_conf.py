@@ -1,6 +1,6 @@
 """The gunicorn configuration: `gunicorn -c gunicorn_conf.py app.main:app`.
 
-Everything comes from the environment (docs/configuration.md). GUNICORN_CMD_ARGS and the command line win over it.
+All settings come from the environment (docs/configuration.md). GUNICORN_CMD_ARGS and the command line override them.
 """
 
 import logging
@@ -31,14 +31,14 @@ graceful_timeout = settings.graceful_timeout
 keepalive = settings.keep_alive
 forwarded_allow_ips = settings.forwarded_allow_ips
 loglevel = settings.log_level
-# A heartbeat file on a disk that is busy gets living workers killed.
+# On a busy disk, late heartbeats would get living workers killed.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
-# The control socket breaks read-only containers: it is there only where --control-socket names a path.
+# The control socket breaks read-only containers: it needs --control-socket with a path.
 control_socket_disable = "control_socket" not in kit.overrides()
 
 
 def on_starting(server: object) -> None:
-    """Hold the run, also as a daemon; then make the database ready, which no worker uses yet."""
+    """Hold the run, also as a daemon; then migrate the database, before any worker uses it."""
     kit.on_starting(server)
     if failed := sqlite_migration.by_master(settings.database, kit.account()):
         logging.getLogger("gunicorn.error").error("%s; /health/ready is 503 until it is ready", failed)
@@ -50,12 +50,12 @@ def when_ready(_server: object) -> None:
 
 
 def post_fork(_server: object, _worker: object) -> None:
-    """Take the worker's slot."""
+    """Acquire the worker's slot."""
     kit.post_fork()
 
 
 def post_worker_init(_worker: object) -> None:
-    """Take the slot of a worker that has changed its user."""
+    """Acquire the slot of a worker that has changed its user."""
     kit.post_worker_init()
 
 
@@ -65,5 +65,5 @@ def pre_exec(server: object) -> None:
 
 
 def on_exit(_server: object) -> None:
-    """End the exporter."""
+    """Stop the exporter."""
     kit.on_exit()

@@ -1,6 +1,6 @@
-"""Compiles what runs for every request with mypyc, where there is a C compiler; the same files run interpreted everywhere else.
+"""Compiles the modules that run for every request with mypyc. Without a C compiler the same files run interpreted.
 
-NEURECTOMY_COMPILE=0 leaves it, and NEURECTOMY_COMPILE=1 fails where it cannot be done, instead of going on without.
+NEURECTOMY_COMPILE=0 compiles nothing. NEURECTOMY_COMPILE=1 fails if compiling fails, instead of going on without.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "monitoring/http"
 MODULES = ("exchange", "request_metrics", "route_template")
-"""Not `middleware` and `awaitables`, which have the coroutines."""
+"""`middleware` and `awaitables` are left out: they have coroutines."""
 
 _LIBRARY = "compiled"
 _OPTIONS = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent")
@@ -25,18 +25,18 @@ _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
 class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Hatchling finds it by this file's name."""
+    """The hook that hatchling finds by this file's name."""
 
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Give what an isolated build has to install for it."""
+        """Return the requirements of an isolated build."""
         compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
         possible = shutil.which(compiler.split()[0]) is not None and _wanted() != "0"
         return ["mypy>=2.4", "setuptools>=80"] if possible or _wanted() == "1" else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile into the tree for an editable installation, else into the wheel."""
+        """Compile into the tree for an editable installation, otherwise into the wheel."""
         package = Path(self.root, PACKAGE)
         self._folder = tempfile.TemporaryDirectory(prefix="neurectomy-build-", ignore_cleanup_errors=True)
         made: list[Path] = []
@@ -45,13 +45,13 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]
                 made = _compile(Path(self.root), Path(self._folder.name))
                 if version == "editable":
                     _place(made, package)
-            except (Exception, SystemExit) as error:  # no mypyc, no compiler, no headers, no room: each has an exception of its own
+            except (Exception, SystemExit) as error:  # no mypyc, no compiler, no headers, full disk: all have different exceptions
                 if _wanted() == "1":
                     raise RuntimeError(f"NEURECTOMY_COMPILE=1, but {PACKAGE} could not be compiled: {error}") from error
                 self.app.display_warning(f"{PACKAGE} is not compiled, and runs a few microseconds slower per request: {error}")
                 made = []
         if version == "editable":
-            # Those of another Python in the same tree are its own.
+            # Files of another Python in the same tree stay.
             for old in package.glob(f"*{_SUFFIX}"):
                 if old.name not in {file.name for file in made}:
                     old.unlink()
@@ -60,21 +60,21 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg]
             build_data["pure_python"], build_data["infer_tag"] = False, True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove what was made on the way."""
+        """Remove the temporary files."""
         self._folder.cleanup()
 
 
 def _wanted() -> str:
     wanted = os.environ.get("NEURECTOMY_COMPILE", "")
     if wanted not in {"", "0", "1"}:
-        raise ValueError(f"NEURECTOMY_COMPILE={wanted!r}: 0 leaves the compiling, 1 insists on it, and empty tries")
+        raise ValueError(f"NEURECTOMY_COMPILE={wanted!r}: use 0 (never compile), 1 (fail if it fails) or nothing")
     return wanted
 
 
 def _compile(root: Path, folder: Path) -> list[Path]:
-    """Give the files of the extension modules, made in `folder`: the library first, without which the modules cannot be imported."""
+    """Compile in `folder`, and return the files: first the library that all extension modules need."""
     if sysconfig.get_config_var("Py_GIL_DISABLED") or sys.implementation.name != "cpython":
-        raise RuntimeError("only CPython with its global lock runs it")
+        raise RuntimeError("it needs CPython with the global interpreter lock")
     from mypyc.build import mypycify
     from setuptools import Distribution
 
@@ -82,7 +82,7 @@ def _compile(root: Path, folder: Path) -> list[Path]:
     os.chdir(root)  # mypyc takes a module's name from its path
     try:
         sources = [f"{PACKAGE}/{module}.py" for module in MODULES]
-        # What is edited from now on is newer than what is compiled.
+        # A source that is edited from now on is newer than the compiled file.
         newest = max(Path(source).stat().st_mtime_ns for source in sources)
         options = [*_OPTIONS, f"--cache-dir={folder / 'types'}"]
         modules = mypycify([*options, *sources], target_dir=str(folder / "c"), group_name=f"{PACKAGE.replace('/', '.')}.{_LIBRARY}")
@@ -101,7 +101,7 @@ def _compile(root: Path, folder: Path) -> list[Path]:
 
 
 def _place(made: list[Path], package: Path) -> None:
-    """Make these the extension modules beside the sources: each by a rename, since a worker of a running service may be starting."""
+    """Put the extension modules beside the sources, each by a rename, since a worker of a running service may be starting."""
     copies = [package / f".{file.name}.{os.getpid()}.new" for file in made]
     try:
         for file, copy in zip(made, copies, strict=True):

@@ -48,7 +48,7 @@ class ElectedTask:
         return election.try_hold()
 
     async def every_turn(self) -> None:
-        """Do what each process has to do, elected or not."""
+        """Do the part of the task that every process does, elected or not."""
 
     async def turn(self) -> None:
         """Do the task once."""

@@ -1,6 +1,6 @@
-"""Which workers stand for election: those of an instance of which one worker has used the database in this run.
+"""Which workers stand for election: all workers of an instance that has used the database in this run.
 
-Workers of an instance that never uses its database do not import what that takes.
+In an instance that never uses its database, no worker imports SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _state = SharedState("database-used", 2, magic=b"db-used1", subject="the note th
 
 
 def elected(database: Database, election: Election) -> bool:
-    """Stand for election where this instance has used the database; return whether this process holds the role. Not on an event loop."""
+    """Try to hold the role if this instance has used the database; return whether this process holds it. Blocks."""
     return _used(database) and election.try_hold()
 
 

@@ -103,7 +103,7 @@ def test_a_wheel_without(tree: Path, variables: dict[str, str]) -> None:
     ("variables", "message"),
     [
         ({"NEURECTOMY_COMPILE": "1", "CC": "/nowhere/cc"}, "NEURECTOMY_COMPILE=1, but monitoring/http could not be compiled"),
-        ({"NEURECTOMY_COMPILE": "yes"}, "NEURECTOMY_COMPILE='yes': 0 leaves the compiling, 1 insists on it, and empty tries"),
+        ({"NEURECTOMY_COMPILE": "yes"}, "NEURECTOMY_COMPILE='yes': use 0 (never compile), 1 (fail if it fails) or nothing"),
     ],
 )
 def test_a_wheel_that_cannot_be(tree: Path, variables: dict[str, str], message: str) -> None:

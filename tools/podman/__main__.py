@@ -29,7 +29,7 @@ _OVERLAYS = Path(__file__).resolve().parents[2] / "k8s" / "overlays"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run it; give the exit code, with one line on stderr where it is not 0."""
+    """Run the command; return the exit code. If it is not 0, stderr has one line."""
     parser = argparse.ArgumentParser(prog="python -m tools.podman", description=__doc__.splitlines()[0])
     parser.add_argument(
         "overlay", type=Path, nargs="?", default=_OVERLAYS / "local", help="a folder with a kustomization (k8s/overlays/local)"
@@ -76,7 +76,7 @@ def _serve(overlay: Path, folder: Path, *, local_base: bool) -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Stop the pod; a second time, leave it to the end that removes it, which nothing may interrupt."""
+    """Stop the pod. The second time, only remove it, which no signal interrupts."""
     global _interrupted
     if _interrupted:
         for number in _SIGNALS:

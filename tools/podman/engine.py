@@ -1,4 +1,4 @@
-"""podman and what it needs, as they run on this machine."""
+"""Runs podman and the programs that it needs on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 CONFIGURATION = Path(__file__).with_name("containers.conf")
 BUILD = Path(__file__).resolve().parents[2] / "build"
-"""What is fetched and made, and not kept."""
+"""Downloads and build results; not in the repository."""
 _INSTALL = {
     "podman": "apt-get install --no-install-recommends podman runc netavark",
     "runc": "apt-get install --no-install-recommends runc",
@@ -19,11 +19,11 @@ _INSTALL = {
 
 
 class EngineError(Exception):
-    """A program is missing, or failed; the text says which, how, and what to do."""
+    """A program is missing, or failed; the text names the program, the failure, and the cure."""
 
 
 def find(name: str) -> str:
-    """Give the path of a program. EngineError where it is not on PATH."""
+    """Return the path of a program. EngineError if it is not on PATH."""
     found = shutil.which(name)
     if found is None:
         raise EngineError(f"{name} is not here: {_INSTALL[name]}")
@@ -31,7 +31,7 @@ def find(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Give the environment that podman is run with: the configuration beside this file where there is no systemd."""
+    """Return the environment of podman. Without systemd, it names the configuration beside this file."""
     environ = dict(os.environ)
     if not Path("/run/systemd/system").is_dir():
         environ.setdefault("CONTAINERS_CONF", str(CONFIGURATION))
@@ -39,13 +39,13 @@ def environment() -> dict[str, str]:
 
 
 def require_root() -> None:
-    """Raise EngineError for anybody else."""
+    """Raise EngineError unless this process is root."""
     if os.geteuid() != 0:
         raise EngineError("run it as root: the volumes of a pod are mounted, with their limits and owners")
 
 
 def podman(*arguments: str) -> str:
-    """Run podman to its end and give what it prints. EngineError with its own words where it fails."""
+    """Run podman to its end and return its output. EngineError with its error message if it fails."""
     done = attempt(*arguments)
     if done.returncode != 0:
         raise EngineError(f"podman {' '.join(arguments)} failed with {done.returncode}: {done.stderr.strip()}")
@@ -53,6 +53,6 @@ def podman(*arguments: str) -> str:
 
 
 def attempt(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run podman to its end, however it ends."""
-    BUILD.mkdir(exist_ok=True)  # the monitor of a container that runs out of memory leaves a file where podman was started
+    """Run podman to its end, and return its exit code and output."""
+    BUILD.mkdir(exist_ok=True)  # if a container runs out of memory, its monitor leaves a file in the working directory
     return subprocess.run([find("podman"), *arguments], cwd=BUILD, env=environment(), capture_output=True, text=True, check=False)

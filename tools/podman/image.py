@@ -1,4 +1,4 @@
-"""Builds the image of the Dockerfile, also where no registry of images can be reached."""
+"""Builds the image of the Dockerfile, also without access to a registry of images."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from .engine import BUILD, EngineError, attempt, find, podman
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements-runtime.lock"
 LOCAL_BASE = "localhost/neurectomy-base"
-#: What the image needs of its base, beyond Debian's essential packages: greenlet is C++.
+#: The packages that the image needs from its base, beyond Debian's essential packages: greenlet is C++.
 _PACKAGES = ("python3", "python3-venv", "ca-certificates", "libstdc++6")
 _GLIBC = (17, 24, 27, 28, 34)
 _DISTRIBUTED = re.compile(r"^ARG BASE=(?P<image>\S+:(?P<python>\d+\.\d+)-slim-(?P<suite>\w+))$", re.MULTILINE)
 
 
 def distributed_base() -> tuple[str, str, str]:
-    """Give the Dockerfile's base: its name, the minor version of its Python, and Debian's release."""
+    """Return the Dockerfile's base: its name, the minor version of its Python, and Debian's release."""
     found = _DISTRIBUTED.search((ROOT / "Dockerfile").read_text())
     if found is None:
-        raise EngineError(f"{ROOT / 'Dockerfile'}: there is no line ARG BASE=<image>:<python>-slim-<suite>")
+        raise EngineError(f"{ROOT / 'Dockerfile'}: it has no line ARG BASE=<image>:<python>-slim-<suite>")
     return found["image"], found["python"], found["suite"]
 
 
 def name(version: str) -> str:
-    """Give what this checkout's image is called on this machine: a build removes its former one, and none of another checkout's."""
+    """Return the name of this checkout's image. A build replaces only the image of the same checkout."""
     return f"localhost/neurectomy-api:{version}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 
 
 def build(version: str, *, local: bool = False) -> str:
-    """Build the image, or what of it has changed, and give its id.
+    """Build the changed layers of the image, and return its id.
 
-    The base comes from its registry; where that cannot be reached, or with `local`, it is made of Debian's packages. The Python packages
-    are fetched by this machine's pip, as it is configured, and the build itself uses no network.
+    The base comes from its registry. If that cannot be reached, or with `local`, it is made from Debian's packages. This machine's pip
+    downloads the Python packages, with its configuration; the build itself uses no network.
     """
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "lock").open("w") as file:
@@ -66,14 +66,14 @@ def _build(version: str, *, local: bool) -> str:
         )
         made = (Path(folder) / "id").read_text().removeprefix("sha256:")
     if former not in ("", made):
-        attempt("image", "rm", former)  # it stays where a container still uses it
-    # What former builds left to build on; not what this one does.
+        attempt("image", "rm", former)  # it stays if a container still uses it
+    # The layers of former builds, except those that this build uses.
     attempt("image", "prune", "--force", "--filter=label=neurectomy.stage=builder", "--filter=until=24h")
     return made
 
 
 def _local_base(suite: str) -> str:
-    """Make Debian with its own Python, once; give its name."""
+    """Make Debian with its own Python, once; return the name of the image."""
     base = f"{LOCAL_BASE}:{suite}-{hashlib.sha256(' '.join(_PACKAGES).encode()).hexdigest()[:8]}"
     if attempt("image", "exists", base).returncode == 0:
         return base
@@ -89,7 +89,7 @@ def _local_base(suite: str) -> str:
 
 
 def _wheels(python: str) -> Path:
-    """Fetch the locked packages for the image's Python, once for each lock; give their folder."""
+    """Download the locked packages for the image's Python, once for each lock; return their folder."""
     wanted = _for_python(LOCK.read_text(), python)
     folder = BUILD / f"wheels-{hashlib.sha256(f'{python}{wanted}'.encode()).hexdigest()[:16]}"
     if folder.is_dir():
@@ -116,7 +116,7 @@ def _wheels(python: str) -> Path:
 
 
 def _for_python(lock: str, python: str) -> str:
-    """Leave out what the image's Python does not need: pip asks its own Python, whatever --python-version says."""
+    """Leave out packages that the image's Python does not need: pip evaluates markers for its own Python, despite --python-version."""
     target = {
         **{key: str(value) for key, value in default_environment().items()},
         "python_version": python,

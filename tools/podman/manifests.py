@@ -1,7 +1,7 @@
 """Turns the Deployment of a rendered overlay into a Pod that podman 4.3 can run.
 
-podman ignores what it does not know, so every field is listed here: kept, done by :mod:`tools.podman.pod`, or without a meaning on one
-machine. Any other is an error, since nothing would be proved about it.
+podman ignores unknown fields, so every field is listed here: kept, done by :mod:`tools.podman.pod`, or meaningless on one machine. Any other
+field is an error, since the test would not cover it.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "M": 10**6, "
 
 
 class ManifestError(Exception):
-    """The Deployment asks for something that is not done here; the text says where and what."""
+    """The Deployment uses an unsupported field; the text names the field and its place."""
 
 
 def render(overlay: Path) -> list[Document]:
-    """Give the documents of a kustomization."""
+    """Return the documents of a kustomization."""
     done = subprocess.run([find("kubectl"), "kustomize", str(overlay)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise EngineError(f"kubectl kustomize {overlay} failed: {done.stderr.strip()}")
@@ -69,7 +69,7 @@ def render(overlay: Path) -> list[Document]:
 def plan(documents: Iterable[Document], *, name: str, image: str, folder: Path, ports: Mapping[str, int]) -> Plan:
     """Plan the pod of the only Deployment in `documents`, with volumes in `folder` and its named `ports` on 127.0.0.1.
 
-    Raises ManifestError where the pod would not be what the Deployment says.
+    Raises ManifestError if the pod would differ from the Deployment.
     """
     found = list(documents)
     deployments = [each for each in found if each["kind"] == "Deployment"]
@@ -94,8 +94,8 @@ class _Translation:
         first = spec.get("initContainers", [])
         sidecars = [each for each in first if each.get("restartPolicy") == "Always"]
         group = spec.get("securityContext", {}).get("fsGroup")
-        # podman 4.3 knows no sidecars: as an ordinary container, this one starts after the init containers instead of before. And it would
-        # start those again where the pod says `Always`: they are pods of their own.
+        # podman 4.3 has no sidecars: as an ordinary container, this one starts after the init containers instead of before. And it would
+        # restart those if the pod has `Always`: each is a separate pod.
         together = [*sidecars, *spec["containers"]]
         return Plan(
             name=self.name,
@@ -153,7 +153,7 @@ def _ports(container: Document) -> dict[str, int]:
 
 
 def _security(found: Document, where: str) -> Document:
-    """Check what pod and container say together: podman 4.3 reads some of it only there. Its filter of system calls is the default."""
+    """Check the security context of pod and container together. podman 4.3 reads some fields only in the container."""
     _require_known(found, _SECURITY, f"{where}, securityContext")
     if found.get("seccompProfile", {"type": "RuntimeDefault"}) != {"type": "RuntimeDefault"}:
         raise ManifestError(f"{where}: only the seccompProfile RuntimeDefault is done here")
@@ -163,7 +163,7 @@ def _security(found: Document, where: str) -> Document:
 
 
 def _resources(found: Document) -> Document:
-    """Give processors and memory; storage is a matter of eviction."""
+    """Return processors and memory. A kubelet enforces storage by eviction."""
     return {kind: {name: amount for name, amount in each.items() if name in {"cpu", "memory"}} for kind, each in found.items()}
 
 
@@ -181,7 +181,7 @@ def _volume(found: Document, group: int | None) -> Volume:
 
 
 def size(text: str) -> int:
-    """Give the bytes of a Kubernetes quantity, such as 64Mi."""
+    """Return the bytes of a Kubernetes quantity, such as 64Mi."""
     for unit, factor in _UNITS.items():
         if text.endswith(unit):
             return int(float(text.removesuffix(unit)) * factor)
@@ -200,7 +200,7 @@ def _container(found: Document, *, sidecar: bool = False) -> Container:
 
 def _probe(found: Document, ports: Mapping[str, int], where: str) -> Probe:
     if "httpGet" not in found:
-        raise ManifestError(f"{where} is no httpGet")
+        raise ManifestError(f"{where} is not an httpGet")
     asked = found["httpGet"]
     return Probe(
         port=ports[asked["port"]] if isinstance(asked["port"], str) else int(asked["port"]),
@@ -212,7 +212,7 @@ def _probe(found: Document, ports: Mapping[str, int], where: str) -> Probe:
 
 
 def _used(document: Document, containers: Iterable[Document]) -> bool:
-    """Tell whether a container takes variables from it."""
+    """Return whether a container takes variables from it."""
     name = document["metadata"]["name"]
     return any(name == each["name"] for source in _sources(containers) for kind, each in source.items() if kind.startswith("configMap"))
 

@@ -1,4 +1,4 @@
-"""What is planned for a pod: the documents that podman plays, and what is done around it."""
+"""The plan of a pod: the documents for podman, and the work of a kubelet."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Volume:
-    """A folder of the pod, as a kubelet makes it."""
+    """A volume of the pod, as a kubelet makes it."""
 
     name: str
-    #: What a file system in memory may hold; None for a folder on disk, whose limit a kubelet keeps by eviction, and nobody here.
+    #: The size of a file system in memory; None for a folder on disk, whose limit a kubelet enforces by eviction, and this tool does not.
     memory_bytes: int | None
-    #: The group that it belongs to (fsGroup).
+    #: Its group (fsGroup).
     group: int | None
 
 
 @dataclass(frozen=True)
 class Probe:
-    """An HTTP probe: what it asks for, and how often it may fail."""
+    """An HTTP probe: its path, and the failures that it allows."""
 
     port: int
     path: str
@@ -35,26 +35,26 @@ class Probe:
 
 @dataclass(frozen=True)
 class Container:
-    """What the kubelet does with a container while the pod runs."""
+    """The work of a kubelet for a running container."""
 
     name: str
     sidecar: bool
     ports: Mapping[str, int]
     probes: Mapping[str, Probe]
-    #: Seconds that it serves on once it is to stop (preStop).
+    #: Seconds that it goes on serving when it is stopped (preStop).
     pause_seconds: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A Pod for `podman play kube`, and what is done around it."""
+    """A Pod for `podman play kube`, and the work of a kubelet."""
 
     name: str
-    #: The pod, after the settings that it takes variables from.
+    #: The pod, after the ConfigMaps that it takes variables from.
     documents: list[Document]
     #: In the order of their start: sidecars first.
     containers: list[Container]
-    #: Each init container, as a pod of its own.
+    #: Each init container, as a separate pod.
     before: list[Plan] = field(default_factory=list)
     volumes: list[Volume] = field(default_factory=list)
     grace_seconds: float = 0

@@ -1,4 +1,4 @@
-"""A running pod: podman runs its containers and restarts them; volumes, probes and the order of the stop are a kubelet's, and done here."""
+"""A running pod. podman runs and restarts its containers; this module does the volumes, the probes and the order of the stop."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ class Pod:
     """The pod of a plan, with its volumes in a folder."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        """Start nothing."""
         self.plan = plan
         self.folder = folder
 
     def start(self) -> None:
-        """Make the volumes, and run one init container after the other, and start the others."""
+        """Make the volumes, run one init container after the other, and start the other containers."""
         for volume in self.plan.volumes:
             path = self.folder / volume.name
             path.mkdir()
@@ -55,14 +54,14 @@ class Pod:
         podman("play", "kube", str(manifest))
 
     def wait_ready(self) -> None:
-        """Wait as the startup probes allow, and then for the readiness probes. EngineError where a container does not get there."""
+        """Wait for the startup probes, and then for the readiness probes. EngineError if a probe keeps failing."""
         for container in self.plan.containers:
             for kind in ("startup", "readiness"):
                 if probe := container.probes.get(kind):
                     self._wait(container, kind, probe)
 
     def _wait(self, container: Container, kind: str, probe: Probe) -> None:
-        # A start that is not over in time is a failure; not to be ready is none in a cluster, but nobody here waits for ever.
+        # A cluster waits for readiness without end; this tool gives up.
         deadline = time.monotonic() + probe.period_seconds * probe.failures * (1 if kind == "startup" else 20)
         while not self.passes(probe):
             if time.monotonic() > deadline:
@@ -70,7 +69,7 @@ class Pod:
             time.sleep(0.05)
 
     def passes(self, probe: Probe) -> bool:
-        """Ask once, as a kubelet does."""
+        """Send one probe, as a kubelet does."""
         connection = http.client.HTTPConnection("127.0.0.1", self.plan.published[probe.port], timeout=probe.timeout_seconds)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", probe.path)
@@ -78,7 +77,7 @@ class Pod:
         return False
 
     def stop(self) -> None:
-        """End it as a cluster does: SIGTERM after each pause, to sidecars last, and SIGKILL where the grace period is over."""
+        """Stop the pod as a cluster does: SIGTERM after each pause, to sidecars last, and SIGKILL after the grace period."""
         deadline = time.monotonic() + self.plan.grace_seconds
         for sidecars in (False, True):
             chosen = [container for container in self.plan.containers if container.sidecar == sidecars]
@@ -93,17 +92,17 @@ class Pod:
         self.terminate(container.name, max(2.0, deadline - time.monotonic()))
 
     def terminate(self, container: str, seconds: float) -> None:
-        """Send SIGTERM, and SIGKILL where the container runs on after so many seconds; it is not started again."""
+        """Send SIGTERM, and SIGKILL if the container still runs after `seconds`. It is not restarted."""
         monitor = int(podman("inspect", "--format", "{{.State.ConmonPid}}", self.called(container)))
         attempt("stop", "--time", str(int(seconds)), self.called(container))
-        # It cleans up behind the container, and takes a pod whose others are being stopped for one that has ended, which it ends.
+        # podman cleans up after the container, and takes a pod whose other containers are being stopped for an ended one, which it stops.
         deadline = time.monotonic() + _CLEANED_SECONDS
         while monitor and _runs(monitor) and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def remove(self) -> None:
-        """Leave nothing behind, whatever state it is in."""
-        # Stopped first: podman waits three seconds for the control group of a pod that it removes right behind its end.
+        """Remove the pod and its volumes, in any state."""
+        # Stopped first: podman waits three seconds for the control group of a pod that it removes right after its end.
         attempt("pod", "stop", "--time", "0", self.plan.name)
         for plan in (*self.plan.before, self.plan):
             attempt("pod", "rm", "--force", "--time", "0", plan.name)
@@ -113,23 +112,23 @@ class Pod:
                 subprocess.run(["umount", "--lazy", str(path)], check=True)
 
     def called(self, container: str) -> str:
-        """Give podman's name of a container."""
+        """Return podman's name of a container."""
         return f"{self.plan.name}-{container}"
 
     def pid(self, container: str) -> int:
-        """Give the container's process 1, as this machine numbers it; 0 while it does not run."""
+        """Return the pid of the container's process 1 on this machine; 0 while it does not run."""
         return int(podman("inspect", "--format", "{{.State.Pid}}", self.called(container)))
 
     def exit_code(self, container: str) -> int:
-        """Give what a container that has ended has ended with."""
+        """Return the exit code of an ended container."""
         return int(podman("inspect", "--format", "{{.State.ExitCode}}", self.called(container)))
 
     def run(self, container: str, *command: str) -> str:
-        """Run a command in a container, and give what it prints."""
+        """Run a command in a container, and return its output."""
         return podman("exec", self.called(container), *command)
 
     def log(self, container: str) -> str:
-        """Give what a container has printed."""
+        """Return the output of a container."""
         return _log(self.called(container))
 
 
@@ -147,7 +146,7 @@ def _log(name: str) -> str:
 
 @contextlib.contextmanager
 def running(plan: Plan, folder: Path) -> Iterator[Pod]:
-    """Run a pod until the block ends; enter it once it is ready."""
+    """Run a pod until the block ends. The block starts once the pod is ready."""
     pod = Pod(plan, folder)
     try:
         pod.start()
