@@ -1,7 +1,7 @@
 """Turns the Deployment of a rendered overlay into a Pod that podman 4.3 can run.
 
-podman ignores unknown fields, so every field is listed here: kept, done by :mod:`tools.podman.pod`, or meaningless on one machine. Any other
-field is an error, since the test would not cover it.
+podman ignores unknown fields, so every field is listed here: kept, done by :mod:`tools.podman.pod`, or meaningless on one machine. Any
+other field is an error, since the test would not cover it.
 """
 
 from __future__ import annotations

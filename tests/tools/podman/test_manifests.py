@@ -106,7 +106,7 @@ def test_an_init_container_is_a_pod_of_its_own_that_runs_once() -> None:
         (["securityContext", "seccompProfile"], {"type": "Unconfined"}, "only the seccompProfile RuntimeDefault"),
         (["securityContext", "runAsUser"], 0, "runAsNonRoot, and runAsUser is 0"),
         (["containers", 0, "lifecycle", "preStop"], {"exec": {}}, "container api: only `sleep` is done of preStop"),
-        (["containers", 0, "startupProbe"], {"exec": {}}, "container api: the startup probe is no httpGet"),
+        (["containers", 0, "startupProbe"], {"exec": {}}, "container api: the startup probe is not an httpGet"),
         (["containers", 0, "envFrom", 0], {"secretRef": {"name": "key"}}, "container api: secretRef is not done here"),
         (["volumes", 0], {"name": "gpu", "hostPath": {}}, "volume gpu: hostPath is not done here"),
         (["volumes", 0], {"name": "m", "emptyDir": {"medium": "Memory"}}, "volume m: a file system in memory without a sizeLimit"),
