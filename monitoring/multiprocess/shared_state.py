@@ -6,6 +6,10 @@ outside reads as zeros instead of ending the process.
 
 Without a metrics directory, or while the file cannot be used, the words are in the memory of this process. The file is tried again
 after a second.
+
+    uploads = SharedState("uploads", 2, magic=b"uploads1")
+    with uploads.editing() as words:
+        words[1] += 1
 """
 
 from __future__ import annotations
