@@ -10,8 +10,8 @@ import openai
 import pytest
 
 from app.integrations.vault import keyring
-from tests.app.api.test_compression import refuse
 from tests.app.openai_server import openai_server
+from tests.app.problems import refuse
 from tests.processes import send, wait_dead, wait_until
 from tests.server_process import ask
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.integrations.ryot.stand_in import MODEL
-from tests.app.api.test_keys import ADMIN, JSON, Service, bearer, refused
-from tests.app.api.test_ryot_kills import Caller
 from tests.app.conftest import serve_app
+from tests.app.keyed_service import ADMIN, JSON, Service, bearer, refused
+from tests.app.model_caller import Caller
 from tests.conftest import ROOT, built_environment, data_directory
 from tests.processes import send, wait_dead, wait_until
 from tests.server_process import ask

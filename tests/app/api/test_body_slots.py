@@ -15,8 +15,9 @@ import zstandard
 
 from app.api.body_slots import BodySlot, BodySlots
 from app.api.problems import ProblemError
-from tests.app.api.test_compression import RAW, refuse, samples
 from tests.app.conftest import serve_app
+from tests.app.problems import RAW, refuse
+from tests.app.scraped import samples
 from tests.processes import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:

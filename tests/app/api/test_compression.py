@@ -11,6 +11,8 @@ import zstandard
 
 from app.integrations.sigmalang import Bounds
 from tests.app.conftest import MAX_DOCUMENT_BYTES
+from tests.app.problems import RAW, refuse
+from tests.app.scraped import moved, samples
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
@@ -19,28 +21,6 @@ if TYPE_CHECKING:
     from tests.server_process import Answer, Served
 
 MAX_COMPRESSED_BYTES = Bounds(unfolded=MAX_DOCUMENT_BYTES).compressed
-RAW = {"Content-Type": "application/octet-stream"}
-
-
-def samples(served: Served) -> dict[str, float]:
-    lines = served.ask("GET", "/metrics").body.decode().splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
-
-
-def moved(served: Served, before: dict[str, float]) -> dict[str, float]:
-    """What the ΣLANG families gained, without buckets and durations."""
-    return {
-        name.removeprefix("neurectomy_sigmalang_"): value - before.get(name, 0)
-        for name, value in samples(served).items()
-        if value != before.get(name, 0) and "sigmalang" in name and "_bucket" not in name and "seconds_sum" not in name
-    }
-
-
-def refuse(answer: Answer, status: int, reason: str) -> None:
-    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
-    problem = json.loads(answer.body)
-    assert (problem["status"], problem["reason"]) == (status, reason)
-    assert problem["detail"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 40_000, MAX_DOCUMENT_BYTES])

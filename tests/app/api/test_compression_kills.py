@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from tests.app.api.test_compression import RAW
+from tests.app.problems import RAW
 from tests.processes import PATIENCE_SECONDS, send, wait_dead, wait_until
 
 if TYPE_CHECKING:

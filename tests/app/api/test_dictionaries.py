@@ -14,7 +14,8 @@ import zstandard
 
 from app.integrations import dictionaries
 from app.integrations.dictionaries import Dictionaries, TooManyDictionariesError, UnknownDictionaryError
-from tests.app.api.test_compression import RAW, moved, refuse, samples
+from tests.app.problems import RAW, refuse
+from tests.app.scraped import moved, samples
 from tests.conftest import ROOT
 from tests.processes import wait_until
 from tests.server_process import ask

@@ -9,15 +9,15 @@ import re
 import sqlite3
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
-from tests.app.api.test_openapi import run as schemathesis
 from tests.app.conftest import serve_app
+from tests.app.keyed_service import ADMIN, JSON, Service, bearer, refused
+from tests.app.schemathesis_run import run as schemathesis
 from tests.conftest import ROOT, built_environment, data_directory
 from tests.processes import wait_until
 from tests.server_process import ask
@@ -27,38 +27,7 @@ if TYPE_CHECKING:
 
     from tests.gunicorn_service import Gunicorn
     from tests.postgres import PostgreSQL
-    from tests.server_process import Answer, Served
-
-ADMIN = "the-operators-own-key"
-JSON = {"Content-Type": "application/json"}
-
-
-@dataclass
-class Service:
-    """A server that wants keys, and where its database is."""
-
-    served: Served
-    settings: dict[str, str]
-
-    def ask(self, method: str, path: str, key: str | None = ADMIN, body: object = None) -> Answer:
-        raw = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-        return self.served.ask(method, path, raw, (JSON if raw is not None else {}) | ({} if key is None else bearer(key)))
-
-    def key(self, user: str, **more: Any) -> dict[str, Any]:
-        answer = self.ask("POST", "/v1/keys", body={"user": user, **more})
-        assert answer.status == 201, answer.body
-        assert answer.headers["cache-control"] == "no-store"
-        made: dict[str, Any] = json.loads(answer.body)
-        return made
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = built_environment() | self.settings
-        command = [sys.executable, "-m", "app.keys", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
+    from tests.server_process import Served
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -93,18 +62,6 @@ PROTECTED = [
     ("DELETE", "/v1/prices/1", "admin"),
     ("GET", "/v1/usage", "admin"),
 ]
-
-
-def refused(answer: Answer, status: int, reason: str, *, in_openais_format: bool = False) -> None:
-    assert answer.status == status, answer
-    said = json.loads(answer.body)
-    if in_openais_format:
-        assert answer.headers["content-type"] == "application/json"
-        assert said["error"]["code"] == "invalid_api_key"
-    else:
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert (said["status"], said["reason"]) == (status, reason)
-    assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
 
 
 @pytest.mark.parametrize(("method", "path", "role"), PROTECTED)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from tests.app.api.test_compression import RAW, moved, refuse, samples
 from tests.app.conftest import MAX_DOCUMENT_BYTES, serve_app
+from tests.app.problems import RAW, refuse
+from tests.app.scraped import moved, samples
 from tests.processes import wait_until
 from tests.server_process import ask
 

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.conftest import PROVES, ROOT, built_environment
+from tests.app.schemathesis_run import run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.server_process import Served
-
-EXAMPLES = "25" if PROVES else "4"
-
-
-def schemathesis(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "--config-file", str(ROOT / "schemathesis.toml"), *arguments],
-        cwd=cwd,
-        env=built_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def run(url: str, cwd: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return schemathesis("run", url, "--max-examples", EXAMPLES, "--generation-database", "none", *more, cwd=cwd)
 
 
 def test_schemathesis_finds_nothing(served: Served, tmp_path: Path) -> None:

@@ -12,45 +12,17 @@ from pydantic import BaseModel, ValidationError
 from app.api.ryot import MAX_BODY_BYTES
 from app.api.ryot_bodies import ChatBody, CompletionBody
 from app.integrations.ryot.stand_in import MODEL, MOST_TOKENS
-from tests.app.api.test_compression import samples
 from tests.app.conftest import serve_app
+from tests.app.keyed_service import JSON
+from tests.app.scraped import call, counts, gained, samples
 
 if TYPE_CHECKING:
     from tests.server_process import Served
-
-JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
 def client(served: Served) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0, timeout=60)
-
-
-def gained(served: Served, before: dict[str, float]) -> dict[str, float]:
-    """What the Ryot families gained, without buckets and sums of durations."""
-    return {
-        name.removeprefix("neurectomy_ryot_"): value - before.get(name, 0)
-        for name, value in samples(served).items()
-        if value != before.get(name, 0) and "_ryot_" in name and "_bucket" not in name and "seconds_sum" not in name
-    }
-
-
-def call(outcome: str, model: str = MODEL) -> dict[str, float]:
-    return {f'requests_total{{model="{model}",status="{outcome}"}}': 1, f'request_duration_seconds_count{{model="{model}"}}': 1}
-
-
-def counts(prompt: int, generated: int, batch: int = 1) -> dict[str, float]:
-    """What a call of the stand-in counts that generated more than one token."""
-    labels = f'{{model="{MODEL}"}}'
-    return {
-        f"prompt_tokens_total{labels}": prompt,
-        f"tokens_generated_total{labels}": generated,
-        f"batch_size_count{labels}": 1,
-        f"batch_size_sum{labels}": batch,
-        f"time_to_first_token_seconds_count{labels}": 1,
-        f"time_per_output_token_seconds_count{labels}": 1,
-        **call("success"),
-    }
 
 
 def test_the_models_are_listed(client: openai.OpenAI) -> None:

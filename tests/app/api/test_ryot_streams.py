@@ -14,8 +14,9 @@ import pytest
 
 from app.integrations.ryot.stand_in import MODEL
 from tests import asgi_driver as asgi
-from tests.app.api.test_compression import samples
-from tests.app.api.test_ryot import JSON, call, client, counts, gained
+from tests.app.api.test_ryot import client
+from tests.app.keyed_service import JSON
+from tests.app.scraped import call, counts, gained, samples
 from tests.conftest import data_directory
 from tests.processes import wait_until
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.app.api.test_compression import samples
-from tests.app.api.test_ryot import JSON, call, gained
+from tests.app.keyed_service import JSON
+from tests.app.scraped import call, gained, samples
 from tests.conftest import ROOT, built_environment, data_directory, unused_port
 from tests.processes import wait_until
 from tests.server_process import Served, serving

@@ -7,8 +7,9 @@ import pytest
 import zstandard
 
 from app.integrations import sigmalang
-from tests.app.api.test_compression import RAW, moved, refuse, samples
 from tests.app.conftest import MAX_DOCUMENT_BYTES
+from tests.app.problems import RAW, refuse
+from tests.app.scraped import moved, samples
 
 if TYPE_CHECKING:
     from tests.server_process import Served

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.app.api.test_keys import ADMIN, JSON, bearer
+from tests.app.keyed_service import ADMIN, JSON, bearer
 from tests.conftest import ROOT, built_environment
 from tests.processes import send, wait_dead, wait_until
 from tests.server_process import Answer, ask

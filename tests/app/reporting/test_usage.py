@@ -24,7 +24,7 @@ from app.store.database_url import DatabaseLocation
 from app.store.models import Activity
 from monitoring import metrics
 from monitoring.users import CAPACITY, Taken
-from tests.app.api.test_keys import ADMIN, JSON, bearer
+from tests.app.keyed_service import ADMIN, JSON, bearer
 from tests.processes import wait_until
 from tests.server_process import ask
 

@@ -23,7 +23,7 @@ from app.store import keys
 from app.store.database import Database
 from app.store.database_url import DatabaseLocation
 from app.store.models import Activity
-from tests.app.api.test_keys import bearer
+from tests.app.keyed_service import bearer
 from tests.conftest import PROVES, ROOT, built_environment
 from tests.gunicorn_service import Gunicorn
 from tests.processes import send, wait_dead, wait_until

@@ -14,9 +14,9 @@ import openai
 import pytest
 
 from app.integrations.ryot import BadBackendError, remote
-from tests.app.api.test_compression import samples
-from tests.app.api.test_ryot import JSON, call, gained
+from tests.app.keyed_service import JSON
 from tests.app.openai_server import MODELS, USAGE, OpenAIServer, openai_server
+from tests.app.scraped import call, gained, samples
 from tests.conftest import built_environment, data_directory, unused_port
 from tests.processes import wait_until
 from tests.server_process import Served, serving
