@@ -1,8 +1,8 @@
 """Serves the merged metrics from a process of its own: ``python -m monitoring.exporter``.
 
-It reads the metrics directory of a service and neither makes nor clears it; while there is none it answers 503. It listens on
-METRICS_BIND, on a socket of systemd's, or on one that a gunicorn master has bound and handed down, and then ends with that
-master, however the master ends. The master's side of it is :mod:`monitoring.exporter.supervisor`.
+It reads the metrics directory of a service, and neither creates nor clears it. While the directory is missing it answers 503. It
+listens on METRICS_BIND, on a socket of systemd, or on a socket that a gunicorn master has bound. In the last case it ends with
+the master, even if the master is killed. `monitoring.exporter.supervisor` is the master's side.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from monitoring.gpu.exporter import Exported
 
 LEAVE_SECONDS = 6.0
-"""How long an exporter that was told to leave answers whom it had accepted."""
+"""How long a leaving exporter may take to answer the connections that it has accepted."""
 
 _ORPHAN_SECONDS = 0.4
 _ORPHAN_AT_MOST_SECONDS = 0.7
@@ -40,7 +40,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
-    """Serve until SIGTERM or SIGINT; give the exit code, with one line on stderr where it is not 0."""
+    """Serve until SIGTERM or SIGINT. Return the exit code; if it is not 0, one line on stderr names the reason."""
     parent = environ.get(PARENT_VARIABLE)
     if parent is not None and not _end_with(int(parent)):
         return 0
@@ -63,7 +63,7 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def _directory(environ: Mapping[str, str]) -> Callable[[], Path]:
-    """Give what names the metrics directory."""
+    """Return the function that finds the metrics directory."""
     from monitoring.multiprocess import find_directory  # slow to import: the sockets are open already
 
     return lambda: find_directory(environ)
@@ -82,13 +82,13 @@ def _serve(
     rendezvous = Rendezvous(locate, lambda sock: server.listen(sock, trusted=True), server.unlisten)
     for sock in listening:
         server.listen(sock)
-    # Beside a master there is no time to linger; whoever stops one that stands alone gives it the time.
+    # Beside a master there is no time to linger. The orchestrator that stops a stand-alone exporter allows for it.
     server.leave_on(signal.SIGTERM, LEAVE_SECONDS, settings.linger_seconds if parent is None else 0.0)
     if parent is None:
         server.leave_on(signal.SIGINT, LEAVE_SECONDS)
     else:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all: the master says when
+            signal.signal(number, signal.SIG_IGN)  # a terminal sends them to the whole group, and the master decides when to stop
         _watch_parent(server, parent)
     server.on_leave(rendezvous.leave)
     server.every_second(rendezvous.tend)
@@ -107,7 +107,7 @@ def _report_ready(descriptor: str | None) -> None:
 
 
 def _end_with(parent: int) -> bool:
-    """Have the kernel send SIGTERM when the parent ends; False where it has ended already."""
+    """Have the kernel send SIGTERM when the parent ends. Return False if it has ended already."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) != 0:
@@ -117,7 +117,7 @@ def _end_with(parent: int) -> bool:
 
 
 def _watch_parent(server: Server, parent: int) -> None:
-    """Be gone within a second of the parent's end. SIGTERM does not say that: a living master sends it too, and then there is time."""
+    """End within a second of the parent. SIGTERM alone does not prove its end: a living master sends it too, and then there is time."""
     descriptor: int | None = None
 
     def look() -> None:
@@ -128,10 +128,10 @@ def _watch_parent(server: Server, parent: int) -> None:
         if descriptor is not None:
             server.unwatch(descriptor)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, _ORPHAN_AT_MOST_SECONDS)  # the kernel's own: nothing of ours can be in its way
+        signal.setitimer(signal.ITIMER_REAL, _ORPHAN_AT_MOST_SECONDS)  # by the kernel, whatever this process is doing
         server.leave(_ORPHAN_SECONDS)
 
-    with suppress(ProcessLookupError):  # it has ended: that is seen at the first look
+    with suppress(ProcessLookupError):  # it has ended: the first look finds that
         descriptor = pidfd(parent)
     if descriptor is None:
         server.every_second(look)

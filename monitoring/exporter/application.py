@@ -16,17 +16,17 @@ class Application:
     """``/metrics`` and ``/healthz``."""
 
     def __init__(self, merges: Merges, token: str | None) -> None:
-        """Keep who merges, and what a scraper must present."""
+        """`token` is what a scraper must present, if any."""
         self._merges = merges
         self._authorization = expected(token)
 
     def __call__(self, request: Request, done: Callable[[Answer], None]) -> Answer | None:
-        """Answer at once, or have a merge do it."""
+        """Answer at once, or return None and have a merge call `done`."""
         path = request.path.rstrip(b"/")
         if path == b"/healthz":
             return plain(200, b"ok\n")
         if path != b"/metrics":
-            return plain(404, b"there are /metrics and /healthz here\n")
+            return plain(404, b"not found: the paths are /metrics and /healthz\n")
         refused = refusal(request.method, request.headers, None if request.trusted else self._authorization)
         if refused is None:
             self._merges.ask(wanted(request.headers, request.query), done)

@@ -1,7 +1,7 @@
 """One connection of the exporter: reads one request, writes one answer, closes.
 
-A connection never waits for its peer without a deadline, holds no more of a request than the limit on its head, and shares the
-bytes of its answer with all who get the same.
+A connection never waits for its peer without a deadline, keeps no more of a request than the limit of its head, and shares the
+bytes of its answer with all connections that get the same answer.
 """
 
 import enum
@@ -14,18 +14,18 @@ from typing import NamedTuple
 from monitoring.scrape.response import Answer, plain
 
 HEAD_BYTES = 65_536
-"""The most that a request may be, long lists of names included."""
+"""The limit of a request line and its headers, long lists of names included."""
 
 _READ_BYTES = 65_536
 _END = b"\r\n\r\n"
 _CONTROL = bytes({*range(32), 127} - set(b"\t"))
 _LIMIT = HEAD_BYTES + len(_END)
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
-"""What a worker reads at once, so that it can tell a merge that takes long from an exporter that hangs."""
+"""Sent to a worker at once, so that it can distinguish a slow merge from an exporter that hangs."""
 
 
 class Request(NamedTuple):
-    """The head of a request. ``trusted`` where it came through a socket that only this user can reach."""
+    """The head of a request. `trusted` means that it came through a socket that only this user can connect to."""
 
     method: str
     path: bytes
@@ -35,21 +35,21 @@ class Request(NamedTuple):
 
 
 class State(enum.Enum):
-    """What a connection waits for."""
+    """The steps of an exchange."""
 
     READING = enum.auto()
     MERGING = enum.auto()
     WRITING = enum.auto()
-    DRAINING = enum.auto()  # the answer is out; what the peer still sends is read, since closing now would reset it
+    DRAINING = enum.auto()  # the answer is sent; closing before the peer has sent its rest would reset the connection
 
 
 class Connection:
-    """A socket and how far its one exchange has come; ``deadline`` is in seconds of the monotonic clock."""
+    """A socket and the state of its one exchange. `deadline` is in seconds of the monotonic clock."""
 
     __slots__ = ("_head_only", "_more", "_out", "_received", "answer", "deadline", "sock", "state", "trusted", "until")
 
     def __init__(self, sock: socket.socket, *, trusted: bool, seconds: float) -> None:
-        """Begin to read; the whole head must have come within so many seconds."""
+        """The whole head must arrive within `seconds`."""
         self.sock = sock
         self.trusted = trusted
         self.state = State.READING
@@ -61,7 +61,7 @@ class Connection:
         self._more = False
 
     def read(self) -> Request | Answer | None:
-        """Read on; gives the request once it is whole, or an answer to what is none. Raises OSError where the peer has left."""
+        """Read more. Return the request once it is complete, or the answer to a malformed one. Raise OSError if the peer has left."""
         data = self.sock.recv(_READ_BYTES)
         if not data:
             raise ConnectionResetError
@@ -73,7 +73,7 @@ class Connection:
         received, self._received = self._received, bytearray()
         if end < 0:
             self._more = True
-            return plain(431, b"the head of this request is too long\n")
+            return plain(431, b"the request line and headers are too long\n")
         self._more = len(received) > end + len(_END)
         return self._parse(bytes(received[:end]))
 
@@ -90,7 +90,7 @@ class Connection:
             headers[name] = headers[name] + b"," + value if name in headers else value
         if not sound:
             self._more = True
-            return plain(400, b"this is no HTTP/1.1 request\n")
+            return plain(400, b"malformed HTTP/1.1 request\n")
         method, target, _ = words
         self._head_only = method == b"HEAD"
         self._more = self._more or b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
@@ -100,7 +100,7 @@ class Connection:
         return Request(method.decode("ascii"), path, query, headers, self.trusted)
 
     def begin(self, answer: Answer) -> None:
-        """Have an answer ready to be written, with word that the connection ends after it."""
+        """Prepare an answer for writing. Its headers announce that the connection closes after it."""
         reason = HTTPStatus(answer.status).phrase.encode()
         lines = [b"HTTP/1.1 %d %s" % (answer.status, reason), time.strftime("date: %a, %d %b %Y %H:%M:%S GMT", time.gmtime()).encode()]
         lines += [name + b": " + value for name, value in answer.headers]
@@ -112,7 +112,7 @@ class Connection:
         self.state = State.WRITING
 
     def write(self) -> bool:
-        """Write what the peer takes now; tells whether it took anything. The state is DRAINING once all is written."""
+        """Write as much as the peer takes now. Return whether it took anything. Once all is written, the state is DRAINING."""
         took = False
         while self._out:
             try:
@@ -132,7 +132,7 @@ class Connection:
 
     @property
     def finished(self) -> bool:
-        """Whether it can be closed without a reset that would take the answer back: nothing more has come."""
+        """Whether closing it cannot reset the connection, and so cut the answer: nothing more has arrived."""
         if self.state is not State.DRAINING or self._more:
             return False
         try:
@@ -144,10 +144,10 @@ class Connection:
         return not self._more
 
     def drain(self) -> None:
-        """Read what nobody wants. Raises OSError once the peer has closed."""
+        """Read and drop data. Raise OSError once the peer has closed."""
         if not self.sock.recv(_READ_BYTES):
             raise ConnectionResetError
 
 
 App = Callable[[Request, Callable[[Answer], None]], Answer | None]
-"""Answers a request: at once, or later and from any thread by the function that it is given."""
+"""Returns the answer to a request, or None, and later passes the answer to the function, from any thread."""

@@ -10,24 +10,23 @@ from pathlib import Path
 from monitoring.addresses import Address
 
 FD_VARIABLE = "NEURECTOMY_METRICS_FD"
-"""The variable with which a process hands the listening socket to a program that it executes."""
+"""Names the listening socket that a process passes to a program that it executes."""
 
 READY_VARIABLE = "NEURECTOMY_METRICS_READY"
-"""The variable that names the pipe on which an exporter says that it serves."""
+"""Names the pipe on which an exporter reports that it serves."""
 
 PARENT_VARIABLE = "NEURECTOMY_METRICS_PARENT"
-"""The variable that names the process with which an exporter ends."""
+"""Names the process with which an exporter ends."""
 
-_BACKLOG = 1024  # the kernel lowers it to what it allows; scrapes that come while an exporter is replaced wait in it
+_BACKLOG = 1024  # the kernel may lower it; scrapes wait in it while an exporter is replaced
 _FIRST_SYSTEMD_FD = 3
 
 
 def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
-    """Give a listening socket for ``host:port``, ``[ipv6]:port``, ``:port`` or ``unix:/path``.
+    """Return a listening socket for `host:port`, `[ipv6]:port`, `:port` or `unix:/path`.
 
-    Where a descriptor is named, here or in the environment, and it listens on that address, it is taken over: that is how
-    the socket gets through USR2 without one refused connection. Raises OSError or ValueError with one line that names the
-    address.
+    If a descriptor is named, here or in the environment, and listens on that address, it is used: this is how the socket survives
+    USR2 without a refused connection. Raise OSError or ValueError with one line that names the address.
     """
     inherited = _inherited(descriptor or os.environ.pop(FD_VARIABLE, None))
     if inherited is not None:
@@ -53,9 +52,9 @@ def bind_socket(address: str, descriptor: str | None = None) -> socket.socket:
 
 
 def systemd_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """Take over the sockets of a systemd socket unit, as sd_listen_fds(3) names them; none where there are none for us.
+    """Return the sockets of a systemd socket unit, as sd_listen_fds(3) passes them. The list is empty without such a unit.
 
-    Raises ValueError where one of them listens on nothing that can be accepted from.
+    Raise ValueError if one of them is not a listening stream socket.
     """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
@@ -63,13 +62,13 @@ def systemd_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
     taken = [_inherited(str(number)) for number in numbers]
     if None in taken:
         bad = numbers[taken.index(None)]
-        line = f"LISTEN_FDS={len(taken)}: descriptor {bad} is no listening stream socket; use ListenStream= and Accept=no"
+        line = f"LISTEN_FDS={len(taken)}: descriptor {bad} is not a listening stream socket. Use ListenStream= and Accept=no."
         raise ValueError(line)
     return [sock for sock in taken if sock is not None]
 
 
 def _inherited(descriptor: str | None) -> socket.socket | None:
-    """Give the socket behind a descriptor, which ends with this process; None where it is no listening socket."""
+    """Return the socket behind a descriptor, no longer inheritable, or None if it is not a listening socket."""
     if descriptor is None:
         return None
     try:
@@ -87,7 +86,7 @@ def _inherited(descriptor: str | None) -> socket.socket | None:
 
 
 def _same(listening: socket.socket, address: str) -> bool:
-    """Say whether a socket listens where an address asks; port 0 is satisfied with any."""
+    """Return whether a socket listens on an address. Port 0 matches any port."""
     family, target = Address.parse(address).resolve()
     name = listening.getsockname()
     if isinstance(target, str):
@@ -96,7 +95,7 @@ def _same(listening: socket.socket, address: str) -> bool:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on."""
+    """Remove a socket file without a listener."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return

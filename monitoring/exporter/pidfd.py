@@ -1,10 +1,10 @@
-"""Seeing at once that a process has ended, whoever its parent is and whoever reaps it."""
+"""Notices the end of any process at once, whichever process is its parent."""
 
 import os
 
 
 def pidfd(pid: int) -> int | None:
-    """Give a descriptor that becomes readable when a process ends; None where the kernel has none. Raises ProcessLookupError."""
+    """Return a descriptor that becomes readable when the process ends, or None if the kernel has no pidfds. Raise ProcessLookupError."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:

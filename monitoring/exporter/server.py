@@ -1,7 +1,7 @@
 """A small HTTP server for an exporter: one loop over all sockets, which never waits and never merges.
 
-Answers that take long come from another thread. Connections are bounded in number and in time, and so is the memory that slow
-readers can hold. A server that leaves answers whom it has accepted. Why it is our own: docs/decisions/.
+Slow answers come from another thread. The number of connections, their time, and the memory held for slow readers are bounded. A
+leaving server answers the connections that it has accepted. docs/decisions/0005 has the reasons for a server of its own.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _ABORT = b"\1\0\0\0\0\0\0\0"  # struct linger: on, 0 s
 
 @dataclass(frozen=True)
 class Limits:
-    """How many, how long in seconds, how much."""
+    """The limits of a server. Times are in seconds."""
 
     connections: int = 512
     scrapes: int = 128
@@ -39,10 +39,9 @@ class Limits:
 
 
 class Server:
-    """Serves an application on listening sockets until it is told to leave."""
+    """Serves an application on listening sockets until it leaves."""
 
     def __init__(self, app: App, limits: Limits | None = None) -> None:
-        """Serve nobody yet."""
         self._app = app
         self._limits = limits or Limits()
         self._most = min(self._limits.connections, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
@@ -64,13 +63,13 @@ class Server:
         self.watch(self._wake_reader, self._woken)
 
     def listen(self, sock: socket.socket, *, trusted: bool = False) -> None:
-        """Accept on a socket; ``trusted`` where only this user can reach it."""
+        """Accept connections on a socket. `trusted` means that only this user can connect to it."""
         sock.setblocking(False)
         self._listening[sock] = trusted
         self._selector.register(sock, selectors.EVENT_READ, partial(self._accept, sock))
 
     def unlisten(self, sock: socket.socket) -> None:
-        """Accept who waits already, and then nobody; the socket is closed."""
+        """Accept the connections that wait already, and close the socket."""
         if sock in self._listening:
             self._accept(sock)
             self._selector.unregister(sock)
@@ -78,30 +77,30 @@ class Server:
             sock.close()
 
     def watch(self, fd: int | socket.socket, ready: Callable[[], None]) -> None:
-        """Call ``ready`` in the loop whenever a descriptor can be read."""
+        """Call `ready` in the loop whenever the descriptor is readable."""
         self._selector.register(fd, selectors.EVENT_READ, ready)
 
     def unwatch(self, fd: int) -> None:
-        """No longer."""
+        """Stop watching a descriptor."""
         self._selector.unregister(fd)
 
     def every_second(self, call: Callable[[], None]) -> None:
-        """Call this in the loop soon, and then each second."""
+        """Call this in the loop, now and then once a second."""
         self._ticks.append((0.0, call))
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Call this once in the loop, after whoever waits already has been accepted."""
+        """Call this once in the loop, after the connections that wait already have been accepted."""
         self._soon.append(call)
 
     def on_leave(self, call: Callable[[], None]) -> None:
-        """Call this once when the server begins to leave."""
+        """Call this once when the server starts to leave."""
         self._on_leave.append(call)
 
     def leave_on(self, number: signal.Signals, seconds: float, linger: float = 0.0) -> None:
-        """Leave ``linger`` seconds after a signal, or at once at a second one: whoever is not answered ``seconds`` later is cut."""
+        """Leave `linger` seconds after a signal, or at once at a second one. Connections still open `seconds` later are cut."""
 
         def asked(*_: object) -> None:
-            # The loop does it: it may be anywhere when a signal comes.
+            # Only note it: the loop may be anywhere when a signal arrives.
             self._leave_seconds = seconds
             self._leave_at = time.monotonic() + (linger if self._leave_at is None else 0.0)
 
@@ -109,7 +108,7 @@ class Server:
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
 
     def leave(self, seconds: float) -> None:
-        """Accept no more, answer whom we have accepted, and end, so many seconds from now at the latest."""
+        """Stop accepting, answer the accepted connections, and end after `seconds` at the latest."""
         while self._on_leave:
             self._on_leave.pop()()
         for sock in list(self._listening):
@@ -121,7 +120,7 @@ class Server:
                 connection.deadline = min(connection.deadline, now + self._limits.leave_unread)
 
     def run(self) -> None:
-        """Serve until `leave()` has been called and everybody is answered."""
+        """Serve until `leave()` has been called and every connection is answered."""
         while self._leave_by is None or (self._connections and time.monotonic() < self._leave_by):
             for key, _ in self._selector.select(self._patience()):
                 key.data()
@@ -133,7 +132,7 @@ class Server:
         for connection in list(self._connections):
             self._drop(connection, abort=True)
         self._selector.close()
-        self._wake_reader.close()  # the other end stays: a merge may still have something to say
+        self._wake_reader.close()  # the other end stays open: a merge may still write to it
 
     def _keep_time(self) -> None:
         now = time.monotonic()
@@ -174,7 +173,7 @@ class Server:
                 return
             except OSError as error:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM} and not self._evict():
-                    time.sleep(_SWEEP_SECONDS / 10)  # nothing of ours can be given up: do not spin
+                    time.sleep(_SWEEP_SECONDS / 10)  # no connection can be dropped: do not spin
                 continue
             if len(self._connections) >= self._most and not self._evict():
                 sock.close()
@@ -188,7 +187,7 @@ class Server:
             self._step(connection)
 
     def _evict(self) -> bool:
-        """Give up the oldest connection that has asked for nothing."""
+        """Drop the oldest connection without a request."""
         for connection in self._connections:
             if connection.state in {State.READING, State.DRAINING}:
                 self._drop(connection, abort=True)
@@ -220,7 +219,7 @@ class Server:
                 self._merging += 1
                 answer = self._app(request, partial(self._answered, connection))
                 if answer is None:
-                    # A peer that leaves meanwhile is noticed at the answer.
+                    # A peer that leaves during the merge is noticed when the answer is written.
                     self._selector.unregister(connection.sock)
                     if connection.trusted:
                         connection.sock.send(PROCESSING)
@@ -231,7 +230,7 @@ class Server:
         self._start(connection, request)
 
     def _answered(self, connection: Connection, answer: Answer) -> None:
-        """Take an answer over from another thread."""
+        """Receive an answer from another thread."""
         self._finished.append((connection, answer))
         self._wake()
 
@@ -241,7 +240,7 @@ class Server:
             self._start(connection, answer)
 
     def _start(self, connection: Connection, answer: Answer) -> None:
-        """Write an answer, and watch for the peer to take what it does not take at once."""
+        """Write an answer, and watch for the peer to take the rest of it."""
         now = time.monotonic()
         connection.begin(answer)
         connection.until = now + self._limits.answer
@@ -268,7 +267,7 @@ class Server:
             self._selector.modify(connection.sock, selectors.EVENT_READ, partial(self._step, connection))
 
     def _relieve(self) -> None:
-        """Cut the slowest readers where all the different answers that are held for them have grown too many."""
+        """Cut the slowest readers if the answers that are held for them exceed the limit."""
         writing = [(connection, connection.answer.body) for connection in self._connections if connection.answer is not None]
         held = {id(body): len(body) for _, body in writing}
         for oldest in list(held):

@@ -1,8 +1,8 @@
-"""The master's side of the exporter: it holds the socket, never accepts, and keeps one exporter running on it.
+"""The master's side of the exporter: it holds the listening socket, never accepts, and keeps one exporter running.
 
-The socket stays open in the master, so a scrape that comes while an exporter is being replaced waits in the queue and
-is not refused. The exporter is executed, not forked: it has none of the master's memory. One thread starts it, waits for it
-and starts it again; the kernel ends the exporter when that thread ends, which is when the master does.
+The socket stays open in the master, so a scrape that arrives while an exporter is being replaced waits in the queue and is not
+refused. The exporter is executed, not forked, and shares no memory with the master. One thread starts it, waits for its end and
+starts it again. The kernel ends the exporter with that thread, and so with the master.
 """
 
 import logging
@@ -30,11 +30,11 @@ _HOPELESS_PAUSE_SECONDS = 10.0
 _log = logging.getLogger("gunicorn.error")
 
 _starting = threading.Lock()
-"""Held while an exporter is started: a fork at that moment would copy half a start into a worker."""
+"""Held while an exporter starts: a fork at that moment would copy half a start into a worker."""
 
 
 class Exporter:
-    """Keeps ``python -m monitoring.exporter`` running on a listening socket."""
+    """Keeps `python -m monitoring.exporter` running on a listening socket."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Exporter:
         token: str | None = None,
         account: tuple[int, int] | None = None,
     ) -> None:
-        """Keep what the exporter will be given, and the (user, group) that it runs as where these are not ours; nothing is started."""
+        """Nothing is started yet. `account` is the user and group of the exporter, if they differ from those of this process."""
         self._account = account
         self._socket: socket.socket | None = sock
         self._directory = os.fspath(directory)
@@ -57,11 +57,11 @@ class Exporter:
 
     @property
     def pid(self) -> int | None:
-        """The exporter's process at this moment."""
+        """The process id of the running exporter."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the exporter and keep it running; once is enough."""
+        """Start the exporter and keep it running. Further calls change nothing."""
         if self._thread is None and self._socket is not None:
             self._owner = os.getpid()
             self._stopped = False
@@ -72,7 +72,7 @@ class Exporter:
             _log.info("metrics exporter at %s", self._socket.getsockname())
 
     def stop(self) -> None:
-        """End the exporter, and wait until it has answered whoever it had accepted. The socket is closed."""
+        """End the exporter, wait until it has answered the connections that it has accepted, and close the socket."""
         if os.getpid() != self._owner:
             return
         if self._thread is not None:
@@ -86,41 +86,41 @@ class Exporter:
             self._socket = None
 
     def forget(self) -> None:
-        """Let go of the socket in a forked worker, which neither serves nor ends the exporter."""
+        """Close the socket in a forked worker, which neither serves nor ends the exporter."""
         if os.getpid() == self._owner:
             return
         if self._socket is not None:
             self._socket.close()
             self._socket = None
         if self._process is not None:
-            self._process.returncode = 0  # not our child: nothing to wait for
+            self._process.returncode = 0  # not a child of this process: nothing to wait for
             self._process = None
         for descriptor in list(self._descriptors):
             self._close(descriptor)
         self._thread = None
 
     def hand_over(self, environ: MutableMapping[str, str]) -> None:
-        """Let the program that this process is about to execute inherit the socket, and tell it so in its environment."""
+        """Let the program that this process executes next inherit the socket, and name it in that program's environment."""
         if self._socket is not None:
             self._socket.set_inheritable(True)
             environ[FD_VARIABLE] = str(self._socket.fileno())
 
     def _supervise(self) -> None:
-        """Start the exporter whenever there is none, until told to stop; this thread must not end, or the kernel ends the exporter."""
+        """Start the exporter whenever it has ended, until `stop()`. If this thread ended, the kernel would end the exporter."""
         failed = 0
         while not self._stopped:
             try:
                 served = self._run_once()
-            except Exception as error:  # noqa: BLE001 - no processes, no memory: whatever it is may pass
-                _log.error("the metrics exporter cannot be started: %s", error)
+            except Exception as error:  # noqa: BLE001 - too many processes, or no memory: it may pass
+                _log.error("cannot start the metrics exporter: %s. Trying again.", error)
                 served = False
-            # One that has served is followed at once, however often it is killed. One that has not is not started over and over.
+            # An exporter that has served is replaced at once, however often it is killed. After one that never served there is a pause.
             failed = 0 if served else failed + 1
             if failed and not self._stopped:
                 select.select([self._wake], [], [], _pause(failed))
 
     def _run_once(self) -> bool:
-        """Start an exporter and wait for its end; tells whether it served."""
+        """Start an exporter and wait for its end. Return whether it served."""
         with _starting:
             process, ready = self._spawn()
             self._process = process
@@ -141,47 +141,47 @@ class Exporter:
         return served
 
     def _wait(self, process: subprocess.Popen[bytes], ready: int, ended: int | None) -> bool:
-        """Wait until the exporter ends or is to end; tells whether it has served."""
+        """Wait until the exporter ends, or `stop()` is called. Return whether it has served."""
         poll = select.poll()
         for descriptor in (self._wake, ready, ended):
             if descriptor is not None:
                 poll.register(descriptor, select.POLLIN)
-        served = said = False
+        served = reported = False
         while not self._stopped:
             found = dict(poll.poll(None if ended is not None else 1000 * _LOOK_SECONDS))
-            if ready in found and not said:
-                said = True
+            if ready in found and not reported:
+                reported = True
                 served = bool(os.read(ready, 1))
                 poll.unregister(ready)
             if ended in found or (ended is None and process.poll() is not None):
-                process.poll()  # reaps it, unless gunicorn's loop has done so
+                process.poll()  # reaps it, unless gunicorn has done so
                 break
         return served
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], int]:
-        """Execute an exporter; give it, and the pipe on which it says that it serves."""
+        """Execute an exporter. Return it, and the pipe on which it reports that it serves."""
         if self._socket is None:
             raise OSError(0, "its socket is closed")
         listening = self._socket.fileno()
-        ready, say = os.pipe()
+        ready, report = os.pipe()
         environ = {
             **os.environ,
             "PROMETHEUS_MULTIPROC_DIR": self._directory,
             FD_VARIABLE: str(listening),
-            READY_VARIABLE: str(say),
+            READY_VARIABLE: str(report),
             PARENT_VARIABLE: str(os.getpid()),
             "METRICS_TOKEN": self._token or "",
             "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),
-            "PYTHONSAFEPATH": "1",  # nothing in the working directory is a module of ours
+            "PYTHONSAFEPATH": "1",  # nothing in the working directory is imported
         }
         command = [sys.executable, "-m", "monitoring.exporter"]
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[listening, say], env=environ, **self._identity())
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[listening, report], env=environ, **self._identity())
         except BaseException:
             os.close(ready)
             raise
         finally:
-            os.close(say)
+            os.close(report)
         return process, ready
 
     def _identity(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class Exporter:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            with suppress(subprocess.TimeoutExpired):  # the kernel may keep one that waits for a driver, and must not keep us
+            with suppress(subprocess.TimeoutExpired):  # one that waits for a driver may not end, and must not block the master
                 process.wait(_STOP_SECONDS)
 
     def _close(self, descriptor: int) -> None:
@@ -206,7 +206,7 @@ class Exporter:
 
 
 def _pause(failed: int) -> float:
-    """Give the seconds to wait after so many exporters in a row that never served."""
+    """Return the seconds to wait after this many exporters in a row that never served."""
     if failed > _HOPELESS:
         return _HOPELESS_PAUSE_SECONDS
     return _PAUSES_SECONDS[failed] if failed < len(_PAUSES_SECONDS) else _LONG_PAUSE_SECONDS

@@ -22,17 +22,17 @@ _NO_WORKER = f"# HELP {_WORKERS.name} {_WORKERS.help}\n# TYPE {_WORKERS.name} {_
 
 
 class View:
-    """The merged view of the service's directory, made anew where the directory is."""
+    """The merged view of the directory. A directory that replaces it gets a view of its own."""
 
     def __init__(self, locate: Callable[[], Path], given: Callable[[], Iterable[Metric]]) -> None:
-        """Keep what names the directory, which need not exist yet, and what is shown beside what is in it."""
+        """`locate` finds the directory, which need not exist yet; `given` returns families to show beside those of the directory."""
         self._locate = locate
         self._given = given
         self._collector: MergedCollector | None = None
         self._fd: int | None = None
 
     def render(self, openmetrics: bool) -> bytes:
-        """Merge once; one thread at a time. Raises Unavailable while there is no directory."""
+        """Merge once, for one thread at a time. Raise Unavailable while the directory is missing."""
         from monitoring.multiprocess import DirectoryError, MergedCollector
 
         path: Path | None = None
@@ -45,13 +45,13 @@ class View:
         except DirectoryError as error:
             raise Unavailable(str(error)) from None
         except (OSError, ValueError):
-            reason = f"there is no metrics directory {path}: the service that fills it has not started, or somebody has removed it"
+            reason = f"the metrics directory {path} is missing: its service has not started, or the directory was removed"
             raise Unavailable(reason) from None
         shown = self._collector.render(openmetrics)
         return _NO_WORKER + shown if _is_unused(path) else shown
 
     def _renew(self, path: Path) -> None:
-        """Hold another directory: as long as it is held, no new one can have its inode."""
+        """Hold another directory open: as long as it is, a new directory cannot get the same inode."""
         self._collector = None
         if self._fd is not None:
             os.close(self._fd)
@@ -60,7 +60,7 @@ class View:
 
 
 def _is_unused(path: Path) -> bool:
-    """Whether nobody has written yet: whoever waits for a service that cannot start is to see that it has no worker."""
+    """Whether no worker has written yet. Then `multiproc_workers 0` shows an operator that the service has not started."""
     with suppress(OSError):
         return not (path / paths.LOCK).exists() and not any(map(paths.is_value_file, os.listdir(path)))
     return False

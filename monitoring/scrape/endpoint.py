@@ -1,7 +1,7 @@
-"""The app's own ``/metrics``: one merged exposition, whichever worker answers.
+"""The application's own `/metrics`: every worker answers with the same merged exposition.
 
-It is served only where no stranger can ask: while the service is bound to loopback, or with a token. It never redirects. A worker
-passes on what the exporter answers; only where none does it merges by itself, in a thread.
+It is served only while the service is bound to loopback, or with a token. It never redirects. A worker forwards the exporter's
+answer. If no exporter answers, the worker merges in a thread of its own process.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ _QUEUE_SECONDS = 10.0
 
 
 class MetricsEndpoint:
-    """An ASGI application for the metrics path; where it may not answer, it is as if the path did not exist.
+    """An ASGI application for the metrics path. Remote clients without a token get the answer of a path that does not exist.
 
-    Under gunicorn the addresses that it listens on decide, and `bind` where these cannot be seen; elsewhere, as under uvicorn, the
-    server's end of each connection. `missing` makes the exception that is raised instead of an answer.
+    Under gunicorn the addresses that the worker listens on decide, or `bind` if there is no /proc. Under other servers, as uvicorn, the
+    server's end of each connection decides. `missing` returns the exception that is raised instead of an answer.
     """
 
     def __init__(self, *, bind: str, token: str | None, missing: Callable[[], Exception]) -> None:
@@ -39,7 +39,7 @@ class MetricsEndpoint:
         self._scrapes = Scrapes(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one scrape, or raise what stands for a path that does not exist."""
+        """Answer one scrape, or raise the exception of `missing`."""
         if not (self._token or self._is_local(scope)):
             raise self._missing()
         await self._scrapes(scope, receive, send)
@@ -54,7 +54,7 @@ class MetricsEndpoint:
 
 
 class Scrapes:
-    """An ASGI application that answers every path with the merged exposition, to whoever has the token where there is one."""
+    """An ASGI application that answers every path with the merged exposition. With a token, scrapers must present it."""
 
     def __init__(self, token: str | None = None) -> None:
         self._authorization = expected(token)
@@ -81,7 +81,7 @@ class Scrapes:
             return
         try:
             if await self._relay(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), scope, headers, send):
-                self._collector = None  # what it keeps is the exporter's to keep
+                self._collector = None  # the exporter holds one
             else:
                 await _send(await self._merge(headers, scope.get("query_string", b"")), scope, send)
         finally:
@@ -103,11 +103,11 @@ class Scrapes:
         return await future
 
     def _render(self, openmetrics: bool) -> bytes:
-        """Merge; only one thread at a time comes here. A worker that is never asked holds no collector."""
+        """Merge, one thread at a time. A worker that never merges holds no collector."""
         path = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
         if not Path(path).is_dir():
             self._collector = None
-            reason = f"the metrics directory {path} is gone: somebody has removed it; make it again, or restart the service"
+            reason = f"the metrics directory {path} was removed. Restart the service."
             raise Unavailable(reason)
         collector = self._collector
         if collector is None:
@@ -123,7 +123,7 @@ async def _send(answer: Answer, scope: Scope, send: Send) -> None:
 
 
 def started_by_gunicorn() -> bool:
-    """Say whether a gunicorn master started this process: it leaves its name in the environment."""
+    """Return whether a gunicorn master started this process: it leaves its name in the environment."""
     return os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")
 
 

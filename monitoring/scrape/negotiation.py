@@ -1,7 +1,6 @@
-"""Reads what a scraper asks for: the format, the encoding, and the names that it wants.
+"""Parses the headers of a scrape (format and encoding), and filters an exposition by name.
 
-Anything that cannot be read counts as not asked for; a scraper that accepts nothing we have gets plain text all the same,
-as Prometheus's own clients do.
+Text that cannot be parsed is ignored. A scraper that accepts none of the formats gets plain text, as from Prometheus's own clients.
 """
 
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ _FORMATS = {
 
 
 def openmetrics_preferred(accept: str) -> bool:
-    """Say whether an Accept header asks for OpenMetrics 1.0.0; among equals a named format wins, then the one named first."""
-    best = (0.0, True, 1)  # quality 0 refuses
+    """Return whether an Accept header prefers OpenMetrics 1.0.0. Among equals a named format wins, then the first one."""
+    best = (0.0, True, 1)  # a quality of 0 excludes a format
     preferred = False
     for position, (kind, parameters) in enumerate(_items(accept)):
         openmetrics = _FORMATS.get(kind)
@@ -29,7 +28,7 @@ def openmetrics_preferred(accept: str) -> bool:
 
 
 def gzip_accepted(accept_encoding: str) -> bool:
-    """Say whether an Accept-Encoding header allows gzip."""
+    """Return whether an Accept-Encoding header allows gzip."""
     qualities = {coding: _quality(parameters) for coding, parameters in _items(accept_encoding)}
     return qualities.get("gzip", qualities.get("*", 0.0)) > 0
 
@@ -63,7 +62,7 @@ def _name_ends(line: bytes) -> int:
 
 
 def _items(header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Give each element of a header with its parameters; a quoted comma or semicolon is in none that concerns us."""
+    """Yield each element of a header with its parameters. Quoted commas do not occur in the elements that are used here."""
     for element in header.split(","):
         value, *rest = (part.strip() for part in element.split(";"))
         if value:

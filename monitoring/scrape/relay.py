@@ -1,7 +1,7 @@
-"""A worker's way to the exporter: it passes a scrape on, and the answer's bytes through, and neither merges nor compresses.
+"""Forwards a scrape from a worker to the exporter, and the bytes of the answer back, without merging or compressing.
 
-Where no exporter answers (none there, refused, dead, stuck) the worker is told so within bounded time and nothing has been sent. An
-answer is read whole before it is begun, so that an exporter's death cuts nobody's scrape, as long as there is room for it.
+If no exporter answers (missing, refusing, dead or stuck), the worker learns it within bounded time, before anything is sent. An answer
+is read completely before its first byte is sent, so that the death of the exporter cuts no scrape, as long as there is room for it.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from monitoring.scrape.response import Headers
 from . import worker_socket
 
 _REACH_SECONDS = 1.0
-"""An exporter takes a request in at once, also while it merges: one that does not is stuck."""
+"""An exporter accepts a request at once, also while it merges. One that does not is stuck."""
 
 _MERGE_SECONDS = 8.0
-"""Less than the 10 s after which a Prometheus gives up: the worker has to merge in the rest."""
+"""Less than the 10 s after which Prometheus gives up: the worker must merge in the remaining time."""
 
 _READ_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
 ROOM_BYTES = 32 << 20
-"""What one worker holds of answers that it has read whole and that slow scrapers have not taken. What does not fit is passed through."""
+"""The bytes of complete answers that one worker holds for slow scrapers. An answer that does not fit is passed through."""
 
 _CHUNK_BYTES = 1 << 16
 _PASSED = (b"accept", b"accept-encoding")
@@ -30,20 +30,20 @@ _KEPT = frozenset({b"content-type", b"content-length", b"content-encoding", b"va
 
 
 class CutError(Exception):
-    """An answer was begun and cannot be finished: the server ends the connection, and the scraper sees too few bytes."""
+    """An answer was started and cannot be finished. The server closes the connection, and the scraper sees too few bytes."""
 
 
 class Relay:
-    """Passes scrapes on, within a bound on the memory for answers."""
+    """Forwards scrapes, with a limit on the memory for answers."""
 
     def __init__(self, room: int = ROOM_BYTES) -> None:
-        """Hold no more than so many bytes of answers at once."""
+        """Hold at most `room` bytes of answers at once."""
         self._room = room
 
     async def __call__(self, directory: str, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> bool:
-        """Answer a scrape with what the exporter of a metrics directory answers; False where none does, and nothing is sent then.
+        """Forward a scrape to the exporter of a metrics directory. Return False, with nothing sent, if no exporter answers.
 
-        Raises CutError where an answer that was begun cannot be finished.
+        Raise CutError if an answer that was started cannot be finished.
         """
         writer = None
         held = 0
@@ -67,7 +67,7 @@ class Relay:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await _pass(status, head, length, pieces, send)
             except (OSError, TimeoutError, EOFError) as error:
-                raise CutError("the exporter's answer could not be passed on to its end") from error
+                raise CutError("the answer of the exporter was cut") from error
         finally:
             self._room += held
             if writer is not None:
@@ -102,7 +102,7 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, Headers]:
 
 
 async def _pieces(reader: asyncio.StreamReader, length: int) -> AsyncIterator[bytes]:
-    """Read a body; EOFError where it ends too early."""
+    """Read a body. Raise EOFError if it ends too early."""
     while length:
         async with asyncio.timeout(_READ_SECONDS):
             piece = await reader.read(min(length, _CHUNK_BYTES))

@@ -1,8 +1,8 @@
-"""What a scrape is answered: the same for the exporter and for the app's ``/metrics``, whatever serves them.
+"""Builds the response to a scrape, for the exporter and for the application's `/metrics`.
 
-A scrape is answered in the format that its Accept header prefers, on GET and HEAD, whole or filtered by ``name[]``,
-gzipped where that is accepted, and always from a merge that began after it arrived, so it holds everything that was
-acknowledged before. Nothing here needs a server, an event loop or prometheus_client.
+GET and HEAD are answered in the format that the Accept header prefers, complete or filtered by `name[]`, and gzipped if the
+scraper accepts it. The merge always starts after the scrape has arrived, so the response holds everything acknowledged before.
+This module needs no server, no event loop and no prometheus_client.
 """
 
 import hmac
@@ -24,12 +24,12 @@ Headers = list[tuple[bytes, bytes]]
 _log = logging.getLogger("monitoring.scrape.response")
 
 
-class Unavailable(Exception):  # noqa: N818 - it is a state of the directory, told to the scraper, not a fault of ours
-    """There is nothing to merge (yet): answered with 503 and this text."""
+class Unavailable(Exception):  # noqa: N818 - a state of the directory, which the scraper sees, not a failure
+    """There is nothing to merge yet. The scraper gets a 503 with this text."""
 
 
 class Answer(NamedTuple):
-    """A response; its body is shared by all who are answered alike, and is left out for HEAD by whoever sends it."""
+    """A response. Scrapers that get the same answer share its body. The server leaves the body out for HEAD."""
 
     status: int
     headers: Headers
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What a scraper asks for; scrapes that want the same get the same answer."""
+    """The form of the answer to a scrape. Scrapes of one form share one answer."""
 
     openmetrics: bool
     zipped: bool
@@ -45,15 +45,15 @@ class Wanted(NamedTuple):
 
 
 def plain(status: int, line: bytes, *extra: tuple[bytes, bytes]) -> Answer:
-    """Say one line."""
+    """Return an answer of one line."""
     return Answer(status, [(b"content-type", PLAIN), (b"content-length", b"%d" % len(line)), *extra], line)
 
 
 def wanted(headers: Mapping[bytes, bytes], query: bytes) -> Wanted:
-    """Read what a scrape asks for; a header that came twice is joined with a comma, its name in lower case."""
+    """Return the form that a scrape asks for. Header names are in lower case, and the values of repeated headers joined with commas."""
     names: frozenset[bytes] = frozenset()
     if query:
-        from urllib.parse import parse_qs  # rarely needed, and it would hold up an exporter that starts
+        from urllib.parse import parse_qs  # rarely needed, and slow to import
 
         names = frozenset(name.encode() for name in parse_qs(query.decode("latin-1")).get("name[]", ()))
     return Wanted(
@@ -64,35 +64,34 @@ def wanted(headers: Mapping[bytes, bytes], query: bytes) -> Wanted:
 
 
 def expected(token: str | None) -> bytes | None:
-    """Give the Authorization header that a token asks for."""
+    """Return the Authorization header of a token, with the scheme in lower case."""
     return None if not token else b"bearer " + token.encode()
 
 
 def refusal(method: str, headers: Mapping[bytes, bytes], authorization: bytes | None) -> Answer | None:
-    """Answer a request that is no scrape, or one without the token; None for a scrape that may be answered."""
+    """Return the refusal of another method, or of a scrape without the token. None means that the scrape may be answered."""
     if method not in {"GET", "HEAD"}:
-        return plain(405, b"only GET and HEAD are answered here\n", (b"allow", b"GET, HEAD"))
+        return plain(405, b"method not allowed: use GET or HEAD\n", (b"allow", b"GET, HEAD"))
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if authorization is not None and not hmac.compare_digest(scheme.lower() + b" " + token.strip(), authorization):
-        return plain(401, b"the bearer token METRICS_TOKEN is needed\n", (b"www-authenticate", b'Bearer realm="metrics"'))
+        return plain(401, b"unauthorized: send the bearer token METRICS_TOKEN\n", (b"www-authenticate", b'Bearer realm="metrics"'))
     return None
 
 
 class Merges:
-    """Answers scrapes with ``render(openmetrics)``, one merge at a time, in a thread that lives while there are any.
+    """Answers scrapes with `render(openmetrics)`, one merge at a time, in a thread that ends when no scrape waits.
 
-    All that arrive while a merge runs share the next one, and what is made of it: 50 scrapers at once cost what two cost.
+    Scrapes that arrive during a merge share the next one and its answers: 50 scrapers at once cost as much as two.
     """
 
     def __init__(self, render: Callable[[bool], bytes]) -> None:
-        """Keep how to render."""
         self._render = render
         self._waiting: list[tuple[Wanted, Callable[[Answer], None]]] = []
         self._running = False
         self._forget()
 
     def ask(self, wanted: Wanted, done: Callable[[Answer], None]) -> None:
-        """Have ``done`` called, in the merging thread, with an answer from a merge that begins after this call."""
+        """Have the merging thread call `done` with an answer from a merge that starts after this call."""
         if self._owner != os.getpid():
             self._forget()  # a forked child has not inherited the thread
         with self._lock:
@@ -103,7 +102,7 @@ class Merges:
         threading.Thread(target=self._run, name="merges", daemon=True).start()
 
     def warm(self) -> None:
-        """Merge once for nobody, unless somebody has asked: the first scrape then finds all files read."""
+        """Merge once before the first scrape, which then finds all files parsed."""
         if not self._running:
             self.ask(Wanted(openmetrics=False, zipped=False, names=frozenset()), lambda _answer: None)
 
@@ -132,8 +131,8 @@ class Merges:
             if body is None:
                 body = bodies[wanted.openmetrics] = self._merge(wanted.openmetrics)
             return body if isinstance(body, Answer) else _shape(body, wanted)
-        except Exception:  # noqa: BLE001 - logged; whoever waits needs an answer
-            _log.exception("an answer to a scrape could not be made")
+        except Exception:  # noqa: BLE001 - logged, and the scraper needs an answer
+            _log.exception("building the answer to a scrape failed")
             return _failed()
 
     def _merge(self, openmetrics: bool) -> bytes | Answer:
@@ -141,17 +140,17 @@ class Merges:
             return self._render(openmetrics)
         except Unavailable as reason:
             return plain(503, f"{reason}\n".encode(), (b"retry-after", b"1"))
-        except Exception:  # noqa: BLE001 - logged; whoever waits needs an answer
+        except Exception:  # noqa: BLE001 - logged, and the scraper needs an answer
             _log.exception("the merge for a scrape failed")
             return _failed()
 
 
 def _failed() -> Answer:
-    return plain(500, b"the merge failed; the log of this process has the cause\n")
+    return plain(500, b"the merge failed. The log of this process has the cause.\n")
 
 
 def _shape(body: bytes, wanted: Wanted) -> Answer:
-    """Filter and compress: too long for an event loop."""
+    """Filter and compress, which is too slow for an event loop."""
     if wanted.names:
         body = select(body, wanted.names)
     extra: Headers = [(b"vary", b"Accept, Accept-Encoding")]

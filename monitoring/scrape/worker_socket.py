@@ -1,8 +1,8 @@
-"""Where workers find the exporter: a Unix socket in the metrics directory.
+"""The Unix socket in the metrics directory on which workers reach the exporter.
 
-It is bound and reached through ``/proc/self/fd/<descriptor of the directory>``, since a socket's path has only 107 bytes, and put in
-place by rename, so that it is never absent while one exporter follows another. Only its own user can connect. An exporter
-that leaves removes the socket only where it is its own.
+Both sides reach it through `/proc/self/fd/<descriptor of the directory>`, since the path of a socket is limited to 107 bytes. A rename
+puts it in place, so that it is never missing while one exporter replaces another. Only the exporter's user can connect. A leaving
+exporter removes the socket only if it is its own.
 """
 
 import os
@@ -21,10 +21,10 @@ _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
 def connect(directory: str) -> socket.socket:
-    """Connect to the exporter of a metrics directory, at once or not at all.
+    """Connect to the exporter of a metrics directory without waiting. The socket does not block.
 
-    Raises BlockingIOError where it has too many to answer, PermissionError where the socket is somebody else's, OSError where there
-    is none or nobody listens. The socket does not block.
+    Raise BlockingIOError if the exporter's queue is full, PermissionError if another user owns the socket, and OSError if the socket is
+    missing or has no listener.
     """
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -40,12 +40,12 @@ def connect(directory: str) -> socket.socket:
 
 
 class Rendezvous:
-    """The exporter's end: ``tend()`` keeps its socket in place, and follows the directory where that is made anew."""
+    """The exporter's end. `tend()` keeps its socket in place, also after the directory was replaced."""
 
     def __init__(
         self, locate: Callable[[], Path], listen: Callable[[socket.socket], None], unlisten: Callable[[socket.socket], None]
     ) -> None:
-        """Keep where the directory is, and what begins and ends to accept on a socket."""
+        """`locate` finds the directory; `listen` and `unlisten` start and stop accepting on a socket."""
         self._locate = locate
         self._listen = listen
         self._unlisten = unlisten
@@ -54,7 +54,7 @@ class Rendezvous:
         self._inode: tuple[int, int] | None = None
 
     def tend(self) -> None:
-        """Put the socket in place unless it is there, or another living exporter's is. Without room or right, there is none."""
+        """Put the socket in place, unless it or that of another living exporter is there. Without room or permission there is none."""
         try:
             with _opened(self._locate()) as fd:
                 here = _identity(os.fstat(fd))
@@ -67,7 +67,7 @@ class Rendezvous:
             self._let_go()
 
     def leave(self) -> None:
-        """Remove the socket where it is ours, and accept no more from it."""
+        """Remove the socket if it is this exporter's, and stop accepting on it."""
         with suppress(OSError), _opened(self._locate()) as fd:
             if self._is_ours(fd):
                 os.unlink(NAME, dir_fd=fd)
@@ -112,7 +112,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _alive(fd: int) -> bool:
-    """Whether an exporter listens there."""
+    """Whether an exporter listens on the socket in place."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(_path(fd, NAME))

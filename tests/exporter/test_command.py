@@ -222,7 +222,7 @@ def test_it_needs_the_token_where_there_is_one(alone: dict[str, str], port: int,
     alone["METRICS_TOKEN"] = "s3cret"
     with serving(ALONE, port, "/healthz", alone, tmp_path / "log") as served:
         wrong = served.ask("GET", "/metrics", headers={"Authorization": "Bearer wrong"})
-        assert (wrong.status, wrong.body) == (401, b"the bearer token METRICS_TOKEN is needed\n")
+        assert (wrong.status, wrong.body) == (401, b"unauthorized: send the bearer token METRICS_TOKEN\n")
         assert served.ask("GET", "/metrics").status == 401
         assert served.ask("GET", "/healthz").status == 200
         assert served.ask("GET", "/metrics", headers={"Authorization": "Bearer s3cret"}).status == 200

@@ -66,7 +66,7 @@ def test_a_token_is_needed_where_there_is_one(presented: bytes) -> None:
     refused = refusal("GET", {b"authorization": presented}, expected("s3cret"))
     assert refused is not None
     assert (refused.status, dict(refused.headers)[b"www-authenticate"]) == (401, b'Bearer realm="metrics"')
-    assert refused.body == b"the bearer token METRICS_TOKEN is needed\n"
+    assert refused.body == b"unauthorized: send the bearer token METRICS_TOKEN\n"
 
 
 def test_the_token_opens() -> None:
