@@ -8,12 +8,12 @@ import os
 
 from app.settings import Settings
 from app.store import sqlite_migration
-from monitoring.gunicorn import hooks as kit
+from monitoring.gunicorn import hooks
 from monitoring.gunicorn.resource_limits import default_workers
 
-with kit.refusing():
+with hooks.refusing():
     settings = Settings.load()
-    kit.prepare(
+    hooks.prepare(
         bind=settings.bind,
         metrics_bind=settings.metrics_bind,
         metrics_token=settings.metrics_token,
@@ -34,36 +34,36 @@ loglevel = settings.log_level
 # On a busy disk, late heartbeats would get living workers killed.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 # The control socket breaks read-only containers: it needs --control-socket with a path.
-control_socket_disable = "control_socket" not in kit.overrides()
+control_socket_disable = "control_socket" not in hooks.overrides()
 
 
 def on_starting(server: object) -> None:
     """Hold the run, also as a daemon; then migrate the database, before any worker uses it."""
-    kit.on_starting(server)
-    if failed := sqlite_migration.by_master(settings.database, kit.account()):
+    hooks.on_starting(server)
+    if failed := sqlite_migration.by_master(settings.database, hooks.account()):
         logging.getLogger("gunicorn.error").error("%s; /health/ready is 503 until it is ready", failed)
 
 
 def when_ready(_server: object) -> None:
     """Serve the merged metrics."""
-    kit.when_ready()
+    hooks.when_ready()
 
 
 def post_fork(_server: object, _worker: object) -> None:
     """Acquire the worker's slot."""
-    kit.post_fork()
+    hooks.post_fork()
 
 
 def post_worker_init(_worker: object) -> None:
     """Acquire the slot of a worker that has changed its user."""
-    kit.post_worker_init()
+    hooks.post_worker_init()
 
 
 def pre_exec(server: object) -> None:
     """Keep directory and exporter through USR2."""
-    kit.pre_exec(server)
+    hooks.pre_exec(server)
 
 
 def on_exit(_server: object) -> None:
     """Stop the exporter."""
-    kit.on_exit()
+    hooks.on_exit()

@@ -1,1 +1,1 @@
-"""The catalogue: every family of the service, declared once, one file a subject."""
+"""The catalogue: every family of the service, declared once, in one module for each subject."""

@@ -1,4 +1,4 @@
-"""Users, keys and costs: no label carries a user or a key. Totals of a shared database are the same in every pod: `max`, never `sum`."""
+"""Users, keys and costs. No label holds a user or a key. Totals of a shared database are equal in all pods: use `max`, not `sum`."""
 
 from .declaration import Rule, counter, gauge, histogram
 
@@ -14,5 +14,5 @@ tokens_generated = counter("tokens_generated", "Tokens that were billed.", ("mod
 cost_dollars = counter("cost_dollars", "Costs that were billed, in US dollars.", ("endpoint", "model"))
 cost_per_request = gauge("cost_per_request", "Costs over requests of the last window, in US dollars.", Rule.ONE, ("endpoint",))
 users_unnoted_requests = counter(
-    "users_unnoted_requests", "Requests of users for which a worker's table had no room: they are missing in the families of users."
+    "users_unnoted_requests", "Requests of users that did not fit into a worker's table: the families of users lack them."
 )

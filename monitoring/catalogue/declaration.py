@@ -1,4 +1,4 @@
-"""How a family is declared: once, with its rule under many workers, so that the documentation's table can be made from it."""
+"""Declares families, each with its rule for many workers. docs/metrics.md is generated from the declarations."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Rule(Enum):
-    """What a family means under many workers."""
+    """How the values of many workers are merged."""
 
     SUM = "summed over all workers that ever lived"
     LIVE_SUM = "summed over the living workers"
-    LIVE_MAX = "the greatest of the living workers"
+    LIVE_MAX = "the maximum over the living workers"
     ONE = "written by one elected process"
-    SAMPLED = "looked at by each living worker, of which the newest look counts"
-    EACH = "each living worker's own, told apart by the label `worker`"
-    NEWEST = "the newest that any worker set"
+    SAMPLED = "sampled by each living worker; the newest sample counts"
+    EACH = "one series per living worker, with the label `worker`"
+    NEWEST = "the newest value that any worker set"
 
 
 _MODES = {
@@ -39,7 +39,7 @@ _MODES = {
 
 @dataclass(frozen=True)
 class Family:
-    """One declaration. `name` is the exposed one (`_total`, `_info`); `buckets` are a histogram's finite bounds."""
+    """One declaration. `name` is the exposed name, with `_total` or `_info`; `buckets` are the finite bounds of a histogram."""
 
     name: str
     kind: str
@@ -62,21 +62,21 @@ def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
 
 
 def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = (), rule: Rule = Rule.SUM) -> Histogram:
-    """Declare a histogram with these finite bounds."""
+    """Declare a histogram; `buckets` are its finite bounds."""
     made = Histogram(PREFIX + name, text, labels, buckets=buckets)
     FAMILIES.append(Family(PREFIX + name, "histogram", tuple(labels), tuple(map(float, buckets)), rule, text, made))
     return made
 
 
 def gauge(name: str, text: str, rule: Rule, labels: Sequence[str] = ()) -> Gauge:
-    """Declare a gauge whose mode follows from its rule."""
+    """Declare a gauge. Its multiprocess mode follows from the rule."""
     made = Gauge(PREFIX + name, text, labels, multiprocess_mode=_MODES[rule])  # type: ignore[arg-type]
     FAMILIES.append(Family(PREFIX + name, "gauge", tuple(labels), (), rule, text, made))
     return made
 
 
 def info(name: str, text: str, labels: Sequence[str]) -> Info:
-    """Declare an info; `labels` are those that it is meant to be given."""
+    """Declare an info; `labels` are the labels that `info()` sets."""
     made = Info(PREFIX + name, text)
     FAMILIES.append(Family(f"{PREFIX}{name}_info", "info", tuple(labels), (), Rule.NEWEST, text, made))
     return made

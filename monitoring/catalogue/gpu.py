@@ -1,4 +1,4 @@
-"""GPUs: read once per instance and not once per worker. Several instances on one host show the same device: `max by (uuid)`."""
+"""GPUs, read once per instance, not once per worker. Several instances on one host show the same device: use `max by (uuid)`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ gpu_utilization_ratio = _one(gpu_devices.UTILIZATION)
 gpu_temperature_celsius = _one(gpu_devices.TEMPERATURE)
 gpu_power_watts = _one(gpu_devices.POWER)
 gpu_process_memory_bytes = gauge(
-    "gpu_process_memory_bytes", "Memory of the device that a worker itself uses.", Rule.EACH, (*gpu_devices.DEVICE, "worker")
+    "gpu_process_memory_bytes", "Memory of the device that the worker uses.", Rule.EACH, (*gpu_devices.DEVICE, "worker")
 )
 gpu_problems = _one(gpu_devices.PROBLEMS)

@@ -1,4 +1,4 @@
-"""HTTP: what the middleware moves. No label carries a raw path or a raw method."""
+"""HTTP requests, counted by the middleware. No label holds a raw path or a raw method."""
 
 from .buckets import BYTES, HTTP_SECONDS
 from .declaration import Rule, counter, gauge, histogram
@@ -12,7 +12,7 @@ http_request_duration_seconds = histogram("http_request_duration_seconds", "Time
 http_time_to_first_byte_seconds = histogram("http_time_to_first_byte_seconds", "Time to the start of the response.", HTTP_SECONDS, _REQUEST)
 http_request_size_bytes = histogram("http_request_size_bytes", "Bytes of the request's body that the application read.", BYTES, _REQUEST)
 http_response_size_bytes = histogram("http_response_size_bytes", "Bytes of the response's body that were sent.", BYTES, _REQUEST)
-# A request that died with its worker is no longer in progress.
+# Summed over living workers: a request of a dead worker is not in progress.
 http_requests_in_progress = gauge(
     "http_requests_in_progress", "Requests whose response is not complete yet, in living workers.", Rule.LIVE_SUM, ("method",)
 )

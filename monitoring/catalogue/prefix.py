@@ -1,3 +1,3 @@
-"""How every family of the catalogue begins; for those who must not import the catalogue, since that declares it."""
+"""The prefix of every family. It is a module of its own for importers that must not declare the families."""
 
 PREFIX = "neurectomy_"

@@ -1,4 +1,4 @@
-"""ΣLANG: compression. Its ratio over time is the rate of the original sizes' sum over the compressed sizes'."""
+"""ΣLANG: compression. The ratio over time is the rate of the sum of original sizes over that of compressed sizes."""
 
 from .buckets import BYTES, WORK_SECONDS
 from .declaration import counter, histogram
@@ -13,10 +13,10 @@ sigmalang_compression_ratio = histogram(
     "sigmalang_compression_ratio", "Original size over compressed size.", (1, 2, 5, 10, 15, 20, 25, 30, 40, 50)
 )
 sigmalang_compression_duration_seconds = histogram(
-    "sigmalang_compression_duration_seconds", "Time that a successful compression took.", WORK_SECONDS
+    "sigmalang_compression_duration_seconds", "Duration of a successful compression.", WORK_SECONDS
 )
 sigmalang_decompression_duration_seconds = histogram(
-    "sigmalang_decompression_duration_seconds", "Time that a successful decompression took.", WORK_SECONDS
+    "sigmalang_decompression_duration_seconds", "Duration of a successful decompression.", WORK_SECONDS
 )
 sigmalang_original_size_bytes = histogram("sigmalang_original_size_bytes", "Size of documents before compression.", BYTES)
 sigmalang_compressed_size_bytes = histogram("sigmalang_compressed_size_bytes", "Size of documents after compression.", BYTES)

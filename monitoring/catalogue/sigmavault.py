@@ -1,4 +1,4 @@
-"""ΣVAULT: encrypted storage. What is stored is read from the store itself, not added up by workers."""
+"""ΣVAULT: encrypted storage. The totals are read from the store, not added up by workers."""
 
 from .buckets import WORK_SECONDS
 from .declaration import Rule, counter, gauge, histogram
@@ -11,7 +11,7 @@ sigmavault_operations = counter(
     ("operation", "status"),
 )
 sigmavault_operation_duration_seconds = histogram(
-    "sigmavault_operation_duration_seconds", "Time that an operation took, however it ended.", WORK_SECONDS, ("operation",)
+    "sigmavault_operation_duration_seconds", "Duration of an operation with any outcome.", WORK_SECONDS, ("operation",)
 )
 sigmavault_encryption_duration_seconds = histogram(
     "sigmavault_encryption_duration_seconds", "Time to encrypt or to decrypt one object's bytes.", WORK_SECONDS, ("operation",)
@@ -21,10 +21,10 @@ sigmavault_snapshots = counter(
 )
 sigmavault_snapshot_duration_seconds = histogram(
     "sigmavault_snapshot_duration_seconds",
-    "Time that a snapshot took, by how it ended.",
+    "Duration of a snapshot, by outcome.",
     _SNAPSHOT_SECONDS,
     ("operation", "status"),
 )
-# The seed's users query these two gauges by names that end as a counter's.
+# Existing queries use these two names, which end like those of counters.
 sigmavault_storage_bytes_total = gauge("sigmavault_storage_bytes_total", "Bytes that the store holds.", Rule.ONE)
 sigmavault_objects_total = gauge("sigmavault_objects_total", "Objects that the store holds.", Rule.ONE)

@@ -44,7 +44,7 @@ def require_apart(assignments: list[str]) -> None:
     places = [(said, _place(Address.parse(said.partition("=")[2]))) for said in assignments]
     for (said, place), (other, second) in combinations(places, 2):
         if _collide(place, second):
-            message = f"{said} and {other} are the same address; give them different ones"
+            message = f"{said} and {other} are the same address. Set one of them to another address."
             raise AddressInUseError(message)
 
 
@@ -52,10 +52,10 @@ def _in_use(address: Address) -> str:
     """Return a sentence that names the processes and what to do."""
     pids = holders(address)
     if not pids:
-        return "the address is in use by a process of another user or container; choose another address, or end that process"
+        return "the address is in use by a process of another user or container. Stop that process, or choose another address."
     who = "process" if len(pids) == 1 else "processes"
     numbers = ", ".join(map(str, pids))
-    return f"the address is in use by {who} {numbers}; end them (workers outlive a killed master), or choose another address"
+    return f"the address is in use by {who} {numbers}. Stop them (workers outlive a killed master), or choose another address."
 
 
 def holders(address: Address) -> list[int]:
@@ -144,7 +144,7 @@ def _pids() -> list[int]:
 
 def _links(pid: int) -> Iterator[str]:
     folder = f"/proc/{pid}/fd"
-    # A process may end, or be another user's, at any moment.
+    # A process may end at any moment, or belong to another user.
     with suppress(OSError):
         for name in os.listdir(folder):
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""What gunicorn_conf.py calls: the metrics directory and the exporter around a gunicorn master, and its worker class.
+"""The hooks of gunicorn_conf.py: the metrics directory and the exporter beside a gunicorn master, and its worker class.
 
-Nothing here is needed for exact counters, which rest on the kernel's locks; hooks only do early what would happen anyway.
+Exact counters do not depend on these hooks, but on the kernel's locks. A hook only does early what would happen anyway.
 """
 
 import atexit
@@ -22,12 +22,12 @@ from monitoring.exporter.supervisor import Exporter
 
 from . import address_conflicts
 
-#: What a master that USR2, systemd or this module has executed finds in its environment: its sockets are bound already.
+#: One of these is in the environment of a master that inherits bound sockets, from USR2 or systemd.
 _INHERITED = ("GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS")
 
 
 class Worker(UvicornWorker):
-    """uvicorn's worker, which also stops waiting after `graceful_timeout` and takes no more than `limit_concurrency` requests."""
+    """uvicorn's worker, with a shutdown limited to `graceful_timeout`, and at most `limit_concurrency` requests at once."""
 
     limit_concurrency: ClassVar[int | None] = None
 
@@ -38,7 +38,7 @@ class Worker(UvicornWorker):
 
 
 class _Master:
-    """What this process set up when the configuration was first loaded; HUP loads it again, and changes none of it."""
+    """The state of this process since the configuration was first loaded. HUP loads it again without changing this."""
 
     prepared = False
     pid = 0
@@ -49,17 +49,17 @@ class _Master:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn what cannot be served with into one line on stderr and exit code 1: gunicorn would print a traceback."""
+    """Turn an error into one line on stderr and exit code 1: gunicorn would print a traceback."""
     try:
         yield
     except (ValueError, OSError) as error:
-        # An OSError of ours has its whole line in the place of the system's words.
+        # An OSError that this library raised has the complete line in `strerror`.
         ours = isinstance(error, OSError) and error.filename is None and error.strerror
         _refuse(ours or str(error))
 
 
 def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_concurrency: int | None) -> None:
-    """Choose the metrics directory, join its run and bind the exporter's socket; once in the life of a master."""
+    """Choose the metrics directory, join its run and bind the socket of the exporter, once in the life of a master."""
     if _Master.prepared:
         return
     Worker.limit_concurrency = limit_concurrency
@@ -87,12 +87,12 @@ def prepare(*, bind: str, metrics_bind: str, metrics_token: str | None, limit_co
 
 
 def account() -> tuple[int, int] | None:
-    """Give the user and the group that workers change to, once `prepare` knows; None where they stay what the master is."""
+    """Return the user and group of the workers after `prepare()`, or None if they are those of the master."""
     return _Master.account
 
 
 def overrides() -> dict[str, Any]:
-    """Give what GUNICORN_CMD_ARGS and the command line set: gunicorn lets both win over the configuration file."""
+    """Return the options of GUNICORN_CMD_ARGS and the command line, which override the configuration file."""
     config = Config()
     parser = config.parser()
     found: dict[str, Any] = {}
@@ -103,12 +103,12 @@ def overrides() -> dict[str, Any]:
 
 
 def on_starting(server: Any) -> None:
-    """Hold the run again where gunicorn has become a daemon: locks stay with the process that took them."""
+    """Join the run again after gunicorn has become a daemon: locks stay with the process that took them."""
     here = (os.geteuid(), os.getegid())
     if _Master.prepared and (server.cfg.uid, server.cfg.gid) != (_Master.account or here):
         _refuse(
-            f"user={server.cfg.uid}, group={server.cfg.gid} in a configuration file come too late for the metrics directory; "
-            "set --user and --group on the command line or in GUNICORN_CMD_ARGS"
+            f"user={server.cfg.uid}, group={server.cfg.gid} in a configuration file come too late for the metrics directory. "
+            "Set --user and --group on the command line or in GUNICORN_CMD_ARGS."
         )
     if _Master.prepared and os.getpid() != _Master.pid:
         multiprocess.join_run(multiprocess.choose_directory())
@@ -116,13 +116,13 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready() -> None:
-    """Start the exporter, once the service's own sockets are bound."""
+    """Start the exporter, after the sockets of the service are bound."""
     if _Master.exporter is not None:
         _Master.exporter.start()
 
 
 def post_fork() -> None:
-    """Leave the exporter to the master, and take this worker's slot; one that has yet to change its user takes it afterwards."""
+    """Leave the exporter to the master, and acquire a slot. A worker that still changes its user does it afterwards."""
     if _Master.exporter is not None:
         _Master.exporter.forget()
     if _Master.account is None:
@@ -130,12 +130,12 @@ def post_fork() -> None:
 
 
 def post_worker_init() -> None:
-    """Take the slot of a worker that was root before."""
+    """Acquire the slot of a worker that has changed its user."""
     multiprocess.acquire()
 
 
 def pre_exec(server: Any) -> None:
-    """Give the master that USR2 executes the same metrics directory and the exporter's socket."""
+    """Pass the metrics directory and the socket of the exporter to the master that USR2 executes."""
     environ = server.cfg.env_orig
     environ[multiprocess.DIRECTORY_VARIABLE] = _Master.path
     environ.pop(FD_VARIABLE, None)
@@ -150,7 +150,7 @@ def on_exit() -> None:
 
 
 def _account(options: dict[str, Any]) -> tuple[int, int] | None:
-    """Give the user and the group that workers change to; None where they stay what the master is."""
+    """Return the user and group that workers change to, or None if they are those of the master."""
     here = (os.geteuid(), os.getegid())
     config = Config()
     for name in ("user", "group"):
@@ -164,13 +164,13 @@ def _account(options: dict[str, Any]) -> tuple[int, int] | None:
     if wanted == here:
         return None
     if here[0] != 0:
-        message = f"--user and --group ask for user {wanted[0]} and group {wanted[1]}, but only root may change these, not user {here[0]}"
+        message = f"--user and --group: user {here[0]} cannot change to user {wanted[0]} and group {wanted[1]}. Start gunicorn as root."
         raise ValueError(message)
     return wanted
 
 
 def _use_nothing_real() -> None:
-    """Let a check of the configuration import the application without touching a running instance's metrics."""
+    """Set an empty metrics directory: a check of the configuration must not touch that of a running instance."""
     path = tempfile.mkdtemp(prefix="check-config-")
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     os.environ[multiprocess.DIRECTORY_VARIABLE] = path

@@ -1,6 +1,6 @@
-"""How many workers fit into what this process may use: CPU quota or affinity, and the memory limit.
+"""Chooses the number of workers from the limits of this process: CPU quota, affinity and memory.
 
-The limits of the control group (v1 or v2, of this group or of any above it) decide, never the cores of the host.
+The limits of the control groups decide (v1 or v2, this group and all above it), not the cores of the host.
 """
 
 import math
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MEBIBYTE = 1 << 20
-#: cgroup v1 says "no limit" with the greatest page-aligned number; nothing real comes near this.
+#: For cgroup v1 the greatest page-aligned number means "no limit". No real limit comes near this.
 _UNLIMITED_BYTES = 1 << 60
 
 
 def default_workers(worker_memory_mb: int, root: Path = Path("/")) -> int:
-    """Give the number of workers that the processors and the memory allow, at least 1."""
+    """Return the number of workers that CPU and memory allow, at least 1."""
     workers = math.ceil(cpu_limit(root))
     memory = memory_limit(root)
     if memory is not None:
@@ -23,13 +23,13 @@ def default_workers(worker_memory_mb: int, root: Path = Path("/")) -> int:
 
 
 def cpu_limit(root: Path = Path("/")) -> float:
-    """Give the processors that may be used at once: the least of affinity and every quota."""
+    """Return the usable CPUs: the minimum of affinity and all quotas."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([float(affinity), *_quotas(root)])
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """Give the least memory limit in bytes, or None where there is none."""
+    """Return the lowest memory limit in bytes, or None."""
     limits = []
     for directory in _groups(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -50,13 +50,13 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Give the directories of our control group and of all above it, for v2 and for the v1 hierarchy of this controller."""
+    """Yield the directories of the control group and of all above it, for v2 and for the v1 hierarchy of the controller."""
     paths = dict(_own_paths(root, controller))
     for version, top, mounted in _mounts(root, controller):
         path = paths.get(version)
         if path is None:
             continue
-        # Without a cgroup namespace the path is the host's, and a container has only its own part of the tree mounted.
+        # Without a cgroup namespace the path is that of the host, and a container has mounted only its part of the tree.
         relative = path.removeprefix(mounted.rstrip("/")).strip("/")
         directory = top if ".." in relative.split("/") else top / relative
         if not directory.is_dir():
@@ -78,7 +78,7 @@ def _own_paths(root: Path, controller: str) -> Iterator[tuple[int, str]]:
 
 
 def _mounts(root: Path, controller: str) -> Iterator[tuple[int, Path, str]]:
-    """Give version, mount point and mounted part of every control group file system that has this controller."""
+    """Yield version, mount point and mounted part of each control group file system with the controller."""
     for line in _read(root / "proc/self/mountinfo").splitlines():
         fields, _, rest = line.partition(" - ")
         kind, _, tail = rest.partition(" ")

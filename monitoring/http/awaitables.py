@@ -1,4 +1,4 @@
-"""What an exchange waits for. Never compiled: mypyc's coroutines pass exceptions on by a signature of `throw()` that is deprecated."""
+"""The coroutines of an exchange. Not compiled: coroutines of mypyc call `throw()` with a deprecated signature."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Exchange(Protocol):
 
 
 async def received(exchange: Exchange, receive: Receive) -> Message:
-    """Receive for the application, and let the exchange look at it."""
+    """Receive a message for the application, and let the exchange record it."""
     message = await receive()
     exchange.note(message)
     return message
 
 
 async def forwarded(exchange: Exchange, send: Send, message: Message) -> None:
-    """Forward before the response is complete: an OSError says that the client is gone."""
+    """Send a message before the response is complete. An OSError means that the client has disconnected."""
     try:
         await send(message)
     except OSError:

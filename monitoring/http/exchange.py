@@ -1,7 +1,7 @@
 """One request and its response, followed message by message.
 
-A request is counted just before the message is forwarded with which a client can know that the response is complete, so whatever a
-client has received in full is counted even if the worker is killed the moment after. What fails after that point changes no count.
+A request is counted just before the message that completes its response is sent. So every response that a client has received
+completely is counted, even if the worker is killed a moment later. A failure after that point changes no count.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _UNKNOWN: Final = sys.maxsize
 _DIGITS: Final = 18
 _TRAILERS: Final = "http.response.trailers"
 _QUIET: Final = frozenset({"2.0", "2.1", "2.2", "2.3"})
-"""Versions of ASGI before 2.4, with which servers drop in silence what is sent to a client that went away."""
+"""Versions of ASGI before 2.4: servers silently drop messages to a client that has disconnected."""
 _NONE: Final[list[Any]] = []
 _NO_PLACE: Final = (IndexError, ValueError)
-"""What a direct write raises where values are not this package's or have no file, and after a fork or a rewriting."""
+"""Raised by a direct write after a fork or a rewrite, or if values have no file or are not of this package."""
 
 
 class Answers:
-    """The cells of all that was answered so far, and what finds them."""
+    """The cells of all endpoints that have answered so far."""
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, str, int], Cells] = {}
@@ -49,20 +49,20 @@ class Answers:
         self.templates = Templates()
 
     def begin(self, scope: Scope, receive: Receive, send: Send) -> Exchange | None:
-        """Begin a request; None for what is none, and for one that another middleware of this kind counts already."""
+        """Start an exchange. None for other scopes than HTTP, and for a request that another instance of the middleware counts."""
         if scope["type"] != "http" or _SEEN in scope:
             return None
         scope[_SEEN] = True
         return Exchange(self, scope, receive, send)
 
     def find(self, endpoint: str, method: Method, status: int) -> Cells:
-        """Give the cells of one endpoint, method and status, made at their first use."""
+        """Return the cells of one endpoint, method and status, created at first use."""
         status = known_status(status)
         key = (endpoint, method.label, status)
         found = self.cells.get(key)
         if found is None or 0.0 < found.again_at <= monotonic():
             if len(self.cells) >= MOST_CELLS:
-                # An application that makes routes as it goes: begin anew rather than grow.
+                # The application creates routes without end: start again rather than grow.
                 self.forget()
             found = self.cells[key] = Cells(endpoint, method.label, status)
         if not found.again_at:
@@ -70,14 +70,14 @@ class Answers:
         return found
 
     def forget(self) -> None:
-        """Look every cell up anew, as after `clear()` of a family."""
+        """Look up every cell again, as after `clear()` of a family."""
         self.cells.clear()
         for method in self.methods.values():
             method.endpoints.clear()
 
 
 class Exchange:
-    """One request and its response: what passed so far, and whether it is counted. The common path makes few calls on purpose."""
+    """One request and its response: their messages so far, and whether they are counted. The common path makes few calls on purpose."""
 
     __slots__ = (
         "_answers",
@@ -101,7 +101,7 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        # Kept now: applications inside may rewrite the scope, and what began must end under the same name.
+        # Kept now: applications inside may rewrite the scope, and the request must start and end under the same method.
         word = scope["method"]
         self._method = method = answers.methods[word if isinstance(word, str) else OTHER]
         self._cells: Cells | None = None
@@ -116,11 +116,11 @@ class Exchange:
         self._began = _now()
 
     def receive(self) -> Awaitable[Message]:
-        """Receive for the application; counts the bytes that it reads."""
+        """Receive a message for the application, and count its bytes."""
         return received(self, self._receive)
 
     def note(self, message: Message) -> None:
-        """Take in what the application is about to receive."""
+        """Record a message that the application receives."""
         if self.counted:
             return
         if message["type"] == "http.request":
@@ -129,9 +129,9 @@ class Exchange:
             self.disconnected = True
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Send for the application: count first where this message completes the response, then forward.
+        """Send a message of the application. If it completes the response, count first.
 
-        A plain function: the common messages cost no coroutine of ours.
+        This is a plain function, so that the common messages need no further coroutine.
         """
         if self.counted:
             return self._send(message)
@@ -152,22 +152,22 @@ class Exchange:
         return forwarded(self, self._send, message)
 
     def _start(self, message: Message, fields: dict[str, Any]) -> Awaitable[None]:
-        """Note the response's start, and complete the response where nothing can follow."""
+        """Record the start of the response, and complete the response if it has no body."""
         given = fields.get("status")
         status = given if isinstance(given, int) else known_status(given)
         sent = fields.get("headers") or ()
         headers: list[Any] = sent if isinstance(sent, list) else list(sent)
         if headers is not sent and not isinstance(sent, tuple):
-            # An iterator can be read once: the server gets what we read.
+            # An iterator can be read only once: pass the list to the server.
             message = {**fields, "headers": headers}
         self._headers = headers
         scope = self._scope
         try:
-            # What answered under this template before, most often with this status: no call for the most common of routes.
+            # The last answer of this route, usually with the same status: the most common routes need no call.
             cells = self._method.endpoints[scope["route"].path]
             if cells.status != status or "fastapi" in scope or "app_root_path" in scope:
                 cells = self._look_up(status)
-        except Exception:  # noqa: BLE001 - no such route, or none that has a path; a label must never cost a request
+        except Exception:  # noqa: BLE001 - no route yet, or one without a path; a label must never fail a request
             cells = self._look_up(status)
         self._cells = cells
         self._first = _now() - self._began
@@ -183,13 +183,13 @@ class Exchange:
         return self._send(message) if quiet else forwarded(self, self._send, message)
 
     def _look_up(self, status: int) -> Cells:
-        """Find the cells of this request's endpoint, whatever chose its route."""
+        """Return the cells of the endpoint of this request."""
         endpoint = self._answers.templates.find(self._scope, status)
         cells = self._method.endpoints.get(endpoint)
         return cells if cells is not None and cells.status == status else self._answers.find(endpoint, self._method, status)
 
     def _pass(self, cells: Cells, kind: object, message: dict[str, Any]) -> None:
-        """Follow a message between the start and the last one, and those by which a server sends files by itself."""
+        """Record a message after the start, files sent by the server included, and complete the response at the last one."""
         last = False
         if kind == "http.response.body":
             self._sent += _size(message.get("body") or b"")
@@ -203,16 +203,16 @@ class Exchange:
             last = True
         if self._trailers:
             last = kind == _TRAILERS and not message.get("more_trailers")
-        # Only bodies in several messages need the length that was announced.
+        # Only bodies in several messages need the announced length.
         if last or self._sent >= _length(self._headers):
             self._complete(cells)
         elif self._first >= 0.0:
-            # A stream: its first byte shows before its end, which may be hours away.
+            # A stream may last for hours: observe its first byte now.
             cells.first_byte(self._first)
             self._first = NO_TIME
 
     def _complete(self, cells: Cells) -> None:
-        """Count a response that is about to be complete."""
+        """Count the response, just before its last message is sent."""
         self.counted = True
         method = self._method
         try:
@@ -224,7 +224,7 @@ class Exchange:
         cells.finish(self._first, _now() - self._began, self._received, self._sent)
 
     def end(self, status: int) -> None:
-        """Count a request whose response was never completed."""
+        """Count a request without a complete response."""
         if self.disconnected:
             status = DISCONNECTED
         answers = self._answers
@@ -232,13 +232,13 @@ class Exchange:
             self._complete(answers.find(self._cells.endpoint, self._method, status))
             return
         if status == FAILED:
-            # The server, or an outer middleware, answers now; nobody answers one who left.
+            # The server, or an outer middleware, answers now. A client that left gets no answer.
             self._first = _now() - self._began
         self._complete(answers.find(answers.templates.find(self._scope, status), self._method, status))
 
 
 def _is_empty(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the headers announce a body of no bytes."""
+    """Whether the headers announce an empty body."""
     try:
         for name, value in headers:
             if value == b"0" and name.lower() == b"content-length":
@@ -247,27 +247,27 @@ def _is_empty(headers: list[tuple[bytes, bytes]]) -> bool:
         pass
     else:
         return False
-    # Compiled, that takes pairs of bytes alone; there are applications that send lists.
+    # The compiled loop accepts only pairs of bytes; some applications send lists.
     others: list[Any] = list(headers)
     try:
         return any(value == b"0" and name.lower() == b"content-length" for name, value in others)
     except (TypeError, ValueError, AttributeError):
-        return False  # no pairs of bytes: for the server to refuse
+        return False  # not pairs of bytes: the server refuses them
 
 
 def _length(headers: list[Any]) -> int:
-    """Read a response's content-length."""
+    """Return the content-length of a response."""
     try:
         for name, value in headers:
             if name.lower() == b"content-length":
                 return int(value) if value.isdigit() and len(value) <= _DIGITS else _UNKNOWN
     except (TypeError, ValueError, AttributeError):
-        pass  # no pairs of bytes: for the server to refuse
+        pass  # not pairs of bytes: the server refuses them
     return _UNKNOWN
 
 
 def _awaits_trailers(scope: Scope) -> bool:
-    """Whether the server holds the response open for trailers: it can, and the client said that it reads them."""
+    """Whether trailers follow: the server supports them, and the client accepts them."""
     try:
         return _TRAILERS in scope["extensions"] and any(name == b"te" and b"trailers" in value.lower() for name, value in scope["headers"])
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -275,7 +275,7 @@ def _awaits_trailers(scope: Scope) -> bool:
 
 
 def _size(body: object) -> int:
-    """Give a body's bytes; 0 where it is nothing that a server takes."""
+    """Return the size of a body in bytes, or 0 if the server would not accept it."""
     try:
         return memoryview(body).nbytes  # type: ignore[arg-type]
     except TypeError:
@@ -283,7 +283,7 @@ def _size(body: object) -> int:
 
 
 def _file_size(file: Any) -> int:
-    """Give the bytes of a file that the server sends by itself; 0 where nobody can tell."""
+    """Return the size in bytes of a file that the server sends, or 0 if it cannot be read."""
     try:
         return os.stat(file).st_size
     except (OSError, TypeError, ValueError):
@@ -291,7 +291,7 @@ def _file_size(file: Any) -> int:
 
 
 def _rest(message: dict[str, Any]) -> int:
-    """Give the bytes from where the server begins to the end of an open file."""
+    """Return the bytes from the offset, or the current position, to the end of an open file."""
     file: Any = message.get("file")
     offset: Any = message.get("offset")
     try:
@@ -304,7 +304,7 @@ def _rest(message: dict[str, Any]) -> int:
 
 
 def _whole(number: object) -> int:
-    """Give a count of bytes; 0 for what is none, which the server refuses."""
+    """Return a count of bytes, or 0 for a value that the server refuses."""
     try:
         return max(0, index(number))  # type: ignore[arg-type]
     except TypeError:

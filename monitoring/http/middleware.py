@@ -1,6 +1,6 @@
-"""Pure ASGI middleware that moves the six HTTP families of the catalogue, and changes no response.
+"""The ASGI middleware that counts requests in the six HTTP families of the catalogue, and changes no response.
 
-Never compiled, so that servers recognise its `__call__` as a coroutine function and applications may derive from it.
+Not compiled, so that servers recognise its `__call__` as a coroutine function, and applications may derive from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MetricsMiddleware:
-    """Counts every HTTP request of `app` once, also where applications inside or around it have this middleware too."""
+    """Counts every HTTP request of `app` once, even if applications inside or around it have this middleware, too."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self.app = app
@@ -40,5 +40,5 @@ class MetricsMiddleware:
             exchange.end(FAILED)
 
     def forget(self) -> None:
-        """Look everything up anew, as after `clear()` of a family."""
+        """Look up every label set again, as after `clear()` of a family."""
         self.answers.forget()

@@ -1,7 +1,7 @@
 """The cells behind the HTTP families, looked up once per endpoint, method and status, then written directly.
 
-`labels()` and `observe()` would cost several times the rest of the middleware. In an application's cold caches every object that a
-request touches counts, so what a request moves is one object with plain slots, and what can be written without a call is.
+`labels()` and `observe()` would cost several times the rest of the middleware. With cold caches each object that a request touches
+costs time. So one object with plain slots holds all cells of a request, and writes go to the mapped file without a call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Inc = Callable[[float], None]
 
 OTHER = "_other"
-"""The method label of whatever is no method of RFC 9110 or PATCH, since a client may send any word; the status of what is none."""
+"""The method label of any word that is neither a method of RFC 9110 nor PATCH, and the status label of an invalid status."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _STATUSES: Final = range(100, 1000)
@@ -34,11 +34,11 @@ _LEAST_BYTES: Final[float] = _BYTES[0]
 _AGAIN_SECONDS: Final = 1.0
 
 NO_TIME: Final = -1.0
-"""Instead of the seconds to a first byte: there was none, or it is observed already."""
+"""In place of the seconds to the first byte: there was none, or it is observed already."""
 
 
 def known_status(status: object) -> int:
-    """Give the status as a number; 0 for what is no status of HTTP, which an application might send in any number."""
+    """Return the status as a number, or 0 for an invalid one, of which an application might send any number."""
     try:
         number = int(status)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
@@ -47,32 +47,32 @@ def known_status(status: object) -> int:
 
 
 class Method:
-    """One method: its label, where its requests in progress are counted, and the cells of the endpoints it was used on."""
+    """One method: its label, the cell of its requests in progress, and the cells of its endpoints."""
 
     __slots__ = ("_places", "_progress", "at", "doubles", "endpoints", "label")
 
     def __init__(self, label: str) -> None:
         self.label = label
         self._progress = families.http_requests_in_progress.labels(label)._value
-        #: Per endpoint, the cells of the status that it answered with last, which is most often the next one's.
+        #: Per endpoint, the cells of its last status, which is usually the next one, too.
         self.endpoints: dict[str, Cells] = {}
         self._open()
 
     def add(self, requests: float) -> None:
-        """Add to the requests in progress: for where `doubles[at] += requests` raises, since there is no such place, or no longer."""
+        """Add to the requests in progress after `doubles[at] += requests` has raised."""
         self._progress.inc(requests)
         if self._places:
             self._open()
 
     def _open(self) -> None:
-        """Find where requests in progress may be written directly; nowhere where the values are not those of this package."""
+        """Find the cell of the requests in progress. Values of other packages have none."""
         found = direct([self._progress])
         self._places = found is not None
         self.doubles, (self.at,) = found or (DETACHED, [0])
 
 
 class Methods(dict[str, Method]):
-    """The method of each word that a client sent; words that are no method are not kept."""
+    """The `Method` of each word that a client sent. Unknown words share one, so that clients cannot fill the table."""
 
     def __missing__(self, word: str) -> Method:
         if word not in _METHODS and word != OTHER:
@@ -82,7 +82,7 @@ class Methods(dict[str, Method]):
 
 
 class Cells:
-    """What one finished request moves; `finish` and `first_byte` move it."""
+    """The cells of one endpoint, method and status. `finish` and `first_byte` write to them."""
 
     __slots__ = (
         "_count",
@@ -104,25 +104,25 @@ class Cells:
         labels = (method, endpoint, str(status) if status else OTHER)
         counter = families.http_requests.labels(*labels)
         self._count = counter._value
-        #: Time to first byte, duration, size of the request, size of the response: in the order in which they are observed.
+        #: In the order in which they are observed.
         self._histograms: list[Histogram] = [
             families.http_time_to_first_byte_seconds.labels(method, endpoint),
             families.http_request_duration_seconds.labels(method, endpoint),
             families.http_request_size_bytes.labels(method, endpoint),
             families.http_response_size_bytes.labels(method, endpoint),
         ]
-        #: When to look them up again, since a family that was full, or could not be asked, gave those of its overflow; 0 is never.
+        #: When to look them up again, because a family at its limit returned its overflow child. 0 means never.
         self.again_at = 0.0
         if counter._labelvalues != labels or any(child._labelvalues != labels[:2] for child in self._histograms):
             self.again_at = monotonic() + _AGAIN_SECONDS
         self._open()
 
     def first_byte(self, first: float) -> None:
-        """Observe the first byte alone."""
+        """Observe the time to the first byte only."""
         self._histograms[0].observe(first)
 
     def finish(self, first: float, seconds: float, received: int, sent: int) -> None:
-        """Observe, and count last: a histogram is never behind the counter. `first` is NO_TIME where there is none to observe."""
+        """Observe a request, then count it: a histogram is never behind the counter. `first` may be NO_TIME."""
         doubles = self._doubles
         if doubles is None:
             self._add(0, first, seconds, received, sent)
@@ -156,11 +156,11 @@ class Cells:
             done = 8
             self._counts[self._count_at] += 1.0
         except (IndexError, ValueError):
-            # The process forked, or the file was rewritten, perhaps between two of these lines.
+            # The process forked or the file was rewritten, perhaps between two of these lines.
             self._add(done, first, seconds, received, sent)
 
     def _add(self, done: int, first: float, seconds: float, received: int, sent: int) -> None:
-        """Do what `finish` has not done, value by value, which finds them a file; let it write directly there from the next time on."""
+        """Add the rest of `finish` by `inc()`, which opens a file if there is none. The next `finish` writes to that file directly."""
         for add, amount in islice(self._additions(first, seconds, received, sent), done, None):
             if amount:
                 add(amount)
@@ -168,14 +168,14 @@ class Cells:
             self._open()
 
     def _additions(self, first: float, seconds: float, received: int, sent: int) -> Iterator[tuple[Inc, float]]:
-        """Give what `finish` adds, in its order."""
+        """Yield the additions of `finish` in its order."""
         for histogram, amount, bounds in zip(self._histograms, (first, seconds, received, sent), _BOUNDS, strict=True):
             yield histogram._sum.inc, max(amount, 0.0)
             yield histogram._buckets[bisect_left(bounds, amount)].inc, 1.0 if amount >= 0.0 else 0.0
         yield self._count.inc, 1.0
 
     def _open(self) -> None:
-        """Find where `finish` may write directly; nowhere where the values are not those of this package."""
+        """Find the cells for `finish`. Values of other packages have none."""
         self._doubles: memoryview[float] | None = None
         count = direct([self._count])
         found = direct([value for child in self._histograms for value in (child._sum, *child._buckets)])
@@ -184,7 +184,7 @@ class Cells:
         self._counts, (self._count_at,) = count
         places = iter(found[1])
         first, duration, received, sent = (tuple(islice(places, 1 + len(bounds))) for bounds in _BOUNDS)
-        #: The numbers are objects already: an index of a memoryview has to be one.
+        #: Objects, not native numbers, since the index of a memoryview is an object.
         self._places: tuple[Any, Any, Any, Any, Any, Any, Any, Any] = (
             first[0],
             first[1:],

@@ -1,7 +1,7 @@
-"""The endpoint label of a request: the full template of the route that Starlette or FastAPI chose, or one of two constants.
+"""Finds the endpoint label of a request: the full template of the route that Starlette or FastAPI chose, or one of two constants.
 
-Promises: never a raw path, never an exception, and for plain and included routes a cost that does not grow with their number.
-What a router left in the scope is read first; routes are walked only where that does not tell, as under mounts, and the answer is kept.
+It promises: never a raw path, never an exception, and for plain and included routes a cost that does not grow with their number. The
+scope usually holds the template. Otherwise, as under mounts, the routes are searched, and the result is cached.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     _Key = tuple[str | bytes, ...]
 
 UNMATCHED = "_unmatched"
-"""No route: a 404, or an answer of a middleware that came before routing."""
+"""No route: a 404, or a response from a middleware before routing."""
 
 REDIRECT = "_redirect"
-"""No route, and the answer sends elsewhere: a missing or superfluous slash, http instead of https."""
+"""No route, and a redirect: a missing or superfluous slash, or http in place of https."""
 
 _log = logging.getLogger(__name__)
 _MOST_KEPT = 1024
@@ -27,24 +27,24 @@ _MISSING = object()
 
 
 class Templates:
-    """Finds templates, and keeps those that had to be searched for."""
+    """Finds templates, and caches those that needed a search."""
 
     def __init__(self) -> None:
         self._prefixes: dict[_Key, str | None] = {}
         self._leaves: dict[_Key, str | None] = {}
 
     def find(self, scope: MutableMapping[str, Any], status: int) -> str:
-        """Name the endpoint of a request whose routing is over, given the answer's status."""
+        """Return the endpoint of a routed request. The status of its response distinguishes the constants."""
         try:
             if "app_root_path" not in scope and (route := scope.get("route")) is not None:
-                # A route of the application itself or of an included router: by far the most common.
+                # A route of the application or of an included router: by far the most common.
                 if "fastapi" in scope:
                     route = _included(scope, route)
                 if (path := getattr(route, "path", None)) and path.__class__ is str:
                     return path
             template = self._find(scope)
-        except Exception:  # noqa: BLE001 - logged; a label must never cost a request
-            _log.exception("cannot tell the route of a request; it is counted as endpoint %s", UNMATCHED)
+        except Exception:  # noqa: BLE001 - logged; a label must never fail a request
+            _log.exception("finding the route of a request failed; it is counted as endpoint %s", UNMATCHED)
             return UNMATCHED
         if template is None:
             return REDIRECT if 300 <= status < 400 and status != 304 else UNMATCHED
@@ -63,7 +63,7 @@ class Templates:
             return _keep(self._leaves, key, lambda: _walk(_routes(scope), _probe(scope)))
         root = scope.get("root_path", "")
         prefix = _keep(self._prefixes, (root, _host(scope)), lambda: _prefix(_routes(scope), _probe(scope), root))
-        # Without one, a mounted application changed root_path by itself: its own template is all that can be known.
+        # Without a prefix: a mounted application changed root_path, and only its own template is known.
         return leaf if prefix is None else prefix + leaf
 
 
@@ -72,24 +72,24 @@ def _keep(kept: dict[_Key, str | None], key: _Key, search: Any) -> str | None:
     if found is _MISSING:
         found = search()
         if sum(map(len, key)) > _LONGEST_KEPT:
-            # A client chose it; nobody asks for it a second time.
+            # A client chose this path, and it is unlikely to be requested again.
             return found  # type: ignore[no-any-return]
         if len(kept) >= _MOST_KEPT:
-            # Prefixes or paths with parameters: begin anew rather than grow.
+            # Prefixes or paths with parameters: start again rather than grow.
             kept.clear()
         kept[key] = found
     return found  # type: ignore[no-any-return]
 
 
 def _included(scope: MutableMapping[str, Any], route: Any) -> Any:
-    """Give what has the template of a route that FastAPI may have included with a prefix."""
+    """Return the object with the template of a route that FastAPI may have included with a prefix."""
     fastapi = scope["fastapi"]
     context = fastapi.get("effective_route_context") if fastapi else None
     return route if context is None else context if context.original_route is route else None
 
 
 def _host(scope: MutableMapping[str, Any]) -> bytes:
-    """Give the host that the client asked for: routers may choose by it."""
+    """Return the host header: routers may choose by it."""
     for name, value in scope["headers"]:
         if name == b"host" and isinstance(value, bytes):
             return value
@@ -97,7 +97,7 @@ def _host(scope: MutableMapping[str, Any]) -> bytes:
 
 
 def _leaf(scope: MutableMapping[str, Any], *, mounted: bool) -> str | None:
-    """Read the innermost route's own template off the scope, whole but for mounts; None where the scope does not tell."""
+    """Return the template of the innermost route without its mounts, or None if the scope does not have it."""
     route = scope.get("route")
     fastapi = scope.get("fastapi")
     context = fastapi.get("effective_route_context") if fastapi else None
@@ -115,13 +115,13 @@ def _leaf(scope: MutableMapping[str, Any], *, mounted: bool) -> str | None:
 
 
 def _frontend(scope: MutableMapping[str, Any]) -> str | None:
-    """FastAPI's `frontend()` chooses no route: what lies below it is one endpoint."""
+    """FastAPI's `frontend()` chooses no route: everything below it is one endpoint."""
     fastapi = scope.get("fastapi") or {}
     return "/{frontend}" if "frontend_path" in fastapi else None
 
 
 def _routes(scope: MutableMapping[str, Any]) -> Iterable[Any]:
-    """Give the routes of the outermost router."""
+    """Return the routes of the outermost router."""
     return getattr(scope.get("router"), "routes", ())
 
 
@@ -139,7 +139,7 @@ def _probe(scope: MutableMapping[str, Any]) -> dict[str, Any]:
 
 
 def _effective(routes: Iterable[Any]) -> Iterable[Any]:
-    """Give each route as it stands in its router: FastAPI's included routers unfolded, with their prefixes."""
+    """Yield each route of a router, those of routers that FastAPI included with their prefixes."""
     for route in routes:
         contexts = getattr(route, "effective_route_contexts", None)
         if contexts is None:
@@ -150,7 +150,7 @@ def _effective(routes: Iterable[Any]) -> Iterable[Any]:
 
 
 def _walk(routes: Iterable[Any], probe: dict[str, Any]) -> str | None:
-    """Choose a route as the router does, and give its full template."""
+    """Choose a route as the router does, and return its full template."""
     partial = None
     for route in _effective(routes):
         match, child = route.matches(probe)
@@ -166,14 +166,14 @@ def _inside(route: Any, probe: dict[str, Any]) -> str | None:
         return _path(route)
     inner = route.routes
     if not inner:
-        # An application that is no router: static files, another framework.
+        # An application that is not a router: static files, another framework.
         return _path(route) or "/"
     found = _walk(inner, probe)
     return None if found is None else _path(route) + found
 
 
 def _prefix(routes: Iterable[Any], probe: dict[str, Any], root: str) -> str | None:
-    """Give the templates of the mounts that lead to `root`."""
+    """Return the templates of the mounts that lead to `root`."""
     found = ""
     while probe["root_path"] != root:
         for route in _effective(routes):

@@ -1,4 +1,4 @@
-"""Children of stock metrics at the least cost: without what `labels()` and `observe()` do beyond the work itself."""
+"""Fast access to the children of prometheus_client's metrics, without the overhead of `labels()` and `observe()`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def child(metric: _Metric, *labels: str) -> _Metric:
-    """Give the child of these label values, as strings, in order; `labels()` is asked for new ones only, which is where a cap refuses."""
-    # What `labels()` itself looks at, under a lock that reading does not need.
+    """Return the child of these label values. Only a new one needs `labels()`, and so the limit of series."""
+    # The table of `labels()`, without its lock, which a lookup does not need.
     found: Any = metric._metrics.get(labels)
     return metric.labels(*labels) if found is None else found
 
@@ -25,6 +25,6 @@ def count(counter: Counter, *labels: str) -> None:
 
 
 def observe(histogram: Histogram, amount: float) -> None:
-    """Observe in a histogram without labels, or a child; the bucket is searched by halves."""
+    """Observe in a histogram without labels, or in a child. The bucket is found by bisection."""
     histogram._sum.inc(amount)
     histogram._buckets[bisect_left(histogram._upper_bounds, amount)].inc(1.0)

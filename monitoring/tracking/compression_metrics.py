@@ -1,6 +1,6 @@
-"""What a successful compression moves, written without a call for each value: five families at once would cost more than all else.
+"""Records a successful compression in five families without a call for each value, which would cost more than the rest.
 
-As with the cells of the HTTP families, a file that is rewritten or a fork between two writes loses nothing and counts nothing twice.
+As with the cells of the HTTP families, a rewrite of the file or a fork between two writes loses nothing and counts nothing twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Compressions:
     """The cells of the four histograms and of the counted successes."""
 
     def __init__(self) -> None:
-        #: Time, size before, size after, ratio: in the order in which they are observed.
+        #: In the order in which they are observed.
         self._histograms = (
             families.sigmalang_compression_duration_seconds,
             families.sigmalang_original_size_bytes,
@@ -47,7 +47,7 @@ class Compressions:
 
     def count(self, seconds: float, before: int, after: int) -> None:
         """Observe a compression of `before` to `after` bytes, at least 1, and count it last."""
-        # Another cell since `install()`; another child since `clear()`, which the cap has to be asked for.
+        # `install()` replaces the cell, and `clear()` the child, which must pass the limit of series again.
         if self._histograms[0]._sum is not self._seen or _REQUESTS._metrics.get(_LABELS) is not self._counter:
             self._open()
         doubles = self._doubles
@@ -81,7 +81,7 @@ class Compressions:
             self._open()
 
     def _add(self, done: int, seconds: float, before: int, after: int) -> None:
-        """Do what `count` has not done, value by value, which finds them a file."""
+        """Add the rest of `count` by `inc()`, which opens a file if there is none."""
         for add, amount in islice(self._additions(seconds, before, after), done, None):
             add(amount)
         count(_REQUESTS, SUCCESS)
@@ -92,13 +92,13 @@ class Compressions:
             yield histogram._buckets[bisect_left(histogram._upper_bounds, amount)].inc, 1.0
 
     def _open(self) -> None:
-        """Find where `count` may write directly; nowhere where the values are not those of this package."""
+        """Find the cells for `count`. Values of other packages have none."""
         self._seen = self._histograms[0]._sum
         self._doubles = None
         found = direct([value for each in self._histograms for value in (each._sum, *each._buckets)])
         counter = self._counter = _REQUESTS.labels(SUCCESS)
         if counter._labelvalues != _LABELS:
-            # The overflow's, since the family is full or cannot be asked: that may have changed by the next time.
+            # The overflow child: the family is at its limit now, and perhaps not at the next call.
             return
         counted = direct([counter._value])
         if found is None or counted is None:

@@ -1,7 +1,7 @@
-"""Decorators and helpers that count the operations of Ryot, ΣLANG and ΣVAULT, whoever runs them.
+"""Decorators and helpers that count the operations of Ryot, ΣLANG and ΣVAULT.
 
-They work bare and with parentheses, on functions, generators and methods, plain and async; they keep the signature, and change neither
-result nor exception.
+They work with and without parentheses, on functions, generators and methods, plain and async. They keep the signature, and change
+neither result nor exception.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 _compressions = Compressions()
 DEFAULT_MODEL = "default"
-"""The model of a call that names none."""
+"""The model label of a call without a model."""
 
 
 @overload
@@ -42,15 +42,15 @@ def track_ryot_request(function: _F, /) -> _F: ...
 @overload
 def track_ryot_request(*, model: str | None = None) -> Callable[[_F], _F]: ...
 def track_ryot_request(function: _F | None = None, /, *, model: str | None = None) -> _F | Callable[[_F], _F]:
-    """Count a call of a language model, under `model` or, without it, the function's argument of that name.
+    """Count a call of a language model, under `model` or under the argument `model` of the function.
 
-    A `prompt` argument, or the length of a `prompts` one, is observed as the batch's size. Tokens are for `increment_tokens_generated`.
+    The batch size is the length of the argument `prompts`, or 1 with an argument `prompt`. `increment_tokens_generated` counts tokens.
     """
     return decorated(function, lambda wrapped: _ryot(wrapped, model))
 
 
 def increment_tokens_generated(model: str, tokens: float = 1) -> None:
-    """Count tokens that a model generated; ValueError for less than 0."""
+    """Count tokens that a model generated. Raise ValueError for a negative number."""
     child(ryot_tokens_generated, model).inc(tokens)
 
 
@@ -59,7 +59,7 @@ def track_compression(function: _F, /) -> _F: ...
 @overload
 def track_compression() -> Callable[[_F], _F]: ...
 def track_compression(function: _F | None = None, /) -> _F | Callable[[_F], _F]:
-    """Count a compression; sizes and ratio where the first bytes argument and the result are bytes."""
+    """Count a compression. If the first bytes-like argument and the result are bytes, observe their sizes and ratio."""
     return decorated(function, lambda _: _begin_compression)
 
 
@@ -77,7 +77,7 @@ def track_storage_operation(operation: _F, /) -> _F: ...
 @overload
 def track_storage_operation(operation: str | None = None, /) -> Callable[[_F], _F]: ...
 def track_storage_operation(operation: _F | str | None = None, /) -> _F | Callable[[_F], _F]:
-    """Count an operation on stored objects: `store`, `retrieve`, `delete`, or another name; bare, it takes the function's own."""
+    """Count an operation on stored objects: `store`, `retrieve`, `delete`, or another name. The default is the name of the function."""
     if operation is None or isinstance(operation, str):
         return decorated(None, lambda wrapped: _storage(operation or _name(wrapped)))
     return decorated(operation, lambda wrapped: _storage(_name(wrapped)))
@@ -121,7 +121,7 @@ def _storage(operation: str) -> Begin:
 
 
 def _begin_compression(args: Arguments, kwargs: Keywords) -> Finish:
-    # Noted before the function may use it up.
+    # Measured now: the function may consume the argument.
     if args and args[0].__class__ is bytes:
         before: int | None = len(args[0])
     else:
@@ -179,7 +179,7 @@ def _name(function: Callable[..., Any]) -> str:
 
 
 def _argument(function: Callable[..., Any], name: str) -> Callable[[Arguments, Keywords], Any]:
-    """Give a way to find one argument of a call by its parameter's name; None where the call has none."""
+    """Return a function that finds the argument of a call by its name, or None."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):

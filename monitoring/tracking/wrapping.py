@@ -1,6 +1,6 @@
-"""Decorators that follow an operation from its begin to its end, on whatever kind of function it is written as.
+"""Decorators that observe the start and the end of an operation, for each kind of function.
 
-A generator is one operation from its first step to its end; one that its user leaves early is cancelled.
+A generator is one operation from its first step to its end. If its consumer leaves early, it is cancelled.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     Keywords = dict[str, Any]
     #: Called with the outcome and the result (None unless the outcome is a success) when the operation ends.
     Finish = Callable[[str, Any], None]
-    #: Called with the arguments when the operation begins.
+    #: Called with the arguments when the operation starts.
     Begin = Callable[[Arguments, Keywords], Finish]
-    #: Gives the way to begin operations of one function.
+    #: Called with a function when it is decorated.
     Track = Callable[[Callable[..., Any]], Begin]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
@@ -28,9 +28,9 @@ SUCCESS = "success"
 
 
 def outcome(error: BaseException) -> str:
-    """Name how an operation ended that raised: timeout, cancelled or error.
+    """Return the outcome of an operation that raised: timeout, cancelled or error.
 
-    Libraries have timeouts of their own that are no TimeoutError (httpx, openai, requests); their classes say so by name.
+    The timeouts of some libraries (httpx, openai, requests) do not derive from TimeoutError; they are recognised by name.
     """
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return "cancelled"
@@ -40,7 +40,7 @@ def outcome(error: BaseException) -> str:
 
 
 def decorated(function: _F | None, track: Track) -> _F | Callable[[_F], _F]:
-    """Decorate a function, or give the decorator where there is none yet; TypeError for what cannot be called."""
+    """Decorate a function, or return the decorator if `function` is None. Raise TypeError for an object that is not callable."""
 
     def decorate(wrapped: _F) -> _F:
         tracked: _F = _wrap(wrapped, track)
@@ -53,7 +53,7 @@ def _wrap(function: Any, track: Track) -> Any:
     if isinstance(function, staticmethod | classmethod):
         return type(function)(_wrap(function.__func__, track))
     if not callable(function):
-        raise TypeError(f"{function!r} cannot be tracked: it is no function")
+        raise TypeError(f"{function!r} cannot be tracked: it is not callable")
     called = function if inspect.isroutine(function) or isinstance(function, functools.partial) else getattr(function, "__call__", function)  # noqa: B004
     for is_kind, wrap in _KINDS:
         if is_kind(function) or is_kind(called):
@@ -119,7 +119,7 @@ def _async_generator(function: Any, begin: Begin) -> Any:
                 except GeneratorExit:
                     await inner.aclose()
                     raise
-                except BaseException as error:  # noqa: BLE001 - it is the inner generator's to handle
+                except BaseException as error:  # noqa: BLE001 - the inner generator handles it
                     step = inner.athrow(error)
         except BaseException as error:
             finish(outcome(error), None)

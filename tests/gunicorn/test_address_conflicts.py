@@ -57,7 +57,7 @@ def test_the_holder_of_a_port_is_named(free_port: Callable[[], int]) -> None:
     port = free_port()
     with holding(str(port)) as pid:
         assert holders(Address.parse(f"0.0.0.0:{port}")) == [pid]
-        with pytest.raises(AddressInUseError, match=f"^BIND=x: the address is in use by process {pid}; end them") as caught:
+        with pytest.raises(AddressInUseError, match=rf"^BIND=x: the address is in use by process {pid}\. Stop them") as caught:
             require_free(f"127.0.0.1:{port}", "BIND=x", patience_seconds=0)
     assert "\n" not in str(caught.value)
     require_free(f"127.0.0.1:{port}", "BIND=x")
@@ -74,7 +74,7 @@ def test_a_server_that_is_just_ending_is_waited_for(free_port: Callable[[], int]
 
 def test_the_holder_of_a_unix_socket_is_named(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with holding(str(path)) as pid, pytest.raises(AddressInUseError, match=rf"process {pid};"):
+    with holding(str(path)) as pid, pytest.raises(AddressInUseError, match=rf"process {pid}\."):
         require_free(f"unix:{path}", "BIND", patience_seconds=0)
     assert path.exists()
     require_free(f"unix:{path}", "BIND")
