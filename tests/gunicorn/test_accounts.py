@@ -175,7 +175,7 @@ def test_a_directory_that_is_not_ours_to_give_is_refused(gunicorn: Gunicorn, met
 
 def test_only_root_may_change_the_user(gunicorn: Gunicorn, wrapper: list[str]) -> None:
     gunicorn.wrapper = [*wrapper, sys.executable, "-c", CHANGE]
-    assert "only root may change these" in gunicorn.fail("--user", str(USER + 1))
+    assert "Start gunicorn as root" in gunicorn.fail("--user", str(USER + 1))
 
 
 def test_a_user_in_a_configuration_file_is_refused(gunicorn: Gunicorn, tmp_path: Path) -> None:
