@@ -190,7 +190,7 @@ def _dead(path: Path) -> Iterator[Taken]:
             while (taken := halves.take()) is not None:
                 yield taken
                 halves.emptied(taken)
-            halves.remove()
+            path.unlink(missing_ok=True)
     finally:
         halves.close()
 

@@ -115,7 +115,8 @@ class SharedState:
                 yield self.words
             finally:
                 if fd is not None:
-                    _close(fd)
+                    file_lock.unlock(fd, _EDIT)  # a mapping that was made through this descriptor would keep the lock
+                    os.close(fd)
 
     def open_first(self, names: Iterable[str]) -> bool:
         """Open the first of these files that no other process has, and keep it from others until `close`; return whether there is one."""
@@ -146,12 +147,6 @@ class SharedState:
                 self._held.remove(held)
                 if held > 0:
                     file_lock.drop(held)
-
-    def remove(self) -> None:
-        """Remove the file that `open_first` has opened, and let go of it."""
-        if self._mapping is not None:
-            Path(self._path()).unlink(missing_ok=True)
-        self.close()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -271,11 +266,3 @@ class SharedState:
             self.close()
         self._failed.begin()
         _problems.warn(f"{self._path()}: {error.strerror}. {self.subject} goes on without this file")
-
-
-def _close(fd: int) -> None:
-    """Close a descriptor and free its lock: a mapping that was made through it would keep that."""
-    try:
-        file_lock.unlock(fd, _EDIT)
-    finally:
-        os.close(fd)
