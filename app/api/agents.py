@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["agents"])
 _ID = r"^[a-z0-9-]{1,40}$"
 _LARGEST = 2**53 - 1
 _UNKNOWN = "No such agent is registered"
-_AWAY = {"_503": "The database is away", "_507": "It is full"}
+_AWAY = {"_503": "The database is unavailable", "_507": "The database is full"}
 
 AgentId = Annotated[str, Path(pattern=_ID)]
 Number = Annotated[int, Path(ge=1, le=_LARGEST)]
@@ -96,7 +96,7 @@ async def register(request: Request) -> NewAgent:
     return wanted
 
 
-@router.get("/agents", responses=responses(_503="The database is away"))
+@router.get("/agents", responses=responses(_503="The database is unavailable"))
 async def listing(request: Request) -> Agents:
     """List the agents."""
     async with _database(request).reading() as session:
@@ -153,7 +153,7 @@ async def take(request: Request, agent: AgentId) -> Response | Task:
     response_class=Response,
     openapi_extra=json_bodies.described(Report),
     responses=responses(
-        **json_bodies.REFUSALS, _404=_UNKNOWN, _409="The task is not with this agent: another has it, or it was reported", **_AWAY
+        **json_bodies.REFUSALS, _404=_UNKNOWN, _409="The task is not assigned to this agent, or was reported already", **_AWAY
     ),
 )
 async def report(request: Request, agent: AgentId, task: Number) -> Response:
@@ -188,7 +188,9 @@ async def submit(request: Request) -> Task:
             raise ProblemError(409, "too_many_tasks", str(error)) from error
 
 
-@router.get("/tasks/{task}", responses=responses(_404="There is no such task", _422="The number is not valid", _503="The database is away"))
+@router.get(
+    "/tasks/{task}", responses=responses(_404="There is no such task", _422="The number is not valid", _503="The database is unavailable")
+)
 async def read(request: Request, task: Number) -> Task:
     """Return a task, until a day after it was done."""
     async with _database(request).reading() as session:

@@ -133,7 +133,7 @@ async def _anybody(request: Request) -> None:
 
 _REFUSALS: dict[str, str] = {
     "_401": "There is no API key in the request, or it is wrong, expired or revoked",
-    "_503": "The database is away",
+    "_503": "The database is unavailable",
 }
 _ROLE = {"_403": "The API key is not an admin's"}
 

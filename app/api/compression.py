@@ -79,10 +79,10 @@ def _describe(title: str, *, level: bool) -> dict[str, Any]:
 def _answers(title: str, malformed: str) -> dict[int | str, dict[str, Any]]:
     problems = {
         "_404": "There is no such dictionary",
-        "_413": "The body, or what it unfolds to, is larger than the bound",
+        "_413": "The body, or its decompressed form, is larger than the bound",
         "_422": malformed,
-        "_503": "Too many long bodies are worked on, or the database is away",
-        "_507": "The disk that a long body is kept on meanwhile is full",
+        "_503": "Too many long bodies are in progress, or the database is unavailable",
+        "_507": "The disk for temporary files is full",
     }
     return {200: {"description": title, "content": BINARY}, **responses(**problems)}
 
@@ -158,12 +158,12 @@ async def _compress_long(
         close()
         raise
 
-    def told(status: str) -> None:
+    def ended(status: str) -> None:
         if status == "success":
             _observe_compression(operation, size, made)
         operation.finish(status)
 
-    return Streamed(kept.read, told, close, media_type=RAW, length=made)
+    return Streamed(kept.read, ended, close, media_type=RAW, length=made)
 
 
 @router.post(
@@ -204,7 +204,7 @@ async def decompress(request: Request) -> Response:
                 gone.cancel()
             raise
 
-        def told(status: str) -> None:
+        def ended(status: str) -> None:
             if status == "success":
                 metrics.sigmalang_decompression_duration_seconds.observe(operation.seconds)
             operation.finish(status)
@@ -212,9 +212,9 @@ async def decompress(request: Request) -> Response:
         if whole:
             close()
             made = unfolding.read(state.bounds.unfolded)
-            told("success")
+            ended("success")
             return RawResponse(made)
-        return Streamed(operation.timed(unfolding.read), told, close, media_type=RAW, length=length, gone=gone)
+        return Streamed(operation.timed(unfolding.read), ended, close, media_type=RAW, length=length, gone=gone)
 
 
 async def _receive(request: Request, most: int, kept: IO[bytes], slot: BodySlot) -> None:

@@ -30,11 +30,11 @@ class Operation:
         """Return a function that runs `work` and adds its time to this operation's."""
 
         def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 return work(*args, **kwargs)
             finally:
-                self.seconds += time.perf_counter() - began
+                self.seconds += time.perf_counter() - started
 
         return run
 

@@ -68,8 +68,8 @@ _BODY: dict[str, Any] = {
     responses=responses(
         _409="There are SIGMALANG_MAX_DICTIONARIES already",
         _413="The body is too large",
-        _422="The body is not as described, or no dictionary can be made from the samples, or it would be of no use",
-        _507="The dictionary cannot be kept",
+        _422="The body is not valid, or the samples are useless for a dictionary",
+        _507="The dictionary cannot be stored",
     ),
 )
 async def train(request: Request) -> Dictionary:
@@ -87,7 +87,10 @@ async def listing(request: Request) -> DictionaryList:
 @router.get(
     "/{dictionary}",
     response_class=RawResponse,
-    responses={200: {"description": "The dictionary, as zstandard's own tools take it", "content": BINARY}, **responses(_404=_UNKNOWN)},
+    responses={
+        200: {"description": "The dictionary, in the format of zstandard's own tools", "content": BINARY},
+        **responses(_404=_UNKNOWN),
+    },
 )
 async def read(request: Request, dictionary: str) -> RawResponse:
     """Return a dictionary's bytes."""

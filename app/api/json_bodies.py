@@ -18,7 +18,7 @@ WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and
 """JSON does not distinguish 2 from 2.0."""
 
 MOST_BYTES = 64 * 1024
-REFUSALS = {"_413": "The body is too large", "_415": "The body is not said to be JSON", "_422": "The request is not as described"}
+REFUSALS = {"_413": "The body is too large", "_415": "The Content-Type is not JSON", "_422": "The request is not valid"}
 
 
 async def read(request: Request, shape: type[_Shape]) -> _Shape:

@@ -93,7 +93,9 @@ class Change(BaseModel):
     "/keys",
     status_code=201,
     openapi_extra=json_bodies.described(NewKey),
-    responses=responses(**json_bodies.REFUSALS, _409="The user has another role", _503="The database is away", _507="It is full"),
+    responses=responses(
+        **json_bodies.REFUSALS, _409="The user has another role", _503="The database is unavailable", _507="The database is full"
+    ),
 )
 async def create(request: Request, response: Response) -> MadeKey:
     """Create a key."""
@@ -107,7 +109,7 @@ async def create(request: Request, response: Response) -> MadeKey:
     return MadeKey(key=key, **_shown(kept).model_dump())
 
 
-@router.get("/keys", responses=responses(_422="The request is not as described", _503="The database is away"))
+@router.get("/keys", responses=responses(_422="The request is not valid", _503="The database is unavailable"))
 async def listing(request: Request, after: After = 0, limit: Limit = 100) -> Keys:
     """List the keys, revoked ones too."""
     async with _database(request).reading() as session:
@@ -119,7 +121,7 @@ async def listing(request: Request, after: After = 0, limit: Limit = 100) -> Key
     status_code=204,
     response_class=Response,
     responses=responses(
-        _404="There is no such key", _422="The request is not as described", _503="The database is away", _507="It is full"
+        _404="There is no such key", _422="The request is not valid", _503="The database is unavailable", _507="The database is full"
     ),
 )
 async def revoke(request: Request, number: Number) -> Response:
@@ -130,7 +132,7 @@ async def revoke(request: Request, number: Number) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/users", responses=responses(_422="The request is not as described", _503="The database is away"))
+@router.get("/users", responses=responses(_422="The request is not valid", _503="The database is unavailable"))
 async def people(request: Request, after: After = 0, limit: Limit = 100) -> People:
     """List the users."""
     async with _database(request).reading() as session:
@@ -140,7 +142,9 @@ async def people(request: Request, after: After = 0, limit: Limit = 100) -> Peop
 @router.patch(
     "/users/{name}",
     openapi_extra=json_bodies.described(Change),
-    responses=responses(**json_bodies.REFUSALS, _404="There is no such user", _503="The database is away", _507="It is full"),
+    responses=responses(
+        **json_bodies.REFUSALS, _404="There is no such user", _503="The database is unavailable", _507="The database is full"
+    ),
 )
 async def change(request: Request, name: Name) -> Person:
     """Change the role of a user, or disable or enable all of their keys."""

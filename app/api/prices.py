@@ -76,7 +76,7 @@ class Totals(BaseModel):
 @router.put(
     "/prices",
     openapi_extra=json_bodies.described(NewPrice),
-    responses=responses(**json_bodies.REFUSALS, _503="The database is away", _507="It is full"),
+    responses=responses(**json_bodies.REFUSALS, _503="The database is unavailable", _507="The database is full"),
 )
 async def put(request: Request) -> ShownPrice:
     """Set the price of a model at an endpoint. A price of the model precedes one of the endpoint, and both precede `*`."""
@@ -86,7 +86,7 @@ async def put(request: Request) -> ShownPrice:
         return _shown(row)
 
 
-@router.get("/prices", responses=responses(_503="The database is away"))
+@router.get("/prices", responses=responses(_503="The database is unavailable"))
 async def prices(request: Request) -> Prices:
     """List the prices."""
     async with _database(request).reading() as session:
@@ -97,7 +97,9 @@ async def prices(request: Request) -> Prices:
     "/prices/{number}",
     status_code=204,
     response_class=Response,
-    responses=responses(_404="There is no such price", _422="The number is not valid", _503="The database is away", _507="It is full"),
+    responses=responses(
+        _404="There is no such price", _422="The number is not valid", _503="The database is unavailable", _507="The database is full"
+    ),
 )
 async def delete(request: Request, number: Number) -> Response:
     """Remove a price. The next more general price applies, or 0 if there is none."""
@@ -107,7 +109,7 @@ async def delete(request: Request, number: Number) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/usage", responses=responses(_422="The request is not as described", _503="The database is away"))
+@router.get("/usage", responses=responses(_422="The request is not valid", _503="The database is unavailable"))
 async def usage(request: Request, since: Moment = 0, until: Moment = _FAR) -> Totals:
     """Return the billed usage from `since` until before `until`, in seconds since 1970."""
     async with _database(request).reading() as session:

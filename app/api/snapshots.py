@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/vault/snapshots", tags=["ΣVAULT"])
 
 _RESTORE_SECONDS = 25.0
 _UNKNOWN = "There is no such snapshot"
-_DAMAGED = "The snapshot, or an object that it would be taken of, is not what was stored"
+_DAMAGED = "The snapshot or an object is damaged"
 
 
 class Snapshot(BaseModel):
@@ -41,7 +41,7 @@ class Restore(BaseModel):
 @router.post("", status_code=201, responses=responses(_422=_DAMAGED, _503=AWAY, _507="The store is full; no snapshot was taken"))
 async def backup(request: Request) -> Snapshot:
     """Take a snapshot of all objects."""
-    began, status = time.perf_counter(), "error"
+    started, status = time.perf_counter(), "error"
     try:
         with answers():
             taken = await _of(request).backup()
@@ -51,7 +51,7 @@ async def backup(request: Request) -> Snapshot:
         status = "cancelled"
         raise
     finally:
-        maintenance.count_snapshot("backup", status, began)
+        maintenance.count_snapshot("backup", status, started)
 
 
 @router.get("", responses=responses(_503=AWAY))

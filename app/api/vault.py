@@ -118,7 +118,7 @@ _Name = Annotated[
         "count three times",
     ),
 ]
-AWAY = "The store cannot be reached, or VAULT_KEY_FILE names no usable key"
+AWAY = "The store cannot be reached, or VAULT_KEY_FILE has no usable key"
 
 
 _BODY: dict[str, Any] = {
@@ -135,7 +135,7 @@ _BODY: dict[str, Any] = {
     status_code=201,
     openapi_extra=_BODY,
     responses=responses(
-        _413="The body is too large", _422="No object can have this name", _503=AWAY, _507="The store has no room; nothing was stored"
+        _413="The body is too large", _422="The name is not valid", _503=AWAY, _507="The store is full; nothing was stored"
     ),
 )
 async def store(request: Request, response: Response, name: _Name) -> Stored:
@@ -186,7 +186,7 @@ async def retrieve(
     "/{name:path}",
     status_code=204,
     response_class=Response,
-    responses=responses(_404="There is no such object", _422="No object can have this name", _503=AWAY),
+    responses=responses(_404="There is no such object", _422="The name is not valid", _503=AWAY),
 )
 async def delete(request: Request, name: _Name) -> Response:
     """Delete an object."""
@@ -198,7 +198,7 @@ async def delete(request: Request, name: _Name) -> Response:
         return Response(status_code=204)
 
 
-@router.get("", responses=responses(_422="A parameter is not as described", _503=AWAY))
+@router.get("", responses=responses(_422="A parameter is not valid", _503=AWAY))
 async def listing(
     request: Request,
     prefix: Annotated[str, Query(description="Only names that start like this", max_length=object_names.MOST_BYTES)] = "",

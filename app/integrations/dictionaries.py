@@ -67,7 +67,7 @@ class Entry:
 
 
 def train(size: int, samples: list[bytes]) -> bytes:
-    """Make a dictionary in a separate process, whose failure does no harm; UselessSamplesError if the samples are not good enough."""
+    """Make a dictionary in a separate process, whose failure does no harm; UselessSamplesError for bad samples."""
     full = [sample for sample in samples if sample]
     if len(full) < LEAST_SAMPLES:
         raise UselessSamplesError(f"{len(full)} samples are not empty; a dictionary needs at least {LEAST_SAMPLES}, better hundreds")

@@ -185,7 +185,7 @@ class Unfolding:
         raise CodecError(f"the body is not a complete zstandard frame: {error}") from error
 
     def _too_large(self, much: str) -> NoReturn:
-        raise TooLargeError(f"the frame unfolds to {much}; at most {self._most} bytes are allowed", "unfolds_too_large")
+        raise TooLargeError(f"the frame decompresses to {much}; at most {self._most} bytes are allowed", "unfolds_too_large")
 
 
 def compress(document: bytes, level: int = LEVEL, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:

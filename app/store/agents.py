@@ -128,12 +128,12 @@ async def task(session: AsyncSession, number: int) -> Task | None:
 async def states(session: AsyncSession) -> list[AgentState]:
     """Return the states of all agents."""
     now = await clock.now(session)
-    begin = now - WINDOW_SECONDS
+    start = now - WINDOW_SECONDS
     busy: dict[str, list[tuple[float, float]]] = {}
-    spans = select(Task.agent, Task.taken, Task.ended).where(Task.taken.is_not(None), or_(Task.ended.is_(None), Task.ended > begin))
+    spans = select(Task.agent, Task.taken, Task.ended).where(Task.taken.is_not(None), or_(Task.ended.is_(None), Task.ended > start))
     for holder, taken, ended in await session.execute(spans):
         if holder is not None and taken is not None:
-            busy.setdefault(holder, []).append((max(taken, begin), now if ended is None else ended))
+            busy.setdefault(holder, []).append((max(taken, start), now if ended is None else ended))
     return [
         AgentState(
             id=agent.id,
@@ -161,7 +161,7 @@ async def _alone(session: AsyncSession, lock: int) -> None:
 def _covered(spans: Iterable[tuple[float, float]]) -> float:
     """Return the total time of all spans, where overlapping parts count once."""
     total, reached = 0.0, -float("inf")
-    for begin, end in sorted(spans):
-        total += max(0.0, end - max(begin, reached))
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
     return total

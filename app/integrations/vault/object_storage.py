@@ -102,10 +102,10 @@ class ObjectStorage:
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> None:
         """Write all `pieces` to a file, or nothing if they raise."""
 
-        def begin(obstore: Any, store: Any) -> Any:
+        def open_writer(obstore: Any, store: Any) -> Any:
             return obstore.open_writer(store, path, buffer_size=_PART_BYTES, max_concurrency=2)
 
-        writer = await self._run(begin, asks=False)
+        writer = await self._run(open_writer, asks=False)
         try:
             async for piece in pieces:
                 await self._run(lambda *_, piece=piece: writer.write(piece), asks=False)

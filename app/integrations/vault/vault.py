@@ -44,7 +44,7 @@ class Retrieval:
         self._storage, self._path, self._about, self._data_key, self._stored = storage, path, about, data_key, stored
         self._opened: AsyncIterator[bytes] | None = None
 
-    def begin(self, opened: AsyncIterator[bytes]) -> None:
+    def start(self, opened: AsyncIterator[bytes]) -> None:
         """The first call of `pieces` takes the bytes from `first`."""
         self._opened = opened
 
@@ -58,12 +58,12 @@ class Retrieval:
             seconds = 0.0
             opener = Opener(self._data_key, self._about, stored)
             async for piece in opened:
-                began = time.perf_counter()
+                started = time.perf_counter()
                 for chunk in opener.add(piece):
-                    seconds += time.perf_counter() - began
+                    seconds += time.perf_counter() - started
                     yield chunk
-                    began = time.perf_counter()
-                seconds += time.perf_counter() - began
+                    started = time.perf_counter()
+                seconds += time.perf_counter() - started
             opener.finish()
             metrics.sigmavault_encryption_duration_seconds.labels("decrypt").observe(seconds)
         except MissingError:
@@ -116,7 +116,7 @@ class Vault:
                 seen = blob
                 continue
             found = Retrieval(self.storage, blob_path(blob), _about(blob, name), self.keyring.unwrap(wrapped, blob), stored)
-            found.begin(opened)
+            found.start(opened)
             return found
         raise TamperedError(f"the bytes or the key of {name!r} are missing from the store")
 
@@ -214,14 +214,14 @@ async def _sealed(sealer: Sealer, pieces: AsyncIterator[bytes]) -> AsyncIterator
     seconds = 0.0
     yield sealer.head
     async for piece in pieces:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for chunk in sealer.add(piece):
-            seconds += time.perf_counter() - began
+            seconds += time.perf_counter() - started
             yield chunk
-            began = time.perf_counter()
-        seconds += time.perf_counter() - began
-    began = time.perf_counter()
+            started = time.perf_counter()
+        seconds += time.perf_counter() - started
+    started = time.perf_counter()
     last = sealer.finish()
-    seconds += time.perf_counter() - began
+    seconds += time.perf_counter() - started
     yield last
     metrics.sigmavault_encryption_duration_seconds.labels("encrypt").observe(seconds)

@@ -215,7 +215,7 @@ def test_without_a_key_the_service_is_ready_and_the_vault_alone_is_not(tmp_path_
 def test_a_full_disk_and_a_store_that_is_away(tmp_path_factory: pytest.TempPathFactory, small_disk: Path) -> None:
     with serve_app(tmp_path_factory, VAULT_URL=(small_disk / "vault").as_uri()) as server:
         assert server.ask("PUT", f"{OBJECTS}/x", b"old").status == 201
-        assert "no room" in refused(server.ask("PUT", f"{OBJECTS}/x", os.urandom(32 * 1024 * 1024)), 507, "storage_full")
+        assert "the store is full" in refused(server.ask("PUT", f"{OBJECTS}/x", os.urandom(32 * 1024 * 1024)), 507, "storage_full")
         assert server.ask("GET", f"{OBJECTS}/x").body == b"old"
         assert not list(small_disk.rglob("*#*"))
     away = {"AWS_ENDPOINT": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_REGION": "z"}
