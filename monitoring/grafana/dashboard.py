@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -22,21 +23,17 @@ MOST = {"stat": 4, "graph": 3, "timeline": 2}
 _COLUMNS = 24
 
 
-@dataclass(frozen=True)
-class Section:
-    """A row with a title, and lines of panels that share the width."""
-
-    title: str
-    lines: tuple[tuple[Panel, ...], ...]
+Rows = Iterable[dict[str, Panel]]
+"""Panels by their titles; those of a row share the width."""
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """One dashboard, from top to bottom."""
+    """One dashboard, from top to bottom: sections with a title each."""
 
     title: str
     description: str
-    sections: tuple[Section, ...]
+    sections: dict[str, Rows]
 
 
 def framed(uid: str, made: Dashboard, configuration: Configuration) -> builders.Dashboard:
@@ -47,15 +44,15 @@ def framed(uid: str, made: Dashboard, configuration: Configuration) -> builders.
         board.with_variable(variable)
     board.link(_others()).link(link("Runbooks", f"{configuration.runbooks}/README.md"))
     numbers = count(1)
-    for section in made.sections:
-        board.with_row(builders.Row(section.title).id(next(numbers)))
-        for line in section.lines:
-            width, rest = divmod(_COLUMNS, len(line))
-            kinds = {panel.kind for panel in line}
-            if rest or len(kinds) > 1 or len(line) > MOST[line[0].kind]:
-                raise ValueError(f"{made.title}, {section.title}: {[panel.title for panel in line]} cannot stand beside each other")
-            for panel in line:
-                board.with_panel(panel.built(next(numbers), width, configuration.runbooks))
+    for section, rows in made.sections.items():
+        board.with_row(builders.Row(section).id(next(numbers)))
+        for row in rows:
+            width, rest = divmod(_COLUMNS, len(row))
+            kind, *others = {panel.kind for panel in row.values()}
+            if rest or others or len(row) > MOST[kind]:
+                raise ValueError(f"{made.title}, {section}: {[*row]} cannot stand beside each other")
+            for title, panel in row.items():
+                board.with_panel(panel.built(title, next(numbers), width, configuration.runbooks))
     return board
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,8 @@ from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.models import common, dashboard
+
+from .queries import Query
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.cog.builder import Builder
@@ -27,24 +29,14 @@ _UNKNOWN = dashboard.SpecialValueMap(
 
 
 @dataclass(frozen=True)
-class Query:
-    """One expression. `legend` names its series by their labels; `exemplar` asks for traces of single observations as well."""
-
-    expression: str
-    legend: str = ""
-    exemplar: bool = False
-    instant: bool = False
-
-
-@dataclass(frozen=True)
 class Panel:
     """One panel. `above` and `below` are where it turns yellow and red (or red alone); `alerts` are those that it explains."""
 
     kind: Kind
-    title: str
     description: str
-    unit: str
     queries: tuple[Query, ...]
+    unit: str = ""
+    """That of the first query if empty."""
     above: tuple[float, ...] = ()
     below: tuple[float, ...] = ()
     alerts: tuple[str, ...] = ()
@@ -55,10 +47,10 @@ class Panel:
     words: tuple[tuple[str, str, str], ...] = ()
     """Values that are shown as a word in a colour."""
 
-    def built(self, number: int, width: int, runbooks: str) -> Builder[dashboard.Panel]:
+    def built(self, title: str, number: int, width: int, runbooks: str) -> Builder[dashboard.Panel]:
         """Make it, `width` columns of 24 wide; its place follows from those before it."""
         made: Any = {"stat": _stat, "graph": _graph, "timeline": _timeline}[self.kind](self)
-        made.id(number).title(self.title).description(self.description).unit(self.unit).datasource(DATASOURCE)
+        made.id(number).title(title).description(self.description).unit(self.unit or self.queries[0].unit).datasource(DATASOURCE)
         made.span(width).height(_HEIGHTS[self.kind]).mappings([*self._mappings(), _UNKNOWN])
         made.thresholds(builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(self._steps()))
         made.links([link(f"Runbook: {alert}", f"{runbooks}/{alert}.md") for alert in self.alerts])
@@ -85,25 +77,19 @@ class Panel:
         return [dashboard.ValueMap(said)]
 
 
-def figure(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:
+def figure(description: str, *queries: Query | str, **options: Any) -> Panel:
     """Make a panel of one number, with its course behind it."""
-    return _panel("stat", title, description, unit, queries, more)
+    return Panel("stat", description, _asked(queries), **options)
 
 
-def graph(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:
+def graph(description: str, *queries: Query | str, **options: Any) -> Panel:
     """Make a panel of lines over time."""
-    return _panel("graph", title, description, unit, queries, more)
+    return Panel("graph", description, _asked(queries), **options)
 
 
-def timeline(title: str, description: str, unit: str, *queries: Query | str, **more: Any) -> Panel:
+def timeline(description: str, *queries: Query | str, **options: Any) -> Panel:
     """Make a panel of states over time."""
-    return _panel("timeline", title, description, unit, queries, more)
-
-
-def latency(title: str, description: str, queries: dict[str, str], **more: Any) -> Panel:
-    """Make a panel of times by their legends, with exemplars where the service sends some."""
-    asked = (Query(expression, legend, exemplar=True) for legend, expression in queries.items())
-    return graph(title, description, "s", *asked, **more)
+    return Panel("timeline", description, _asked(queries), unit="none", **options)
 
 
 def link(title: str, url: str) -> builders.DashboardLink:
@@ -111,9 +97,8 @@ def link(title: str, url: str) -> builders.DashboardLink:
     return builders.DashboardLink(title).type(dashboard.DashboardLinkType.LINK).url(url).target_blank(target_blank=True)
 
 
-def _panel(kind: Kind, title: str, description: str, unit: str, queries: tuple[Query | str, ...], more: dict[str, Any]) -> Panel:
-    asked = tuple(Query(query) if isinstance(query, str) else query for query in queries)
-    return replace(Panel(kind, title, description, unit, asked), **more)
+def _asked(queries: tuple[Query | str, ...]) -> tuple[Query, ...]:
+    return tuple(Query(query) if isinstance(query, str) else query for query in queries)
 
 
 def _target(letter: str, query: Query) -> prometheus.Dataquery:

@@ -13,7 +13,7 @@ import pytest
 
 from monitoring import metrics
 from monitoring.grafana.__main__ import main
-from monitoring.grafana.dashboard import Dashboard, Section, framed
+from monitoring.grafana.dashboard import Dashboard, framed
 from monitoring.grafana.files import texts
 from monitoring.grafana.panels import figure, graph
 from monitoring.metrics import Rule
@@ -216,7 +216,8 @@ def test_a_selector_of_the_configuration_is_in_every_query() -> None:
 
 
 def test_a_line_that_cannot_be_read_is_refused() -> None:
-    one, number = graph("A", "A.", "s", "1"), figure("B", "B.", "s", "1")
+    one, number = graph("A.", "1"), figure("B.", "1")
     for line in ((one,) * 4, (number,) * 5, (one, number)):
+        row = {str(place): panel for place, panel in enumerate(line)}
         with pytest.raises(ValueError, match="cannot stand beside each other"):
-            framed("uid", Dashboard("D", "D.", (Section("S", (line,)),)), Configuration())
+            framed("uid", Dashboard("D", "D.", {"S": [row]}), Configuration())

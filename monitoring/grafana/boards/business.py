@@ -2,113 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from monitoring.grafana.dashboard import Dashboard, Section
-from monitoring.grafana.panels import Panel, Query, figure, graph
-
-if TYPE_CHECKING:
-    from monitoring.grafana.queries import Queries
+from monitoring.grafana.dashboard import Dashboard, Rows
+from monitoring.grafana.panels import figure, graph
+from monitoring.grafana.queries import Queries, Query
 
 _COSTS = "neurectomy_cost_dollars_total"
 _TOKENS = "neurectomy_tokens_generated_total"
-_PER_USER = "neurectomy_requests_per_user"
-_WINDOWS = "30m"
-"""Windows of users' requests close every five minutes: within Grafana's own window there is mostly none."""
+_USERS = "neurectomy_active_users"
 
 
-def business(queries: Queries) -> Dashboard:
-    """Give it from top to bottom."""
+def business(ask: Queries) -> Dashboard:
+    """Return the dashboard."""
     return Dashboard(
         "Business Metrics",
         "Users, API keys, tokens and costs. Figures of users and keys are those of the database: instances on one database show the same.",
-        (
-            Section("Now", (_now(queries),)),
-            Section("Users", (_users(queries),)),
-            Section("Tokens and costs", (_tokens(queries), _costs(queries))),
-        ),
+        {"Now": _now(ask), "Users": _users(ask), "Tokens and costs": _billed(ask)},
     )
 
 
-def _now(queries: Queries) -> tuple[Panel, ...]:
-    return (
-        figure("Active users", "Distinct users of the last five minutes.", "short", queries.greatest("neurectomy_active_users")),
-        figure("API keys", "Keys that are neither revoked nor expired.", "short", queries.greatest("neurectomy_api_keys_active")),
-        figure(
-            "Billed tokens", "Generated tokens that were billed in the time shown.", "short", Query(queries.gained(_TOKENS), instant=True)
-        ),
-        figure("Costs", "US dollars that were billed in the time shown.", "currencyUSD", Query(queries.gained(_COSTS), instant=True)),
-    )
+def _now(ask: Queries) -> Rows:
+    yield {
+        "Active users": figure("Distinct users of the last five minutes.", ask.greatest(_USERS)),
+        "API keys": figure("Keys that are neither revoked nor expired.", ask.greatest("neurectomy_api_keys_active")),
+        "Billed tokens": figure("Generated tokens that were billed in the time shown.", ask.gained(_TOKENS)),
+        "Costs": figure("US dollars that were billed in the time shown.", ask.gained(_COSTS)),
+    }
 
 
-def _users(queries: Queries) -> tuple[Panel, ...]:
-    return (
-        graph(
-            "Active users",
+def _users(ask: Queries) -> Rows:
+    # Windows of users' requests close every five minutes: within Grafana's own window there is mostly none.
+    windows = f"max by (le) (increase({ask.of('neurectomy_requests_per_user_bucket')}[30m]))"
+    yield {
+        "Active users": graph(
             "Distinct users of the last five minutes, over all workers and all instances on the database.",
-            "short",
-            Query(queries.greatest("neurectomy_active_users"), "users"),
+            ask.greatest(_USERS).named("users"),
             alerts=("NoElectedWriter",),
         ),
-        graph(
-            "Requests per user",
+        "Requests per user": graph(
             "Requests of each user in a window of five minutes, over the last half hour: half of the users make fewer, 95% make fewer.",
-            "short",
-            *(Query(_per_user(queries, part), f"p{part * 100:g}") for part in (0.5, 0.95)),
+            *(Query(f"histogram_quantile({part:g}, {windows})", f"p{part * 100:g}") for part in (0.5, 0.95)),
         ),
-        graph(
-            "Requests of users that were not noted",
+        "Requests of users that were not noted": graph(
             "Requests per second for which a worker's table had no room: they are missing in the figures of users.",
-            "reqps",
-            Query(queries.rate("neurectomy_users_unnoted_requests_total", by="instance"), "{{instance}}"),
+            ask.rate("neurectomy_users_unnoted_requests_total", by="instance"),
+            unit="reqps",
             above=(0.001,),
         ),
-    )
+    }
 
 
-def _per_user(queries: Queries, part: float) -> str:
-    return f"histogram_quantile({part:g}, max by (le) (increase({queries.of(f'{_PER_USER}_bucket')}[{_WINDOWS}])))"
-
-
-def _tokens(queries: Queries) -> tuple[Panel, ...]:
-    return (
-        graph(
-            "Billed tokens",
-            "Generated tokens per second that were billed.",
-            "short",
-            Query(queries.rate(_TOKENS, by="model"), "{{model}}"),
-            stacked=True,
-        ),
-        graph(
-            "Generated and billed",
+def _billed(ask: Queries) -> Rows:
+    yield {
+        "Billed tokens": graph("Generated tokens per second that were billed.", ask.rate(_TOKENS, by="model"), stacked=True),
+        "Generated and billed": graph(
             "Tokens per second that models generated, and those of them that were billed: calls that fail cost nothing.",
-            "short",
-            Query(queries.rate("neurectomy_ryot_tokens_generated_total"), "generated"),
-            Query(queries.rate(_TOKENS), "billed"),
+            ask.rate("neurectomy_ryot_tokens_generated_total").named("generated"),
+            ask.rate(_TOKENS).named("billed"),
         ),
-    )
-
-
-def _costs(queries: Queries) -> tuple[Panel, ...]:
-    return (
-        graph(
-            "Costs by model",
-            "US dollars per hour.",
-            "currencyUSD",
-            Query(f"3600 * {queries.rate(_COSTS, by='model')}", "{{model}}"),
-            stacked=True,
-        ),
-        graph(
-            "Costs by endpoint",
-            "US dollars per hour.",
-            "currencyUSD",
-            Query(f"3600 * {queries.rate(_COSTS, by='endpoint')}", "{{endpoint}}"),
-            stacked=True,
-        ),
-        graph(
-            "Costs per request",
+    }
+    by_model, by_endpoint = (3600 * ask.rate(_COSTS, by=label) for label in ("model", "endpoint"))
+    yield {
+        "Costs by model": graph("US dollars per hour.", by_model, unit="currencyUSD", stacked=True),
+        "Costs by endpoint": graph("US dollars per hour.", by_endpoint, unit="currencyUSD", stacked=True),
+        "Costs per request": graph(
             "US dollars that a call has cost in the last five minutes, in the mean; 0 where there was none.",
-            "currencyUSD",
-            Query(queries.greatest("neurectomy_cost_per_request", by="endpoint"), "{{endpoint}}"),
+            ask.greatest("neurectomy_cost_per_request", by="endpoint"),
+            unit="currencyUSD",
         ),
-    )
+    }

@@ -2,229 +2,156 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from monitoring.grafana.dashboard import Dashboard, Section
-from monitoring.grafana.panels import Panel, Query, figure, graph, latency
-from monitoring.grafana.queries import WORKERS, share
-
-if TYPE_CHECKING:
-    from monitoring.grafana.queries import Queries
+from monitoring.grafana.dashboard import Dashboard, Rows
+from monitoring.grafana.panels import figure, graph
+from monitoring.grafana.queries import WORKERS, Queries, share
 
 _REQUESTS = "neurectomy_http_requests_total"
+_IN_PROGRESS = "neurectomy_http_requests_in_progress"
 _DURATION = "neurectomy_http_request_duration_seconds"
-_FIRST_BYTE = "neurectomy_http_time_to_first_byte_seconds"
+_CPU, _MEMORY = "process_cpu_seconds_total", "process_resident_memory_bytes"
 _FAILED = 'status=~"5.."'
 
 
-def overview(queries: Queries) -> Dashboard:
-    """Give it from top to bottom."""
+def overview(ask: Queries) -> Dashboard:
+    """Return the dashboard."""
     return Dashboard(
         "System Overview",
         "Requests, errors, latency and resources of the whole service. Health checks and scrapes are left out of the first three.",
-        (
-            Section("Now", (_now(queries), _objectives(queries))),
-            Section("Requests", (_requests(queries),)),
-            Section("Latency", (_latency(queries),)),
-            Section("Bytes", (_bytes(queries),)),
-            Section("Resources", (_state(queries), _resources(queries))),
-        ),
+        {"Now": _now(ask), "Requests": _requests(ask), "Latency": _latency(ask), "Bytes": _bytes(ask), "Resources": _resources(ask)},
     )
 
 
-def _now(queries: Queries) -> tuple[Panel, ...]:
-    settings, users = queries.configuration, queries.users
-    failed, every = queries.rate(_REQUESTS, _FAILED, users), queries.rate(_REQUESTS, users)
-    return (
-        figure("Requests", "Finished requests of users per second, whatever their status.", "reqps", every),
-        figure(
-            "Errors",
+def _now(ask: Queries) -> Rows:
+    settings, users, quick = ask.configuration, ask.users, ask.quick
+    availability, bound = settings.availability_objective, settings.latency_objective_seconds
+    every = ask.rate(_REQUESTS, users)
+    yield {
+        "Requests": figure("Finished requests of users per second, whatever their status.", every, unit="reqps"),
+        "Errors": figure(
             "Share of users' requests that the service failed (5xx).",
-            "percentunit",
-            share(failed, every),
-            above=(round(1 - settings.availability_objective, 9), settings.error_ratio),
+            share(ask.rate(_REQUESTS, _FAILED, users), every),
+            above=(round(1 - availability, 9), settings.error_ratio),
             alerts=("HighErrorRate", "ErrorBudgetBurnFast"),
         ),
-        figure(
-            "Latency, p95",
+        "Latency, p95": figure(
             "95% of users' requests are complete within this time, to the last byte.",
-            "s",
-            Query(queries.quantile(0.95, _DURATION, users), exemplar=True),
-            above=(settings.latency_objective_seconds, settings.latency_seconds),
+            ask.quantile(_DURATION, users),
+            above=(bound, settings.latency_seconds),
             alerts=("HighLatency",),
         ),
-        figure(
-            "In progress",
-            "Requests whose response is not complete yet, in living workers.",
-            "short",
-            queries.total("neurectomy_http_requests_in_progress"),
-        ),
-    )
-
-
-def _objectives(queries: Queries) -> tuple[Panel, ...]:
-    settings, users = queries.configuration, queries.users
-    failed, every = queries.gained(_REQUESTS, _FAILED, users), queries.gained(_REQUESTS, users)
-    quick = queries.quick
-    within = queries.gained(f"{_DURATION}_bucket", f'le="{settings.latency_objective_seconds:.1f}"', quick)
-    return (
-        figure(
-            "Availability",
-            f"Share of users' requests that did not fail, in the time shown; the objective is {settings.availability_objective:.1%}.",
-            "percentunit",
-            Query(f"1 - {share(failed, every)}", instant=True),
-            below=(settings.availability_objective,),
+        "In progress": figure("Requests whose response is not complete yet, in living workers.", ask.total(_IN_PROGRESS)),
+    }
+    failed, every = ask.gained(_REQUESTS, _FAILED, users), ask.gained(_REQUESTS, users)
+    within = ask.gained(f"{_DURATION}_bucket", f'le="{bound:.1f}"', quick)
+    version = ask.greatest("neurectomy_system_info", by="version, environment").named("{{version}} ({{environment}})")
+    yield {
+        "Availability": figure(
+            f"Share of users' requests that did not fail, in the time shown; the objective is {availability:.1%}.",
+            1 - share(failed, every),
+            below=(availability,),
             alerts=("ErrorBudgetBurnFast", "ErrorBudgetBurnSlow"),
         ),
-        figure(
-            f"Within {settings.latency_objective_seconds:g} s",
-            f"Share of requests in the time shown that took at most {settings.latency_objective_seconds:g} s; the objective is"
-            f" {settings.latency_objective:.0%}. Language models and agents, which are slow by nature, are left out.",
-            "percentunit",
-            Query(f"{within} / {queries.gained(f'{_DURATION}_count', quick)}", instant=True),
+        f"Within {bound:g} s": figure(
+            f"Share of requests in the time shown that took at most {bound:g} s; the objective is {settings.latency_objective:.0%}."
+            " Language models and agents, which are slow by nature, are left out.",
+            within / ask.gained(f"{_DURATION}_count", quick),
             below=(settings.latency_objective,),
             alerts=("LatencyBudgetBurnFast", "LatencyBudgetBurnSlow"),
         ),
-        figure(
-            "Failed requests",
-            "Requests of users that were answered with 5xx in the time shown.",
-            "short",
-            Query(f"{failed} or 0 * {every}", instant=True),
-        ),
-        figure(
-            "Version",
+        "Failed requests": figure("Requests of users that were answered with 5xx in the time shown.", failed | 0 * every),
+        "Version": figure(
             "Version and environment that the newest worker of each instance names.",
-            "none",
-            Query(queries.greatest("neurectomy_system_info", by="version, environment"), "{{version}} ({{environment}})", instant=True),
+            replace(version, instant=True),
+            unit="none",
             named=True,
         ),
-    )
+    }
 
 
-def _requests(queries: Queries) -> tuple[Panel, ...]:
-    users, settings = queries.users, queries.configuration
-    return (
-        graph(
-            "Requests by endpoint",
-            "Finished requests of users per second, by the route's template.",
-            "reqps",
-            Query(queries.rate(_REQUESTS, users, by="endpoint"), "{{endpoint}}"),
-            stacked=True,
+def _requests(ask: Queries) -> Rows:
+    by_endpoint, by_status = (ask.rate(_REQUESTS, ask.users, by=label) for label in ("endpoint", "status"))
+    yield {
+        "Requests by endpoint": graph(
+            "Finished requests of users per second, by the route's template.", by_endpoint, unit="reqps", stacked=True
         ),
-        graph(
-            "Requests by status",
+        "Requests by status": graph(
             "Finished requests of users per second. 499 are clients that left before their answer was complete.",
-            "reqps",
-            Query(queries.rate(_REQUESTS, users, by="status"), "{{status}}"),
+            by_status,
+            unit="reqps",
             stacked=True,
         ),
-        graph(
-            "Errors by endpoint",
+        "Errors by endpoint": graph(
             "Share of an endpoint's requests that the service failed (5xx); endpoints that never failed are not shown.",
-            "percentunit",
-            Query(
-                f"{queries.rate(_REQUESTS, _FAILED, users, by='endpoint')} / {queries.rate(_REQUESTS, users, by='endpoint')}",
-                "{{endpoint}}",
-            ),
-            above=(settings.error_ratio,),
+            ask.rate(_REQUESTS, _FAILED, ask.users, by="endpoint") / by_endpoint,
+            above=(ask.configuration.error_ratio,),
             alerts=("HighErrorRate", "ErrorBudgetBurnFast", "ErrorBudgetBurnSlow"),
         ),
-    )
+    }
 
 
-def _latency(queries: Queries) -> tuple[Panel, ...]:
-    users, settings = queries.users, queries.configuration
-    bounds = (settings.latency_objective_seconds, settings.latency_seconds)
-    return (
-        latency(
-            "Request duration",
+def _latency(ask: Queries) -> Rows:
+    bounds = (ask.configuration.latency_objective_seconds, ask.configuration.latency_seconds)
+    yield {
+        "Request duration": graph(
             "Time to the last byte, over all endpoints of users: half of the requests, 95% and 99% are faster.",
-            {f"p{part * 100:g}": queries.quantile(part, _DURATION, users) for part in (0.5, 0.95, 0.99)},
+            *ask.quantiles(0.5, 0.95, 0.99, of=_DURATION, chosen=ask.users),
             above=bounds,
             alerts=("HighLatency", "LatencyBudgetBurnFast", "LatencyBudgetBurnSlow"),
         ),
-        latency(
-            "Request duration by endpoint, p95",
+        "Request duration by endpoint, p95": graph(
             "Time to the last byte that 95% of an endpoint's requests keep.",
-            {"{{endpoint}}": queries.quantile(0.95, _DURATION, users, by="endpoint")},
+            ask.quantile(_DURATION, ask.users, by="endpoint"),
             above=bounds,
             alerts=("HighLatency",),
         ),
-        latency(
-            "First byte by endpoint, p95",
+        "First byte by endpoint, p95": graph(
             "Time to the start of the response that 95% of an endpoint's requests keep: streams start long before they end.",
-            {"{{endpoint}}": queries.quantile(0.95, _FIRST_BYTE, users, by="endpoint")},
+            ask.quantile("neurectomy_http_time_to_first_byte_seconds", ask.users, by="endpoint"),
         ),
-    )
+    }
 
 
-def _bytes(queries: Queries) -> tuple[Panel, ...]:
+def _bytes(ask: Queries) -> Rows:
     received, sent = "neurectomy_http_request_size_bytes", "neurectomy_http_response_size_bytes"
-    return (
-        graph(
-            "Bodies",
+    yield {
+        "Bodies": graph(
             "Bytes of bodies per second that the application read and sent.",
-            "Bps",
-            Query(queries.rate(f"{received}_sum"), "received"),
-            Query(queries.rate(f"{sent}_sum"), "sent"),
+            ask.rate(f"{received}_sum").named("received"),
+            ask.rate(f"{sent}_sum").named("sent"),
         ),
-        graph(
-            "Request size by endpoint, mean",
-            "Bytes of a request's body that the application read.",
-            "bytes",
-            Query(queries.mean(received, queries.users, by="endpoint"), "{{endpoint}}"),
+        "Request size by endpoint, mean": graph(
+            "Bytes of a request's body that the application read.", ask.mean(received, ask.users, by="endpoint")
         ),
-        graph(
-            "Response size by endpoint, mean",
-            "Bytes of a response's body that were sent.",
-            "bytes",
-            Query(queries.mean(sent, queries.users, by="endpoint"), "{{endpoint}}"),
-        ),
-    )
+        "Response size by endpoint, mean": graph("Bytes of a response's body that were sent.", ask.mean(sent, ask.users, by="endpoint")),
+    }
 
 
-def _state(queries: Queries) -> tuple[Panel, ...]:
-    workers = queries.greatest("multiproc_workers", by="instance")
-    return (
-        figure(
-            "Instances",
+def _resources(ask: Queries) -> Rows:
+    workers = ask.greatest("multiproc_workers", by="instance")
+    yield {
+        "Instances": figure(
             "Instances that Prometheus scrapes with success.",
-            "short",
             f"count ({workers})",
             below=(1,),
             alerts=("MetricsTargetDown", "MetricsTargetMissing"),
         ),
-        figure("Workers", "Living workers of all instances.", "short", f"sum ({workers})", below=(1,), alerts=("NoWorkers",)),
-        figure("CPU", "Cores that all workers use.", "short", queries.rate("process_cpu_seconds_total", WORKERS)),
-        figure(
-            "Memory",
-            "Resident memory of all workers; pages that they share are counted in each.",
-            "bytes",
-            queries.total("process_resident_memory_bytes", WORKERS),
+        "Workers": figure("Living workers of all instances.", f"sum ({workers})", below=(1,), alerts=("NoWorkers",)),
+        "CPU": figure("Cores that all workers use.", ask.rate(_CPU, WORKERS)),
+        "Memory": figure("Resident memory of all workers; pages that they share are counted in each.", ask.total(_MEMORY, WORKERS)),
+    }
+    yield {
+        "CPU by instance": graph(
+            "Cores that an instance's workers use.", ask.rate(_CPU, WORKERS, by="instance"), alerts=("PodCPUUsageHigh",)
         ),
-    )
-
-
-def _resources(queries: Queries) -> tuple[Panel, ...]:
-    return (
-        graph(
-            "CPU by instance",
-            "Cores that an instance's workers use.",
-            "short",
-            Query(queries.rate("process_cpu_seconds_total", WORKERS, by="instance"), "{{instance}}"),
-            alerts=("PodCPUUsageHigh",),
-        ),
-        graph(
-            "Memory by instance",
+        "Memory by instance": graph(
             "Resident memory of an instance's workers; pages that they share are counted in each.",
-            "bytes",
-            Query(queries.total("process_resident_memory_bytes", WORKERS, by="instance"), "{{instance}}"),
+            ask.total(_MEMORY, WORKERS, by="instance"),
             alerts=("PodMemoryUsageHigh",),
         ),
-        graph(
-            "In progress by method",
-            "Requests whose response is not complete yet, in living workers.",
-            "short",
-            Query(queries.total("neurectomy_http_requests_in_progress", by="method"), "{{method}}"),
+        "In progress by method": graph(
+            "Requests whose response is not complete yet, in living workers.", ask.total(_IN_PROGRESS, by="method")
         ),
-    )
+    }
