@@ -1,7 +1,7 @@
 """The public names of the service's metrics: every family of the catalogue, the middleware, and the decorators.
 
 Import this module after `monitoring.multiprocess.install()`. Counters and histograms are summed over all workers, past and present.
-The rule of a gauge says how its values are merged. No label holds a raw path, a raw method, a user or free text.
+The rule of a gauge defines how its values are merged. No label holds a raw path, a raw method, a user or free text.
 `docs/metrics.md` is generated from these declarations.
 """
 

@@ -184,4 +184,4 @@ def test_a_user_in_a_configuration_file_is_refused(gunicorn: Gunicorn, tmp_path:
         pytest.skip("only root may change the user")
     own = tmp_path / "own_conf.py"
     own.write_text((ROOT / "gunicorn_conf.py").read_text() + f"\nuser = {USER}\n")
-    assert "set --user and --group on the command line" in gunicorn.fail("-c", str(own), LOG_LEVEL="warning")
+    assert "Set --user and --group on the command line" in gunicorn.fail("-c", str(own), LOG_LEVEL="warning")
