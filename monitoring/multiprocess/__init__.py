@@ -1,7 +1,7 @@
 """Prometheus metrics of many processes that stay exact, bounded and cheap: slot leases under prometheus-client's file format.
 
-Importing this changes nothing, and does not import prometheus_client, before `install()`. The names of `__all__` are what the rest of
-the library, and an application, may use; the modules behind them are internal.
+Importing this changes nothing, and does not import prometheus_client, before `install()`. The names of `__all__` are the ones that the
+rest of the library, and an application, may use; the modules behind them are internal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an application calls: `install()` once, and `acquire()` where a worker starts."""
+"""The calls of an application: `install()` once, and `acquire()` where a worker starts."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def install(
 ) -> None:
     """Make prometheus_client keep its metrics in slots of the metrics directory, for this process and those it forks.
 
-    `path` is the directory; by default the one that `directory.choose()` names. `set_function` gauges, custom collectors and
-    `process_*` are sampled every `sample_seconds`. A family has at most `max_series` label sets over all workers (0: no cap at all);
-    what is beyond goes to the series whose labels are all `_other`.
+    `path` is the directory; by default the one that `location.choose()` names. `set_function` gauges, custom collectors and
+    `process_*` are sampled every `sample_seconds`. A family has at most `max_series` label sets over all workers (0: no cap);
+    further ones go to the series whose labels are all `_other`.
 
-    Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where the directory cannot be used. Elsewhere than
-    on Linux it only warns: upstream's behaviour stays.
+    Idempotent. Takes no slot. Raises DirectoryError (a ValueError) with one line where the directory cannot be used. Not on
+    Linux, it only warns: prometheus_client stays unchanged.
     """
     global _installation
     if _installation is not None:
         return
     if sys.platform != "linux":
         warnings.warn(
-            "monitoring.multiprocess needs Linux (OFD locks); prometheus_client stays as it is",
+            "monitoring.multiprocess needs Linux (OFD locks). prometheus_client stays unchanged",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -51,12 +51,12 @@ def install(
     try:
         _installation = Installation(chosen, sample_seconds, max_series)
     except OSError as error:
-        message = f"metrics directory {chosen} cannot be used: {error}"
+        message = f"metrics directory {chosen}: cannot be used: {error}"
         raise directories.DirectoryError(message) from error
 
 
 def acquire() -> None:
-    """Take this process's slot now: gunicorn's post_fork, or the start of the ASGI lifespan. A first write takes it anyway.
+    """Take the slot of this process now, in gunicorn's post_fork or at the start of the ASGI lifespan. Otherwise the first write takes it.
 
     Never raises for a full or missing disk: that is logged and tried again at later writes. Does nothing before `install()`.
     """

@@ -12,7 +12,7 @@ _per_worker: dict[int, object] = {}
 def limit_series(family: str, max_series: int) -> None:
     """Cap the label sets of one metric over all workers, in place of `install(max_series=...)`. Call it in every worker alike."""
     if max_series < 1:
-        message = f"limit_series({family!r}, {max_series}): a cap must be 1 or more"
+        message = f"limit_series({family!r}, {max_series}): the cap is below 1. Pass 1 or more"
         raise ValueError(message)
     _limits[_without_suffix(family)] = max_series
 

@@ -84,7 +84,7 @@ def test_a_directory_that_is_taken_away_while_serving(gunicorn: Gunicorn, metric
         answer = ask(port, "GET", "/metrics")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert str(directory).encode() in answer.body
-    wait_until(lambda: gunicorn.log.read_text().count("was taken away under this process") == 2, "each worker says so once")
+    wait_until(lambda: gunicorn.log.read_text().count("removed while this process used it") == 2, "each worker says so once")
     os.kill(first[0], signal.SIGKILL)
     wait_until(lambda: f"no slot in the metrics directory {directory}" in gunicorn.log.read_text(), "the worker that follows it says so")
     os.kill(master, signal.SIGTTOU)

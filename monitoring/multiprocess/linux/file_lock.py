@@ -19,7 +19,7 @@ _SUBJECT = "a lock file"
 
 
 def try_lock(fd: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
-    """Lock `length` bytes from `start` without waiting; False when somebody else holds any of them."""
+    """Lock `length` bytes from `start` without waiting; return False when another open file holds any of them."""
     kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
@@ -31,27 +31,27 @@ def try_lock(fd: int, start: int, length: int = 1, *, shared: bool = False) -> b
 def lock(fd: int, start: int, *, shared: bool = False, patience: float = 30.0) -> None:
     """Lock one byte, waiting for its holder; TimeoutError after `patience` seconds.
 
-    It polls instead of blocking in the kernel, so that a stopped holder cannot stop everybody else for ever.
+    It polls instead of blocking in the kernel, so that a stopped holder cannot stop all others forever.
     """
     deadline = time.monotonic() + patience
     pause = 0.0005
     while not try_lock(fd, start, shared=shared):
         if time.monotonic() > deadline:
-            message = f"byte {start} of the lock file has been locked by another process for {patience:g} s; is that process stopped?"
+            message = f"byte {start} of the lock file: locked by another process for {patience:g} s. Is that process stopped?"
             raise TimeoutError(errno.ETIMEDOUT, message)
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
 
 
 def unlock(fd: int, start: int, length: int = 1) -> None:
-    """Give back what this descriptor holds of these bytes."""
+    """Unlock these bytes, if this descriptor holds them."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0))
 
 
 def holder(fd: int, start: int, length: int = 1) -> tuple[int, int] | None:
-    """The (start, length) of a lock that another open file holds within these bytes, or None.
+    """Return the (start, length) of a lock that another open file holds within these bytes, or None.
 
-    Ask through a descriptor of its own: a lock never conflicts with the descriptor that took it.
+    Ask through a separate descriptor: a lock never conflicts with the descriptor that took it.
     """
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0))
     kind, _, at, size, _ = _FLOCK.unpack(answer)
@@ -59,7 +59,7 @@ def holder(fd: int, start: int, length: int = 1) -> tuple[int, int] | None:
 
 
 def held_bytes(fd: int, start: int, end: int) -> set[int]:
-    """Every byte of [start, end) that another open file holds by a lock of its own (wider locks are not leases)."""
+    """Return every byte of [start, end) that another open file holds by a lock of one byte (wider locks are not leases)."""
     found: set[int] = set()
     pending = [(start, end)]
     while pending:
@@ -78,7 +78,7 @@ def held_bytes(fd: int, start: int, end: int) -> set[int]:
 
 
 def hold(fd: int) -> int:
-    """Keep this descriptor's locks beyond its closing, by a mapping that forked children do not get; returns its address.
+    """Keep the locks of this descriptor after it is closed, by a mapping that forked children do not get; return its address.
 
     The caller holds `fork.mutex` from the lock to the closing of the descriptor: a fork in between would hand the descriptor on.
     """

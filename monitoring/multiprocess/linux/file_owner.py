@@ -1,8 +1,8 @@
-"""Whose the files of the metrics directory are, where that is not the user of this process.
+"""The owner of the files in the metrics directory, where that is not the user of this process.
 
-A gunicorn master that root started may have workers of another user (`--user`, `--group`). They have to be able to go on with every
-file that the master makes, so each is handed over as it is made. A worker makes none before it has become that user: a change of user
-in the middle of it, in another thread, would leave a file of root's.
+A gunicorn master that root started may have workers of another user (`--user`, `--group`). They must be able to continue every file
+that the master creates, so each file is handed over when it is created. A worker creates none before it has become that user: a change
+of user in another thread would leave a file owned by root.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _owner: tuple[int, int] | None = None
 
 
 def assign(user: int, group: int) -> None:
-    """Have everything that this process and its children make belong to this user and group. Only root may say so."""
+    """Let all files that this process and its children create belong to this user and group. Only root may call it."""
     global _owner
     _owner = (user, group)
 
 
 def owner() -> tuple[int, int]:
-    """The user and the group that the files belong to."""
+    """Return the user and the group that the files belong to."""
     return _owner or (os.geteuid(), os.getegid())
 
 
 def create(path: Path, mode: int = 0o644) -> int:
-    """Make a new file, the owner's, and give its descriptor; FileExistsError where the name is taken, be it by a link."""
+    """Create a file of the owner and return its descriptor; FileExistsError where the name is taken, even by a link."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        _give(fd)
+        _hand_over(fd)
     except BaseException:
         os.close(fd)
         with contextlib.suppress(OSError):
@@ -43,16 +43,16 @@ def create(path: Path, mode: int = 0o644) -> int:
     return fd
 
 
-def create_anew(path: Path) -> int:
-    """As `create`, in place of what somebody left there who died over it."""
+def recreate(path: Path) -> int:
+    """Create a file in place of one that a process left there when it died."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     return create(path)
 
 
 def replace(path: Path, temporary: Path, data: bytes) -> None:
-    """Put a file with this content in place by rename; OSError where that fails, and nothing is left over then."""
-    fd = create_anew(temporary)
+    """Put a file with this content in place by rename; OSError where that fails, and no temporary file stays."""
+    fd = recreate(temporary)
     try:
         with open(fd, "wb") as file:
             file.write(data)
@@ -64,9 +64,9 @@ def replace(path: Path, temporary: Path, data: bytes) -> None:
 
 
 def hand_over(directory: Path, is_ours: Callable[[str], bool]) -> None:
-    """Give a directory of root's with everything in it to the owner: only one that is empty, or has nothing but files of ours.
+    """Hand a directory of root and its files over to the owner, if it is empty or has only files of the library.
 
-    Nobody but root could have put anything there, so that nothing in it is a trap.
+    Only root could have put anything there, so that nothing in it is a trap.
     """
     if _owner is None:
         return
@@ -86,7 +86,7 @@ def hand_over(directory: Path, is_ours: Callable[[str], bool]) -> None:
 
 
 def may_write(directory: Path) -> bool:
-    """Whether the owner may make files in a directory, with everything on the way to it."""
+    """Return whether the owner may create files in a directory, with every directory on the way to it."""
     checks = os.R_OK | os.W_OK | os.X_OK
     if _owner is None or _owner[0] == os.geteuid():
         return os.access(directory, checks, effective_ids=os.access in os.supports_effective_ids)
@@ -102,6 +102,6 @@ def may_write(directory: Path) -> bool:
         os.setegid(group)
 
 
-def _give(fd: int) -> None:
+def _hand_over(fd: int) -> None:
     if _owner is not None and os.geteuid() == 0:
         os.fchown(fd, *_owner)

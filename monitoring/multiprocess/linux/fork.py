@@ -3,7 +3,7 @@
 The order is always the same, whatever the order of imports:
 
 1. before: pause threads, then take the mutex. A paused thread may need the mutex to finish its work.
-2. in the child: release the mutex, forget the slot, then forget everything else that stayed with the parent.
+2. in the child: release the mutex, forget the slot, then everything that stayed with the parent.
 3. in the parent: release the mutex, then resume threads.
 """
 

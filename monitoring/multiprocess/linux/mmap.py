@@ -1,4 +1,4 @@
-"""Pages of mapped files, by libc's own calls: Python's mmap duplicates the descriptor, and lets forked children have the mapping."""
+"""Pages of mapped files, by calls of libc: Python's mmap duplicates the descriptor, and a forked child inherits its mapping."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _memoryview.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int]
 
 
 def share(fd: int, length: int, name: object, *, write: bool = False) -> int:
-    """The address at which the first `length` bytes of a file are mapped, as everybody sees them. OSError names it by `name`."""
+    """Map the first `length` bytes of a file, shared, and return their address. `name` is the file in the text of an OSError."""
     address = libc.mmap(None, length, _READ | _WRITE if write else _READ, _SHARED, fd, 0)
     if address in (None, _FAILED):
         number = ctypes.get_errno()
@@ -32,7 +32,7 @@ def share(fd: int, length: int, name: object, *, write: bool = False) -> int:
 
 
 def keep_from_children(address: int, length: int, name: object) -> None:
-    """Let no forked child have these pages. OSError where the kernel refuses; they are unmapped then."""
+    """Keep these pages from forked children. If the kernel refuses, they are unmapped and OSError is raised."""
     if libc.madvise(address, length, _DONTFORK):
         number = ctypes.get_errno()
         libc.munmap(address, length)
@@ -40,15 +40,15 @@ def keep_from_children(address: int, length: int, name: object) -> None:
 
 
 def blank(address: int, length: int) -> None:
-    """Put zeros in place of whatever is mapped there, which nobody else sees."""
+    """Replace mapped pages by zeros that only this process sees."""
     libc.mmap(address, length, _READ | _WRITE, _PRIVATE | _ANONYMOUS | _FIXED, -1, 0)
 
 
 def unmap(address: int, length: int) -> None:
-    """Give the pages back. Never in a forked child that did not get them, where the address means nothing."""
+    """Unmap the pages. Never in a forked child that did not get them: the address means nothing there."""
     libc.munmap(address, length)
 
 
 def memory(address: int, length: int, *, write: bool = False) -> memoryview[int]:
-    """The bytes there, for as long as they are mapped: nobody may touch them later."""
+    """Return the bytes at an address. They may be used only while they are mapped."""
     return _memoryview(address, length, _PYBUF_WRITE if write else _PYBUF_READ)  # type: ignore[no-any-return]

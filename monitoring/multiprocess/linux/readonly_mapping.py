@@ -1,4 +1,4 @@
-"""Value files mapped for reading, so that a scrape touches the doubles that it needs and copies nothing else.
+"""Value files mapped for reading, so that a scrape touches only the doubles that it needs and copies nothing.
 
 A file that is truncated from outside reads as zeros (`sigbus_guard`); the reader sees that its keys are gone, as in any damaged file.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Mapping:
-    """The first `size` bytes of a file, readable through `memory` for as long as this object lives; nobody may keep a view longer."""
+    """The first `size` bytes of a file, readable through `memory` for as long as this object lives. A view must not be kept longer."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._length = size + -size % PAGE
@@ -31,9 +31,9 @@ class Mapping:
 
 
 def span(mappings: Sequence[Mapping]) -> tuple[memoryview[int], list[int]]:
-    """One memory that reaches over all these mappings, and at which byte of it each begins.
+    """Return one memory that spans all these mappings, and the byte of it at which each starts.
 
-    What lies between them is not ours, nor mapped at all: only positions within the mappings may be read, while those live.
+    Only positions within the mappings may be read, while those live: the memory between them is not mapped, or not theirs.
     """
     begin = min(mapping.address for mapping in mappings)
     end = max(mapping.address + mapping.size for mapping in mappings)

@@ -1,4 +1,4 @@
-"""Regular files, and nothing else in their place: a link, a fifo or a directory is not opened, and nobody waits for one."""
+"""Open regular files only. Symlinks, FIFOs and directories are refused without blocking."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: What a process lacks at a moment says nothing about the file.
+#: Errors that concern this process at the moment, and not the file.
 LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def inode_and_size(path: str) -> tuple[int, int] | str:
-    """Which regular file stands at a path, and its size; or why none does: missing, not_regular, unreadable."""
+    """Return the inode and size of the regular file at a path, or why there is none: missing, not_regular, unreadable."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -26,9 +26,9 @@ def inode_and_size(path: str) -> tuple[int, int] | str:
 
 
 def opened(path: Path | str) -> int | str:
-    """A descriptor of the regular file at a path, or why there is none: missing, not_regular, unreadable.
+    """Return a descriptor of the regular file at a path, or why there is none: missing, not_regular, unreadable.
 
-    OSError where this process lacks descriptors or memory, which says nothing about the file.
+    OSError where this process lacks descriptors or memory.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -45,9 +45,9 @@ def opened(path: Path | str) -> int | str:
 
 
 def read(path: Path | str) -> tuple[bytes, int] | str:
-    """The bytes and inode of a regular file, or the reason why there are none, as `opened`.
+    """Return the bytes and inode of a regular file, or the reason why there are none, like `opened`.
 
-    OSError where this process lacks descriptors or memory: the file may be as good as ever, and nobody may replace it.
+    OSError where this process lacks descriptors or memory: the file may be intact, and must not be replaced.
     """
     fd = opened(path)
     if isinstance(fd, str):
@@ -64,7 +64,7 @@ def read(path: Path | str) -> tuple[bytes, int] | str:
 
 
 def part(fd: int, start: int, end: int) -> bytes:
-    """The bytes of a file from `start` to `end`, fewer where it has fewer."""
+    """Return the bytes of a file from `start` to `end`, fewer where it has fewer."""
     content = os.pread(fd, end - start, start)
     while start + len(content) < end:
         more = os.pread(fd, end - start - len(content), start + len(content))

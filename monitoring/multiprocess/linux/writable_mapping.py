@@ -1,6 +1,6 @@
 """A shared file mapped for writing, as memoryviews that can be ended: after `end()` any access through them raises ValueError.
 
-A forked child does not get the mapping, so it can never write into its parent's file, not even by mistake.
+A forked child does not inherit the mapping, so it can never write to the file of its parent by mistake.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ class WritableMapping:
 
     @property
     def address(self) -> int:
-        """Where it begins, until `unmap()`."""
+        """The address of the first byte, until `unmap()`."""
         assert self._address is not None
         return self._address
 
     def begin(self) -> None:
-        """Make the views, also anew after `end()`."""
+        """Create the views, also again after `end()`."""
         assert self._address is not None
         self.bytes = mmap.memory(self._address, self._length, write=True)
         self.doubles = self.bytes.cast("d")
 
     def end(self) -> None:
-        """End every access through the views that this process has given away. The pages stay mapped."""
+        """End every access through the views. The pages stay mapped."""
         self.doubles.release()
         self.bytes.release()
 
     def content(self, length: int) -> bytes:
-        """The first bytes of the file, also after `end()`."""
+        """Return the first bytes of the file, also after `end()`."""
         assert self._address is not None
         return ctypes.string_at(self._address, length)
 
     def unmap(self) -> None:
-        """End the views and give the pages back. Never in a forked child, where the address means nothing."""
+        """End the views and unmap the pages. Never in a forked child, where the address means nothing."""
         self.end()
         if self._address is not None and _UNMAPS:
             mmap.unmap(self._address, self._length)

@@ -1,7 +1,7 @@
 """Methods of prometheus_client's stock classes, patched in place: names that others imported earlier keep working.
 
 What changes: values live in slots; every family is declared; a histogram's series are made together; Info and Enum are exported;
-a removal concerns all workers; most recent gauges take `inc()`; the default registry gives the merged view.
+a removal concerns all workers; most recent gauges take `inc()`; the default registry collects the merged view.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _pending: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def patch(directory: Path, functions: GaugeFunctions, max_series: int) -> None:
-    """Patch once per process; metrics that exist already are rebound with what they have counted so far."""
+    """Patch once per process; metrics that exist already keep the values that they have counted so far."""
     existing = [thing for thing in gc.get_objects() if isinstance(thing, metrics.MetricWrapperBase)]
     _end_upstream_files(directory)
     values.ValueClass = Value
@@ -127,7 +127,7 @@ def _wrap_enum() -> None:
     @functools.wraps(original_new)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original_new(self, *args, **kwargs)
-        # Only now does it know its states. The first one is the default of a process that never sets one: older than anything set.
+        # Its states are known only now. The first one is the default of a process that never sets one: older than any that is set.
         if self._is_observable():
             _remember(self, at=1.0)
 
@@ -146,7 +146,7 @@ def _wrap_enum() -> None:
 
 
 def _allow_recent_additions() -> None:
-    """Most recent gauges take `inc()` and `dec()`: what this worker set last, plus the amount, is the most recent from now on."""
+    """Let most recent gauges take `inc()` and `dec()`: the new value is the one that this worker set last, plus the amount."""
 
     def inc(self: Any, amount: float = 1) -> None:
         """Increment gauge by the given amount."""
@@ -194,7 +194,7 @@ def _write_described(metric: Any) -> None:
 
 
 def _end_upstream_files(directory: Path) -> None:
-    """Where upstream's multiprocess mode was on already, this process has files there: their values are carried, so they must go."""
+    """Remove the files that upstream's multiprocess mode has made for this process: their values are carried over."""
     if getattr(values.ValueClass, "_multiprocess", False):
         for path in directory.iterdir():
             file = paths.parse_value_file(path.name)
@@ -227,7 +227,7 @@ def _rebind(metric: Any, functions: GaugeFunctions) -> None:
 
 
 def _share_lock(metric: Any) -> None:
-    """A lock of the metric's own could be held by another thread when a process forks, and then for ever by the child."""
+    """Let a metric use the mutex: another thread could hold a lock of its own during a fork, and the child would never get it."""
     if hasattr(metric, "_lock"):
         metric._lock = fork.mutex
 

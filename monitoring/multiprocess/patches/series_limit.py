@@ -1,6 +1,6 @@
-"""The cap on a family's series: past it, `labels()` gives the child whose labels are all `_other`, and counts that.
+"""The cap on the series of a family: past it, `labels()` returns the child whose labels are all `_other`, and counts that.
 
-Distinct label sets are counted over all workers. A label set that this process knows costs no look at what others do, but one load.
+Distinct label sets are counted over all workers. For a label set that this process knows, the check of other workers is one load.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Cap:
-    """Admits label sets of stock metrics in this process; `forget` is told each child that somebody has removed."""
+    """The cap in this process; `forget` is called with each child that another process has removed."""
 
     def __init__(self, directory: Path, max_series: int, forget: Callable[[Any], None]) -> None:
         self.log = SeriesLog(directory)
@@ -53,7 +53,7 @@ class Cap:
                 self._admit(metric, key, _UNLIMITED)
 
     def child(self, metric: Any, key: tuple[str, ...], make: Callable[..., Any]) -> Any:
-        """The child with these label values, made by `make` where it is new and may be; else the overflow child."""
+        """Return the child with these label values, made by `make` where it is new; past the cap, the overflow child."""
         with fork.mutex:
             self.follow()
             known = metric._metrics.get(key)
@@ -66,14 +66,14 @@ class Cap:
             return make(metric, *key)
 
     def follow(self) -> None:
-        """Let go of the children whose series others have removed. Never raises."""
+        """Drop the children whose series other processes have removed. Never raises."""
         if not self.log.busy and self._log_pause.over:
             with self._tolerant():
                 self._let_go(self.log.follow())
 
     @contextlib.contextmanager
     def removing(self, metric: Any, labels: dict[str, str], found: Iterable[frozenset[tuple[str, str]]]) -> Iterator[None]:
-        """While series of `metric` whose labels include `labels` are taken out: all of the family, one label set, or those `found`."""
+        """Note the removal of series of `metric` with `labels`: all of the family, one label set, or those `found`."""
         hashes: set[int] | None = None
         if len(labels) == len(metric._labelnames):
             hashes = {label_set(labels)}
@@ -99,7 +99,7 @@ class Cap:
             if admitted:
                 metric._by_hash[each] = key
             else:
-                message = f"metric {metric._name} has reached its cap of {cap} series; new label sets go to {OTHER}"
+                message = f"metric {metric._name} has reached its cap of {cap} series. New label sets go to {OTHER}"
                 self._problems.warn(message, about=metric._name)
             return admitted
         return False
@@ -120,20 +120,20 @@ class Cap:
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """A log that cannot be read or written costs new series only, and is not waited for again and again."""
+        """Refuse new series while the log cannot be read or written, without waiting for it each time."""
         try:
             yield
         except OSError as error:
             self._log_pause.begin(error)
-            self._problems.warn(f"series cannot be counted in {store.directory}: {error}; new label sets go to {OTHER} meanwhile")
+            self._problems.warn(f"series cannot be counted in {store.directory}: {error}. Until they can, new label sets go to {OTHER}")
 
 
 def patch(cap: Cap) -> None:
-    """Put the cap into `labels()` of the stock classes. Once, from `install()`."""
+    """Put the cap into `labels()` of prometheus_client's classes. Once, from `install()`."""
     log, make = cap.log, metrics.MetricWrapperBase.labels
 
     def labels(self: Any, *labelvalues: Any, **labelkwargs: Any) -> Any:
-        """The child for these label values; the one whose labels are all `_other` where the family has too many already."""
+        """Return the child for these label values; past the cap, the one whose labels are all `_other`."""
         try:
             found = tuple([labelkwargs[name] for name in self._labelnames]) if labelkwargs else labelvalues
             child = self._metrics[found]
@@ -153,7 +153,7 @@ def patch(cap: Cap) -> None:
 
 
 def _checked(metric: Any, labelvalues: tuple[Any, ...], labelkwargs: dict[str, Any]) -> tuple[str, ...]:
-    """The label values as upstream takes them, with its errors."""
+    """Return the label values as upstream accepts them, with its errors."""
     message = ""
     if not metric._labelnames:
         message = f"No label names were set when constructing {metric}"

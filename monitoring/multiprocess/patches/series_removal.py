@@ -1,7 +1,7 @@
-"""Taking series out for all workers: `remove()`, `remove_by_labels()`, `clear()` and `reset()` of the stock classes.
+"""Removal of series for all workers: `remove()`, `remove_by_labels()`, `clear()` and `reset()` of prometheus_client's classes.
 
-Whoever removes writes -0.0 into the samples of every slot, dead ones included, and no view shows such a sample. Nobody has to be
-told: a worker that holds the child goes on, and its next addition begins at 0.
+A removal writes -0.0 into the samples of every slot, dead ones included, and views hide such samples. The other workers need no
+message: the next increment of a child that they still hold starts from 0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .series_limit import Cap
 
-#: A worker may have read a value just before it was removed, and write its sum just after: so often such writes are undone.
+#: Number of checks for a worker that read a value just before its removal and wrote the sum just after: such writes are undone.
 _LOOKS = 3
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def overwrite(
 ) -> None:
     """Write `value` into every sample of `family` whose labels include `labels`, in the files of all slots.
 
-    It is done within `noting`, which is given the label sets that were found. Raises OSError (TimeoutError among them) where the
-    directory cannot be used; a single bad file is passed over.
+    It is done within `noting`, which gets the label sets that were found. Raises OSError (TimeoutError among them) where the directory
+    cannot be used; a single bad file is skipped.
     """
     with lock_file.alone(directory, lock_file.EDIT), contextlib.ExitStack() as stack:
         places: list[tuple[WritableMapping, str, list[int]]] = []
@@ -77,7 +77,7 @@ def overwrite(
 
 
 def patch(forget: Callable[[Any], None], cap: Cap | None) -> None:
-    """Make the stock methods concern all workers; `forget` is told each child that was removed, and `cap` makes room."""
+    """Make the methods apply to all workers. `forget` is called with each removed child, and `cap` frees its place."""
 
     def remove(self: Any, *labelvalues: Any) -> None:
         """Remove the given label set, for all workers."""
@@ -146,13 +146,13 @@ def _overwrite(metric: Any, labels: dict[str, str], value: float, cap: Cap | Non
 
 
 def _own(metric: Any, found: Found) -> Found:
-    """Label sets without what an Info or Enum says beside its own."""
+    """Return label sets without the additional labels of an Info or Enum."""
     return {frozenset(pair for pair in labels if pair[0] in metric._labelnames) for labels in found}
 
 
 @dataclass(frozen=True)
 class _Edited:
-    """A sample that only grows, what it was, and what it was made."""
+    """A sample of a type that only grows, with its values before and after the edit."""
 
     doubles: memoryview[float]
     index: int
@@ -190,7 +190,7 @@ def _open(path: Path) -> tuple[WritableMapping, int] | None:
 
 
 def _samples(data: bytes, family: str, labels: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Where the values of matching samples stand, and their labels; found by what the keys must contain, and then parsed."""
+    """Yield the positions and labels of matching samples. Candidates are found by a text that their keys contain, and then parsed."""
     begin = f"[{json.dumps(family)}, ".encode()
     pairs = [f"{json.dumps(name)}: {json.dumps(value)}".encode() for name, value in labels.items()]
     needle = max(pairs, key=len, default=begin)
@@ -208,7 +208,7 @@ def _samples(data: bytes, family: str, labels: Mapping[str, str]) -> Iterator[tu
 
 
 def _key_around(data: bytes, found: int, used: int) -> tuple[int, int]:
-    """Where the key that contains byte `found` begins, and its length; (0, 0) where there is none.
+    """Return the start and length of the key that contains byte `found`; (0, 0) if none does.
 
     Within a key, `["` comes after at least four bytes of text, which no length of a key looks like.
     """

@@ -1,7 +1,7 @@
-"""Custom collectors of the default registry: called in one elected process for all, or in each worker where that was asked for.
+"""Custom collectors of the default registry: called in one elected process for all, or in each worker after `per_worker()`.
 
-All workers of a service register the same collectors, so any of them can speak for all. Whoever holds the role `collectors` calls
-them in its sampling thread and replaces the snapshot that views show; when it dies, the snapshot stays until its successor's.
+All workers of a service register the same collectors, so any of them can represent all. The worker with the role `collectors` calls
+them in its sampling thread and replaces the snapshot that views show. When it dies, the snapshot stays until that of its successor.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from .sampler import Sampler
 
 ROLE = "collectors"
-#: So many ticks must the role be vacant before a process without collectors removes what nobody collects any more.
+#: Number of ticks for which the role must be vacant before a process without collectors removes the shared snapshot.
 _TICKS_BEFORE_RETIRING = 5
 _NOT_CUSTOM = (metrics.MetricWrapperBase, MultiProcessCollector, GCCollector, PlatformCollector)
 _log = logging.getLogger(__name__)
 
 
 class _Collector:
-    """A registered collector and the families that it gave last."""
+    """A registered collector and its last families."""
 
     def __init__(self, collector: Any, store: SlotStore) -> None:
         self._store = store
@@ -64,7 +64,7 @@ class _Collector:
                 self._problems.warn(f"family {getattr(metric, 'name', metric)!r:.200} of {self.job.name} is left out: {error}")
                 continue
             if found.setdefault(sound.name, sound) is not sound:
-                self._problems.warn(f"family {sound.name!r} comes twice from {self.job.name}: the first one is shown")
+                self._problems.warn(f"family {sound.name!r} comes twice from {self.job.name}. The first one is shown")
         self.families = list(found.values())
 
     def _end(self) -> None:
@@ -72,7 +72,7 @@ class _Collector:
 
 
 class Collectors:
-    """The custom collectors of this process; the sampler asks for their jobs and has their snapshots written."""
+    """The custom collectors of this process; the sampler calls their jobs and publishes their snapshots."""
 
     def __init__(self, store: SlotStore, sampler: Sampler) -> None:
         self._store, self._sampler = store, sampler
@@ -88,13 +88,13 @@ class Collectors:
         fork.forget_in_child(self._forget)
 
     def add(self, collector: Any) -> None:
-        """It was registered."""
+        """Call a collector that was registered."""
         with fork.mutex:
             self._collectors[id(collector)] = _Collector(collector, self._store)
         self._sampler.wake()
 
     def discard(self, collector: Any) -> None:
-        """It was unregistered: its families go with the next snapshot."""
+        """Stop calling a collector that was unregistered. The next snapshot is without its families."""
         with fork.mutex:
             self._collectors.pop(id(collector), None)
 
@@ -120,7 +120,7 @@ class Collectors:
             self._retire()
 
     def _write(self, name: str, collectors: list[_Collector]) -> None:
-        """Replace a snapshot where it changed. A successor waits until each of its collectors has said something, or cannot."""
+        """Replace a snapshot if it changed. A new holder of the role waits until each of its collectors has answered or failed."""
         if self._store.directory is None or not all(collector.job.settled for collector in collectors):
             return
         path = self._store.directory / name
@@ -131,7 +131,7 @@ class Collectors:
         self._written[name] = data
 
     def _retire(self) -> None:
-        """No collectors here. Where those that had some are gone, as after a deploy without them, what they said goes too."""
+        """Remove the shared snapshot after a deploy without collectors: this process has none, and those that had some are gone."""
         if self._store.directory is None or not (self._store.directory / paths.SHARED_SNAPSHOT).exists() or not self._election.vacant():
             self._vacant_ticks = 0
             return
@@ -148,7 +148,7 @@ class Collectors:
 
 
 def custom(collector: object) -> bool:
-    """Whether it is an application's own collector, neither a stock metric nor one of prometheus_client's."""
+    """Return whether a collector is the application's own: neither a metric nor a collector of prometheus_client."""
     return not (isinstance(collector, _NOT_CUSTOM) or standard(collector))
 
 

@@ -1,7 +1,7 @@
 """`Gauge.set_function()` under many processes: each process that holds a slot samples its own function, off its event loop.
 
-The sample goes into the process's slot and is merged by the gauge's own mode. A function that raises, or has not returned for
-`OVERDUE_SECONDS`, takes what this process said out until it answers again: no stale value stays, and nobody else's goes.
+The sample goes into the process's slot and is merged by the mode of the gauge. While a function raises, or has not returned for
+`OVERDUE_SECONDS`, the value of this process is hidden: no stale value stays, and those of other processes are not affected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GaugeFunctions:
         def set_function(self: Any, f: Callable[[], float]) -> None:
             """Call the function every few seconds in each worker for the gauge's value; all other methods of the gauge become no-ops.
 
-            It may be called in any thread. It takes no slot: sampling begins when the process takes one.
+            It may be called in any thread. It takes no slot: sampling starts when the process takes one.
             """
             self._raise_if_not_observable()
             watch(self, f)
@@ -46,7 +46,7 @@ class GaugeFunctions:
         metrics.Gauge.set_function = set_function  # type: ignore[method-assign]
 
     def watch(self, gauge: Any, f: Callable[[], float]) -> None:
-        """Give `gauge` its values from `f`."""
+        """Sample `f` for the values of `gauge`."""
         reference = weakref.ref(gauge)
 
         def call() -> None:
@@ -65,20 +65,20 @@ class GaugeFunctions:
         with fork.mutex:
             gauge._sampled = job
             gauge.set = gauge.inc = gauge.dec = _nothing
-            # Who collects the gauge itself, as a registry of this process alone does, has the function's word of now, as upstream.
+            # A collection of the gauge itself, by a registry of this process alone, calls the function, as upstream does.
             gauge._child_samples = lambda: (Sample("", {}, float(f()), None, None),)
             self._gauges.add(gauge)
         self._sampler.wake()
 
     def adopt(self, gauge: Any) -> None:
-        """A gauge that was given its function before `install()`: upstream keeps it in a method of the gauge's own."""
+        """Sample a gauge that got its function before `install()`: upstream keeps it in a method of the gauge object."""
         samples = vars(gauge).pop("_child_samples", None)
         function = getattr(samples, "__func__", None)
         if function is not None:
             self.watch(gauge, dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))["f"].cell_contents)
 
     def forget(self, gauge: Any) -> None:
-        """A metric was removed: where it is a gauge with a function, that is not called any more."""
+        """Stop calling the function of a removed metric, if it is a gauge with one."""
         with fork.mutex:
             if gauge in self._gauges:
                 self._gauges.discard(gauge)
@@ -90,4 +90,4 @@ class GaugeFunctions:
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """What `set`, `inc` and `dec` do to a gauge with a function."""
+    """Ignore a call of `set`, `inc` or `dec` of a gauge with a function."""

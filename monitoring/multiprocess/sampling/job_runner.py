@@ -1,7 +1,7 @@
-"""Calls the application's sampling functions and collectors so that one which hangs, or many, never hold up those that answer.
+"""Calls of the application's sampling functions and collectors. Any number of them may hang without delaying the others.
 
 A call that does not return is left behind in its thread, and its job is not called again until it does. Jobs that took too long
-last time come last and are not waited for. What raises is logged once for each cause.
+last time come last and are not waited for. Exceptions are logged once for each cause.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from monitoring.log_once import LogOnce
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: How long the others wait for one job before they go on without it, in seconds.
+#: Seconds for which the other jobs wait for one before they continue without it.
 PATIENCE_SECONDS = 1.0
-#: When a job that has not returned, or has not been called, no longer speaks for the present, in seconds.
+#: Seconds after which the last sample of a job that has not returned, or has not been called, is too old to be shown.
 OVERDUE_SECONDS = 30.0
-#: The patience for further jobs of the same round once one has used it up, in seconds: what hangs often hangs together.
+#: Seconds for further jobs of the same round once one has used up its time: calls that hang often hang together.
 _IMPATIENCE_SECONDS = 0.1
-#: So many jobs that took too long last time are called at once.
+#: Number of jobs that took too long last time and are called at once.
 _SLOW_AT_ONCE = 8
-#: With so many threads left behind, only jobs that answered in time last time are called; with twice as many, none.
+#: With this many threads left behind, only jobs that answered in time last time are called; with twice as many, none.
 _MOST_LEFT_BEHIND = 64
 _LOOK_SECONDS = 0.02
 _log = logging.getLogger(__name__)
 
 
 class Job:
-    """A function of the application to call in each round; `end` takes its series out where it raised or does not return."""
+    """A function of the application to call in each round; `end` hides its series where it raised or does not return."""
 
     def __init__(self, name: str, call: Callable[[], None], end: Callable[[], None]) -> None:
         self.name, self._call, self._end = name, call, end
@@ -53,15 +53,15 @@ class Job:
         return self._began is not None and self._owner == os.getpid()
 
     def due(self) -> None:
-        """It should be called now."""
+        """Note that it should be called now."""
         self.due_since = self.due_since or time.monotonic()
 
     def begin(self) -> None:
-        """Its call begins now: nobody begins another."""
+        """Note that its call starts, so that no other call does."""
         self._owner, self._began = os.getpid(), time.monotonic()
 
     def cancel(self) -> None:
-        """It could not be called after `begin`."""
+        """Note that it could not be called after `begin`."""
         self._began = None
 
     def run(self) -> None:
@@ -70,26 +70,26 @@ class Job:
         began = time.monotonic()
         try:
             self._call()
-        except BaseException as error:  # noqa: BLE001 - whatever an application raises here must not end its other samples
+        except BaseException as error:  # noqa: BLE001 - an error of one function must not stop the other samples
             self._fail(f"{type(error).__name__}: {error}")
         finally:
             self.prompt = time.monotonic() - began <= PATIENCE_SECONDS
             self.due_since, self._began, self.settled = 0.0, None, True
 
     def left(self, patience: float) -> float | None:
-        """How much of the patience with its call remains, in seconds; None where there is no call."""
+        """Return the seconds that remain for its call; None while it is not called."""
         began = self._began
         return None if began is None else began + patience - time.monotonic()
 
     def look(self) -> None:
-        """End its series where its call has not returned, or has not been made, for too long."""
+        """Hide its series where its call has not returned, or has not been made, for too long."""
         since = (self._began if self.running else self.due_since) or time.monotonic()
         if time.monotonic() - since > OVERDUE_SECONDS:
             self._fail(f"it has not {'returned' if self.running else 'been called'} for {OVERDUE_SECONDS:g} s")
             self.settled = True
 
     def _fail(self, cause: str) -> None:
-        self._problems.warn(f"{self.name} gives no sample: {cause}; its series ends until it does")
+        self._problems.warn(f"sampling {self.name} failed: {cause}. Its series is hidden until sampling succeeds")
         self._end()
 
 
@@ -102,7 +102,7 @@ class JobRunner:
         self._closed = False
 
     def call(self, jobs: Iterable[Job]) -> None:
-        """Call each job that is not running: the prompt ones, one after the other, and have the slow ones called beside."""
+        """Call each job that is not running: the prompt ones one after the other, the slow ones in threads beside them."""
         due = [job for job in jobs if not job.running]
         for job in due:
             job.due()
@@ -110,7 +110,7 @@ class JobRunner:
         self._call_beside(sorted((job for job in due if job.prompt is False), key=lambda job: job.due_since))
 
     def close(self) -> None:
-        """The process ends: no further calls."""
+        """Make no further calls: the process ends."""
         self._closed = True
 
     def _call_in_turn(self, pending: deque[Job]) -> None:
@@ -119,11 +119,11 @@ class JobRunner:
             behind = self._left_behind()
             if behind >= _MOST_LEFT_BEHIND:
                 self._report(
-                    f"{_MOST_LEFT_BEHIND} sampling functions or collectors do not return: only those that did last time are called"
+                    f"{_MOST_LEFT_BEHIND} sampling functions or collectors do not return. Only those that did last time are called"
                 )
                 pending = deque(job for job in pending if job.prompt)
             if behind >= 2 * _MOST_LEFT_BEHIND:
-                self._report(f"{2 * _MOST_LEFT_BEHIND} sampling functions or collectors do not return: none is called until one does")
+                self._report(f"{2 * _MOST_LEFT_BEHIND} sampling functions or collectors do not return. None is called until one does")
                 return
             helper = self._start(pending) if pending else None
             if helper is None:
@@ -157,7 +157,7 @@ class JobRunner:
 
 
 class _Helper(threading.Thread):
-    """Calls jobs one after the other until it is left behind."""
+    """A thread that calls jobs one after the other until it is left behind."""
 
     def __init__(self, pending: deque[Job], *, beside: bool) -> None:
         super().__init__(name="metrics-sample", daemon=True)
@@ -175,7 +175,7 @@ class _Helper(threading.Thread):
             self._job.run()
 
     def wait(self, patience: float) -> bool:
-        """Wait as long as each of its calls returns in time; False where one does not, which is its last one then."""
+        """Wait while each of its calls returns in time; return False where one does not. That call is its last one."""
         while self.is_alive():
             left = None if self._job is None else self._job.left(patience)
             if left is not None and left <= 0.0:

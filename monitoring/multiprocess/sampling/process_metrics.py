@@ -1,7 +1,7 @@
 """`process_*`, `python_gc_*` and `python_info` of each process that holds a slot, under the label `worker` (`s3`).
 
-They are what prometheus_client's own collectors say, as long as those stand in the default registry. A counter continues from the
-slot's former holder; a gauge is shown while its process holds the slot.
+The values are those of prometheus_client's own collectors, as long as these are in the default registry. A counter continues from the
+former holder of the slot; a gauge is shown while its process holds the slot.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MODE = "livemax"
 
 
 class _Counter(Value):
-    """A counter that shows from its first write on: a forked child never writes its parent's."""
+    """A counter that is shown from its first write: a forked child never writes those of its parent."""
 
     eager = False
     __slots__ = ()
@@ -38,7 +38,7 @@ class _Counter(Value):
 
 
 class ProcessMetrics:
-    """Samples this process into its slot; `sample` costs a few reads of /proc."""
+    """The metrics of this process, written to its slot; `sample` costs a few reads of /proc."""
 
     def __init__(self, store: SlotStore) -> None:
         self._store = store
@@ -48,7 +48,7 @@ class ProcessMetrics:
         fork.forget_in_child(self._forget)
 
     def sample(self) -> None:
-        """Write what has changed; nothing where no slot is held."""
+        """Write the values that have changed; nothing to do where no slot is held."""
         slot = self._store.slot
         if slot is None:
             return
@@ -76,11 +76,11 @@ class ProcessMetrics:
         self._last[series] = sample.value
 
     def _relabel(self) -> None:
-        """The slot, which is in the label, may be another one."""
+        """Start again with other labels: the slot, which is in the label, may be another one."""
         self._cells = {}
 
     def _forget(self) -> None:
-        """A forked child begins with no time used, but with its parent's count of collections, which is the parent's to report."""
+        """In a forked child: it has used no time yet, but inherits the count of garbage collections, which its parent reports."""
         self._cells = {}
         self._last = {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -90,7 +90,7 @@ class ProcessMetrics:
 
 
 def standard(collector: object) -> bool:
-    """Whether it is one of the collectors that prometheus_client itself puts into the default registry."""
+    """Return whether it is one of the collectors that prometheus_client itself puts into the default registry."""
     return collector in (prometheus_client.PROCESS_COLLECTOR, prometheus_client.GC_COLLECTOR, prometheus_client.PLATFORM_COLLECTOR)
 
 

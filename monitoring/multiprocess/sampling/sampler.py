@@ -1,7 +1,7 @@
-"""Samples the application's functions and collectors every few seconds, in a thread of each process that holds a slot.
+"""The thread that samples the functions and collectors of the application every few seconds, in each process that holds a slot.
 
-The thread begins with the lease and is nobody's concern: it keeps no process from ending, no fork copies it while it waits, and no
-function or collector holds it up (jobs.py).
+It starts with the lease. It keeps no process from ending, a fork does not copy it while it waits, and no function or collector
+delays it (job_runner.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Thread(threading.Thread):
-    """The ticking thread and what is said to it."""
+    """The thread, and the signals to it."""
 
     def __init__(self, sampler: Sampler) -> None:
         super().__init__(name="metrics-sampler", daemon=True)
@@ -48,15 +48,15 @@ class _Thread(threading.Thread):
 
 
 class Sampler:
-    """One per process. What is registered survives forks; the thread is started anew with the child's own lease."""
+    """One per process. Registered functions survive forks; a child starts its own thread with its own lease."""
 
     def __init__(self, store: SlotStore, seconds: float) -> None:
         #: Seconds between two samples.
         self.seconds = seconds
         self._store = store
-        #: The kit's own quick work, called first, in the thread itself.
+        #: Quick work of the library itself, called first, in the thread.
         self.own: list[Callable[[], None]] = []
-        #: Each gives the jobs that there are at the moment.
+        #: Each returns the jobs of the moment.
         self.sources: list[Callable[[], Iterable[Job]]] = []
         #: Called after the jobs of each tick.
         self.finish: list[Callable[[], None]] = []
@@ -70,31 +70,31 @@ class Sampler:
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Begin, where a slot is held and no thread runs; never raises."""
+        """Start the thread where a slot is held and no thread runs; never raises."""
         if self._store.slot is None or self._closed or (self._thread is not None and self._thread.is_alive()):
             return
         thread = _Thread(self)
         try:
             thread.start()
         except RuntimeError as error:
-            _log.warning("no thread for sampling functions and collectors: %s; their series do not move", error)
+            _log.warning("no thread for sampling functions and collectors: %s. Their series do not change", error)
             return
         self._thread = thread
 
     def wake(self) -> None:
-        """Something new is there: call it soon, not after the rest of the pause."""
+        """Call new jobs soon, not after the rest of the interval."""
         if self._thread is not None:
             self._thread.wake.set()
 
     def close(self) -> None:
-        """The process ends: no more ticks, and a last sample of the kit's own, without waiting for anybody."""
+        """Stop: the process ends. The library's own values are sampled once more, without waiting."""
         self._closed = True
         self._runner.close()
         if self._thread is not None and self._halt() and self._store.slot is not None:
             self._call_all(self.own)
 
     def tick(self, *, newly: bool = False) -> None:
-        """One round; with `newly`, only of the jobs that have never settled."""
+        """Make one round; with `newly`, only of the jobs that have never settled."""
         if not newly:
             self._call_all(self.own)
         jobs = [job for source in self.sources for job in source()]
@@ -108,11 +108,11 @@ class Sampler:
         for function in functions:
             try:
                 function()
-            except Exception as error:  # noqa: BLE001 - a full disk, /proc that is not there: the rest goes on
+            except Exception as error:  # noqa: BLE001 - a full disk, or /proc is missing: the rest continues
                 self._problems.warn(f"sampling this process failed: {type(error).__name__}: {error}")
 
     def _halt(self) -> bool:
-        """Stop the thread if it only waits; whether it has ended. One that is in the application's code is left alone."""
+        """Stop the thread if it only waits, and return whether it has ended. In the application's code it is left alone."""
         thread = self._thread
         if thread is None or not thread.idle or thread is threading.current_thread():
             return False
@@ -122,7 +122,7 @@ class Sampler:
         return not thread.is_alive()
 
     def _pause(self) -> None:
-        """Before a fork: a thread that only waits is not there to be copied half way through anything."""
+        """Before a fork: stop the thread if it only waits, so that the child is not a copy of half a round."""
         self._paused = self._halt()
 
     def _resume(self) -> None:
@@ -131,7 +131,7 @@ class Sampler:
             self.start()
 
     def _forget(self) -> None:
-        """In a forked child there is no thread; its own lease starts one."""
+        """In a forked child: forget the thread, which only the parent has. A lease of its own starts one."""
         self._problems.clear()
         self._thread, self._runner = None, JobRunner(self._problems.warn)
         self._paused = self._closed = False

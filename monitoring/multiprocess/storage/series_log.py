@@ -231,7 +231,7 @@ class SeriesLog:
         generation = random.getrandbits(63) + 1
         data = _HEADER.pack(len(entries), generation, _MAGIC, 0) + b"".join(entries)
         temporary = paths.temporary(self._path)
-        fd = file_owner.create_anew(temporary)
+        fd = file_owner.recreate(temporary)
         try:
             os.posix_fallocate(fd, 0, -(-len(data) // _CHUNK) * _CHUNK)
             os.pwrite(fd, data, 0)

@@ -137,7 +137,7 @@ class ValueFile:
         return fd
 
     def _write_temporary(self, data: bytes) -> int:
-        fd = file_owner.create_anew(self._temporary)
+        fd = file_owner.recreate(self._temporary)
         try:
             os.posix_fallocate(fd, 0, len(data))
             written = 0

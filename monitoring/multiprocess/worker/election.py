@@ -1,6 +1,7 @@
-"""One process of the instance for each role: whoever holds the role's byte of the lock file, which the kernel frees on any death.
+"""Elections: of all processes of an instance, at most one holds a role, by a lock on the role's byte of the lock file.
 
-There is no term and no message: candidates ask again every few seconds, so a role is taken over that long after its holder's end.
+The kernel frees the lock on any death. Without terms or messages: candidates ask again every few seconds, so a role is taken
+over that long after the end of its holder.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ _elections: weakref.WeakSet[Election] = weakref.WeakSet()
 
 
 class Election:
-    """The candidacy of this process for `role`, any string; processes that say the same string compete.
+    """The candidacy of this process for `role`, any string; processes with the same role compete.
 
-    Only a process that holds a slot can be elected, and it stays so until `release()` or its end; a forked child begins as a
-    candidate. `multiproc_elected{role}` shows whether somebody is. Make it after `install()`. Ask from a background thread, not on
-    an event loop: each question is a few system calls, and may wait for a lock that another thread holds meanwhile. Never raises.
+    Only a process that holds a slot can be elected. It holds the role until `release()` or its end; a forked child starts as a
+    candidate. `multiproc_elected{role}` shows whether a process is elected. Create it after `install()`. Ask from a background thread,
+    not on an event loop: each question is a few system calls, and may wait for a lock of another thread. Never raises.
     """
 
     def __init__(self, role: str) -> None:
         self.role = role
         digest = hashlib.blake2b(role.encode(), digest_size=5).digest()
         self._byte = lock_file.ROLES + int.from_bytes(digest, "big")
-        self._shown = worker_metrics.elected(role)
-        self._told: bool | None = None
+        self._value = worker_metrics.elected(role)
+        self._last_shown: bool | None = None
         self._problems = LogOnce(_log)
         self._address: int | None = None
         _elections.add(self)
@@ -47,26 +48,26 @@ class Election:
         return self._address is not None
 
     def try_hold(self) -> bool:
-        """Take the role if nobody holds it; whether this process holds it now. Does not wait for the holder."""
+        """Take the role if no process holds it, without waiting; return whether this process holds it now."""
         with fork.mutex:
             if self._address is None and store.slot is not None:
                 try:
                     self._take()
                 except OSError as error:
-                    self._problems.warn(f"cannot stand for the role {self.role!r} in {store.directory}: {error}; tried again")
-                self._tell()
+                    self._problems.warn(f"role {self.role!r}: cannot be taken in {store.directory}: {error}. It is tried again")
+                self._show()
             return self.held
 
     def release(self) -> None:
-        """Give the role up, for the next candidate that asks; nothing where it is not held."""
+        """Release the role for the next candidate that asks; nothing to do where it is not held."""
         with fork.mutex:
             if self._address is not None:
                 file_lock.drop(self._address)
                 self._address = None
-                self._tell()
+                self._show()
 
     def vacant(self) -> bool:
-        """Whether nobody, this process included, holds the role at the moment."""
+        """Return whether no process, this one included, holds the role at the moment."""
         if store.directory is None:
             return True
         try:
@@ -87,18 +88,18 @@ class Election:
         finally:
             os.close(fd)
 
-    def _tell(self) -> None:
-        """Show it. Whoever was not elected shows 0, so that the series stays when the holder dies."""
-        if self._told is not self.held:
-            self._told = self.held
-            self._shown.set(float(any(other.held for other in list(_elections) if other.role == self.role)))
+    def _show(self) -> None:
+        """Write `multiproc_elected`. A process that was not elected writes 0, so that the series stays when the holder dies."""
+        if self._last_shown is not self.held:
+            self._last_shown = self.held
+            self._value.set(float(any(other.held for other in list(_elections) if other.role == self.role)))
 
     def _forget(self) -> None:
-        """In a forked child: the role stayed with the parent, and so did the mapping."""
-        self._address = self._told = None
+        """In a forked child: the role and the mapping stayed with the parent."""
+        self._address = self._last_shown = None
 
     def _stand_again(self) -> None:
-        """The lock file is another one: what was held in the old one is void."""
+        """Become a candidate again: the lock file is another one, so a role that was held in the old one is void."""
         if self._address is not None:
             file_lock.drop(self._address)
         self._forget()

@@ -1,8 +1,8 @@
-"""What a process does whose lock file was taken away: by a cleaner of old files, or with the whole directory.
+"""Recovery of a lease whose lock file was removed, by a cleaner of old files or with the whole directory.
 
-Its lock then guards a file that nobody else can find, so that others could take its slot and its roles as well. It is noticed within
-one sampling interval: one look at the directory each time. The process takes a slot anew, its own where nobody has taken that
-meanwhile, else one without any file, and goes on there. It cannot bring back what was counted into files that are gone.
+The lock then guards a file that no other process can find, so others could take the same slot and roles. `check` looks at the directory
+once per sampling interval. The process takes a slot again: its own if that is still free, otherwise one without files. Counts in files
+that were removed are lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def check() -> None:
-    """Take a slot anew where the lock file is another one than that of this process's lease. Never raises for what the disk says."""
+    """Take a slot again if the lock file is not the one of this process's lease. Never raises for errors of the disk."""
     with fork.mutex:
         held, directory = store.held, store.directory
         if held is None or directory is None or held.stands(directory):
@@ -35,12 +35,12 @@ def check() -> None:
                 taken = slot_lease.take(directory, former=held.slot)
             except OSError as error:
                 store.problems.warn(
-                    f"the metrics directory {directory} was taken away under this process: {error}; what it counts meanwhile is lost"
+                    f"metrics directory {directory}: removed while this process used it: {error}. Counts are lost until it is back"
                 )
                 return
             _log.warning(
-                "%s was removed or replaced under slot %d, so others could take that slot too; this process goes on in slot %d; "
-                "keep cleaners of old files away from the metrics directory",
+                "%s: removed or replaced while slot %d was held, so that others could take that slot too. "
+                "This process continues in slot %d. Keep cleaners of old files away from the metrics directory",
                 directory / paths.LOCK,
                 held.slot,
                 taken.slot,
@@ -58,7 +58,7 @@ def _move(directory: Path, held: slot_lease.Lease, taken: slot_lease.Lease) -> N
 
 
 def _own(value: Value, *, stays: bool) -> tuple[Value, float, float] | None:
-    """What this process itself has set a gauge to, and when; None for what continues by itself in the file."""
+    """Return what this process itself has set a gauge to, and when; None for values that continue in the file anyway."""
     if not value.prefix.startswith("gauge_") or not value.attached or removed(value._view[value._i]):
         return None
     own, at = value.get(), value._view[value._i + 1]

@@ -1,7 +1,7 @@
 """The slot of this process: takes the lease, owns the value files, and attaches values to them.
 
-Everything here is the slow path, under `locks.mutex`: a first write, a new series, a fork, a full disk. A writer that arrives while
-its own thread is in here already (a signal handler) is put off until the outer call ends.
+All of it is the slow path, under `fork.mutex`: a first write, a new series, a fork, a full disk. If a signal handler writes while its
+thread is already inside the store, the write is queued until the outer call returns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: Values that go up and down by what is added: they are remembered while there is no room. Of others, only the refusal is.
+#: Values that additions raise and lower: they are remembered while room is lacking. Of other values, only the refusal is counted.
 _STATES = frozenset(f"gauge_{mode}" for mode in ("livesum", "sum", "all", "liveall", "livemin", "livemax"))
 _TIMES = 3
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Phase(enum.Enum):
     RENEWED = enum.auto()
     #: Values are about to be attached: follow what other workers have removed.
     TAKEN = enum.auto()
-    #: Values are attached: write what was kept in memory.
+    #: Values are attached: write values that were kept in memory.
     ATTACHED = enum.auto()
     #: Everything is written: start the threads.
     READY = enum.auto()
@@ -55,7 +55,7 @@ class SlotStore:
     def __init__(self) -> None:
         self.directory: Path | None = None
         self.declared: dict[str, declarations.Family] = {}
-        #: What is called when a lease is taken.
+        #: Functions to call when a lease is taken.
         self.hooks = Hooks(Phase)
         self._lease: slot_lease.Lease | None = None
         self._files: dict[str, ValueFile] = {}
@@ -63,29 +63,29 @@ class SlotStore:
         self._prune_at = 1000
         self._collecting: list[Value] | None = None
         self._busy = False
-        self._put_off: list[tuple[Any, ...]] = []
+        self._queued: list[tuple[Any, ...]] = []
         #: After the disk has refused room or a slot, and after it has refused a declaration.
         self._refused, self._silent = Pause(), Pause()
-        #: What this process declared and did not say yet. Only that: saying the rest again would undo a newer deploy's word.
+        #: Declarations that are not published yet. The others are not published again: that would undo those of a newer deploy.
         self._unpublished: dict[str, declarations.Family] = {}
         self.problems = LogOnce(_log)
         self._dropped: dict[str, Value] = {}
         self._dropped_in_memory: dict[str, float] = dict.fromkeys(DROPPED_REASONS, 0.0)
-        #: What gauges stand at that have no room: it is written with them.
+        #: The values of gauges that have no room, to be written with them later.
         self._owed: weakref.WeakKeyDictionary[Value, float] = weakref.WeakKeyDictionary()
 
     @property
     def held(self) -> slot_lease.Lease | None:
-        """The lease of this process, if it has one."""
+        """The lease of this process, if any."""
         return self._lease
 
     @property
     def slot(self) -> int | None:
-        """The slot this process holds, if it holds one."""
+        """The slot that this process holds, if any."""
         return self._lease.slot if self._lease else None
 
     def declare(self, family: declarations.Family) -> None:
-        """Note a family; published with the lease, or at once where one is held."""
+        """Declare a family. It is published with the lease, or at once where one is held."""
         with fork.mutex:
             self.declared[family.name] = self._unpublished[family.name] = family
             if self._lease and not self._busy:
@@ -94,7 +94,7 @@ class SlotStore:
                 self._catch_up()
 
     def acquire(self) -> bool:
-        """Take the lease unless held; False (logged once, retried at later writes) where that fails."""
+        """Take the lease unless it is held; return False where that fails. A failure is logged once, and later writes try again."""
         with fork.mutex:
             if self._lease or self._busy:
                 return self._lease is not None
@@ -104,7 +104,7 @@ class SlotStore:
             return held
 
     def created(self, value: Value) -> None:
-        """A new value: attached at once where a lease is held and its series shows before the first write."""
+        """Attach a new value at once, where a lease is held and its series is shown before the first write."""
         with fork.mutex:
             if self._collecting is not None:
                 self._collecting.append(value)
@@ -117,7 +117,7 @@ class SlotStore:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Values created within are attached together or not at all: a histogram never has a sum without its buckets."""
+        """Attach the values that are created within together or not at all: a histogram never has a sum without its buckets."""
         with fork.mutex:
             outer, self._collecting = self._collecting, []
             try:
@@ -137,32 +137,32 @@ class SlotStore:
         """Do `operation` once `value` is attached; refuse and count it where it cannot be."""
         with fork.mutex:
             if self._busy:
-                self._put_off.append((value, operation, *arguments))
+                self._queued.append((value, operation, *arguments))
                 return
             self._write(value, operation, *arguments)
             self._catch_up()
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Hold off this process's slow path, signal handlers included, while the files are edited."""
+        """Queue the writes of this process's slow path, signal handlers included, while the files are edited."""
         with fork.mutex:
             with self._working():
                 yield
             self._catch_up()
 
     def forget(self) -> None:
-        """In a forked child: nothing of the parent's is ours. Every value takes the slow path at its next write."""
+        """In a forked child: let go of the parent's slot and files. Every value takes the slow path at its next write."""
         for file in self._files.values():
             file.forget()
         self._files, self._lease, self._dropped = {}, None, {}
         self._dropped_in_memory = dict.fromkeys(DROPPED_REASONS, 0.0)
         self._owed.clear()
-        self._busy, self._collecting, self._put_off = False, None, []
+        self._busy, self._collecting, self._queued = False, None, []
         self._refused.end()
         self._silent.end()
 
     def renew(self, taken: slot_lease.Lease, *, again: bool) -> None:
-        """Go on in another slot than before, with all families declared `again` if so; within `undisturbed`. The old lease is released."""
+        """Continue with another lease, and publish all families `again` if so. Within `undisturbed`; the old lease is released."""
         for file in self._files.values():
             file.close()
         self._lease, self._files, self._dropped = taken, {}, {}
@@ -174,7 +174,7 @@ class SlotStore:
         self._attach_all()
 
     def living_values(self) -> list[Value]:
-        """Every value that somebody holds."""
+        """Return every value that is still referenced."""
         return [value for reference in self._values if (value := reference()) is not None]
 
     def _write(self, value: Value, operation: Callable[..., None], *arguments: Any) -> None:
@@ -185,7 +185,7 @@ class SlotStore:
         else:
             self._drop(value)
             if value.prefix in _STATES:
-                # Or what follows, such as the end of a request whose begin found no room, would make it less than nothing.
+                # Otherwise a later `dec()`, such as the end of a request whose start found no room, would make it negative.
                 before = 0.0 if operation == value.set else self._owed.get(value, 0.0)
                 self._owed[value] = before + float(arguments[0])
 
@@ -199,7 +199,7 @@ class SlotStore:
         except OSError as error:
             self._refused.begin(error)
             self.problems.warn(
-                f"no slot in the metrics directory {self.directory}: {error}; metrics of this process are not kept meanwhile"
+                f"no slot in the metrics directory {self.directory}: {error}. Metrics of this process are lost until it has one"
             )
             return False
         self._publish()
@@ -214,7 +214,7 @@ class SlotStore:
             self._unpublished = {}
         except OSError as error:
             self._silent.begin(error)
-            self.problems.warn(f"family declarations could not be written to {self.directory}: {error}")
+            self.problems.warn(f"family declarations could not be written to {self.directory}: {error}. It is tried again")
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -225,16 +225,16 @@ class SlotStore:
             self._busy = outer
 
     def _catch_up(self) -> None:
-        """Do what was put off, once nothing is half done any more."""
-        while self._put_off and not self._busy:
+        """Do the queued writes, once no operation is half done."""
+        while self._queued and not self._busy:
             try:
-                put_off = self._put_off.pop(0)
+                queued = self._queued.pop(0)
             except IndexError:
-                return  # a signal handler came in between and did it
-            self._write(*put_off)
+                return  # a signal handler did it in between
+            self._write(*queued)
 
     def _attach(self, group: list[Value]) -> bool:
-        """Attach a group of values; False where there is no room. The lease is held."""
+        """Attach a group of values; return False where room is lacking. The lease is held."""
         if not self._refused.over:
             return False
         try:
@@ -244,7 +244,7 @@ class SlotStore:
                 _persisting(self._attach_to, prefix, [value for value in group if value.prefix == prefix])
         except OSError as error:
             self._refused.begin(error)
-            self.problems.warn(f"no room for new series in {self.directory}: {error}; existing series go on")
+            self.problems.warn(f"no room for new series in {self.directory}: {error}. Existing series continue")
             return False
         self._publish()
         return True
@@ -266,7 +266,7 @@ class SlotStore:
                 value.revive()
 
     def _moved(self, file: ValueFile, ended: list[memoryview[float]]) -> None:
-        """A file was rewritten: its values follow; one whose sample was dropped gets a new one at its next write."""
+        """Move the values of a rewritten file. One whose sample was dropped gets a new sample at its next write."""
         gone = set(map(id, ended))
         for reference in self._values:
             value = reference()
@@ -279,12 +279,12 @@ class SlotStore:
             self._prune()
 
     def _prune(self) -> None:
-        """Forget values that nobody holds any more: label sets may come and go for ever."""
+        """Forget values that are not referenced any more: label sets may come and go forever."""
         self._values = [reference for reference in self._values if reference() is not None]
         self._prune_at = 2 * len(self._values) + 1000
 
     def _attach_all(self) -> None:
-        """With a new lease: the kit's own counter first, so that a disk that fills up later can be counted; then every living value."""
+        """With a new lease, attach the counter of refusals first, so that a disk that fills up later can be counted; then all values."""
         self.hooks.call(Phase.TAKEN)
         with self._working():
             self._attach([])
@@ -300,7 +300,7 @@ class SlotStore:
         self.hooks.call(Phase.READY)
 
     def _attach_dropped(self) -> None:
-        """Attach the kit's own counter, and say in it what was refused while even that had no room. OSError where it still has none."""
+        """Attach the counter of refusals, and add those from before it was attached. OSError where it has no room either."""
         own = [Value(*DROPPED.value(reason)) for reason in DROPPED_REASONS]
         self._attach_to("counter", own)
         self._dropped = dict(zip(DROPPED_REASONS, own, strict=True))
@@ -320,9 +320,9 @@ class SlotStore:
 
 
 def _persisting(do: Callable[_Arguments, _Result], *arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
-    """Do it again where a descriptor was closed under it.
+    """Do an operation again if one of its descriptors was closed by other code.
 
-    Code that closes all descriptors may close one that a thread of ours is about to close too: by then the number is another file's.
+    Code that closes all descriptors may close one that the library is about to close as well: by then the number is another file's.
     """
     for _ in range(_TIMES):
         try:

@@ -1,8 +1,9 @@
 """The value class that stands in for `prometheus_client.values.ValueClass`: one double in the mapped file of this process's slot.
 
-An increment is one statement on a memoryview of doubles, which the GIL makes whole: no lock, no system call. A value without a
+An increment is one statement on a memoryview of doubles, which the GIL makes atomic: no lock, no system call. A value without a
 file (no slot yet, a fork, a full disk, a file being rewritten) has a view that refuses access, and takes the slow path through its
-`owner`. Whoever removes a series writes -0.0 into its cells; an addition begins at 0 then, and no write of ours leaves -0.0.
+`owner`. Removing a series stores -0.0 in its values. Since -0.0 + x == x, the next increment starts from 0. Writes of this class never
+store -0.0.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _DETACHED_ERRORS = (IndexError, ValueError)
 
 
 class ValueOwner(Protocol):
-    """What values need of the store of their process."""
+    """The part of the store that its values use."""
 
     def created(self, value: Value) -> None:
         """Attach a new value to a file, now or later."""
@@ -37,16 +38,16 @@ class ValueOwner(Protocol):
 
 
 class Value:
-    """A float of this process; `Value(typ, ...)` gives the class that fits the type and gauge mode.
+    """A float of this process; `Value(typ, ...)` creates an object of the class for the type and gauge mode.
 
-    Continues what the slot's former holder left (counters, histograms, summaries). Writing never raises for lack of space: the
+    Continues the value of the slot's former holder (counters, histograms, summaries). Writing never raises for lack of space: the
     observation is refused and counted in `multiproc_dropped_observations_total`.
     """
 
     #: The store of this process.
     owner: ClassVar[ValueOwner]
     _multiprocess: ClassVar[bool] = True
-    #: Whether the series shows before its first write, as upstream's does.
+    #: Whether the series is shown before its first write, as upstream's is.
     eager: ClassVar[bool] = True
     __slots__ = ("__weakref__", "_group", "_i", "_view", "key", "prefix")
 
@@ -89,7 +90,7 @@ class Value:
             self.owner.write(self, self.set, value, timestamp)
 
     def get(self) -> float:
-        """The value of this slot; 0 before the first write."""
+        """Return the value of this slot; 0 before the first write."""
         try:
             return self._own()
         except _DETACHED_ERRORS:
@@ -97,7 +98,7 @@ class Value:
                 return self._own() if self.attached else 0.0
 
     def set_exemplar(self, exemplar: object) -> None:
-        """Exemplars are not kept in multiprocess mode, as upstream."""
+        """Do nothing: exemplars are not kept in multiprocess mode, as upstream."""
 
     def get_exemplar(self) -> None:
         """See `set_exemplar`."""
@@ -109,7 +110,7 @@ class Value:
         return [value for reference in self._group if (value := reference()) is not None] or [self]
 
     def join(self, group: list[weakref.ref[Value]]) -> None:
-        """Be attached together with these. They are not kept alive: a removed child is gone with its last user, not some time later."""
+        """Attach this value together with these. They are not kept alive: a removed child goes with its last reference."""
         self._group = group
 
     @property
@@ -126,17 +127,17 @@ class Value:
         self.move(view, index)
 
     def move(self, view: memoryview[float], index: int) -> None:
-        """The file was rewritten: the same sample stands at `view[index]` now."""
+        """Follow a rewritten file: the same sample is at `view[index]` now."""
         self._i = index
         self._view = view
 
     def revive(self) -> None:
-        """The series was asked for anew: one that shows before its first write shows 0 again where it had been removed."""
+        """Show a removed series as 0 again, if series of this class are shown before their first write."""
         if self.eager and removed(self._view[self._i]):
             self._view[self._i] = 0.0
 
     def withdraw(self) -> None:
-        """Take out what this worker itself has said; what former holders left stays. With `locks.mutex` held."""
+        """Hide the value of this worker; those of former holders stay. The caller holds `fork.mutex`."""
         self.set(0.0)
 
     def _own(self) -> float:
@@ -144,7 +145,7 @@ class Value:
 
 
 class DirectGauge(Value):
-    """Modes all, liveall, livemin, livemax: the value itself, in a file that every holder begins anew; unset until set."""
+    """Modes all, liveall, livemin, livemax: the value itself, in a file that every holder starts empty; unset until set."""
 
     eager = False
     __slots__ = ()
@@ -154,7 +155,7 @@ class DirectGauge(Value):
 
 
 class SumGauge(Value):
-    """Mode sum: what the former holders left, which the timestamp keeps, plus the holder's own."""
+    """Mode sum: the total of former holders, which the timestamp keeps, plus the holder's own value."""
 
     __slots__ = ()
 
@@ -170,7 +171,7 @@ class SumGauge(Value):
 
 
 class _OwnGauge(Value):
-    """Modes that show something else than what this worker itself set: unset until set, and `own` is what it set."""
+    """Modes that may show a value other than the one this worker set, which is `own`; unset until set."""
 
     eager = False
     __slots__ = ("own",)
@@ -209,16 +210,16 @@ class _OwnGauge(Value):
         self._begin(amount, at, add=add)
 
     def _forget(self) -> None:
-        """The series was removed."""
+        """Forget the value: the series was removed."""
         self.own = 0.0
 
     def _put(self, amount: float, at: float, *, add: bool) -> None:
-        """Write, without a call: other threads cannot come between these statements."""
+        """Write, without a call: other threads cannot run between these statements."""
         raise NotImplementedError
 
 
 class ExtremeGauge(_OwnGauge):
-    """Modes max and min: the greater or smaller of what the former holders left, which the timestamp keeps, and the holder's own."""
+    """Modes max and min: the greater or smaller of the former holders' value, which the timestamp keeps, and the holder's own."""
 
     greater: ClassVar[bool] = True
     __slots__ = ()
@@ -235,7 +236,7 @@ class ExtremeGauge(_OwnGauge):
 
     def _put(self, amount: float, at: float, *, add: bool) -> None:
         view, i = self._view, self._i
-        base = view[i + 1]  # not a number where nobody left anything, and every comparison with that is false
+        base = view[i + 1]  # NaN where former holders left no value; every comparison with NaN is false
         own = self.own + amount if add else amount
         self.own = own
         if base > own if self.greater else base < own:
@@ -251,7 +252,7 @@ class MinGauge(ExtremeGauge):
 
 
 class RecentGauge(_OwnGauge):
-    """Modes mostrecent and livemostrecent: a value and the moment at which it was set. `inc` adds to what this worker set last."""
+    """Modes mostrecent and livemostrecent: a value and its timestamp. `inc` adds to the value that this worker set last."""
 
     __slots__ = ()
 
@@ -264,7 +265,7 @@ class RecentGauge(_OwnGauge):
 
 
 def _end(value: Value) -> None:
-    """No sample stands in this slot any more: -0.0 is what a removed series holds."""
+    """Mark the sample of this slot as removed, by -0.0."""
     if value.attached:
         value._view[value._i] = -0.0
 
@@ -285,7 +286,7 @@ _locked_kinds: dict[type[Value], type[Value]] = {}
 
 
 def _locked(kind: type[Value]) -> type[Value]:
-    """On a free-threaded build one statement is not whole: the same class with a lock around its writes."""
+    """Return the same class with a lock around its writes: on a free-threaded build one statement is not atomic."""
 
     def inc(self: Value, amount: float) -> None:
         with fork.mutex:
@@ -301,10 +302,10 @@ def _locked(kind: type[Value]) -> type[Value]:
 
 
 def direct(values: Sequence[object]) -> tuple[memoryview[float], list[int]] | None:
-    """Where values of one file may be added to without a call for each: the doubles of their file, and each one's index.
+    """Return the doubles of the file of these values, and the index of each, so that a caller can add to them without a call for each.
 
     Access raises IndexError while a value has no file, and ValueError once the process forked or the file was rewritten: write
-    through the values then, and ask again. None where that cannot be at all: values of another class.
+    through the values then, and ask again. None for values of another class, which cannot be written this way.
     """
     plain = [value for value in values if type(value) is Value]
     if len(plain) < len(values):

@@ -1,6 +1,6 @@
-"""What each process says of itself: `multiproc_workers_started_total` and `multiproc_elected{role}`.
+"""Metrics that each worker reports about itself: `multiproc_workers_started_total` and `multiproc_elected{role}`.
 
-They are ordinary values of this process's slot, merged as any other.
+They are ordinary values of the worker's slot, merged like any other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def prepare() -> None:
 
 
 def elected(role: str) -> Value:
-    """The value that says whether this process holds `role`."""
+    """Create the value that shows whether this process holds `role`."""
     return Value(*ELECTED.value(role))
 
 

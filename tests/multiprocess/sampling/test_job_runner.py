@@ -158,7 +158,7 @@ def test_what_raises_is_not_left_behind(rounds: Round, caplog: pytest.LogCapture
     for _ in range(3):
         rounds.caller.call([job])
     assert len(ended) == 3
-    assert caplog.text.count("it gives no sample: SystemExit: no") == 1
+    assert caplog.text.count("sampling it failed: SystemExit: no") == 1
 
 
 def test_without_threads_nothing_is_taken_for_running(rounds: Round, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def test_a_lock_file_that_a_cleaner_took_is_noticed_by_itself(directory: Path, e
         (directory / paths.LOCK).unlink()
         wait_until(lambda: slot_lease.living_slots(directory) == ({0}, {0}), "its slot is held in the new lock file")
         do(first, "assert election.try_hold()", 0)
-        assert any("lease.lock was removed or replaced under slot 0" in line for line in first.lines)
+        assert any("lease.lock: removed or replaced while slot 0 was held" in line for line in first.lines)
         assert shown(directory) == before, "nothing is lost or counted twice"
         do(first, MORE, 0)
         after = shown(directory)
@@ -111,7 +111,7 @@ def test_a_directory_that_was_removed_is_used_again_when_it_is_back(directory: P
         do(first, COUNT, 0)
         take_away(directory)
         do(first, f"{MORE}; c.labels('new').inc()", 0)
-        wait_until(lambda: any("was taken away under this process" in line for line in first.lines), "it says so")
+        wait_until(lambda: any("removed while this process used it" in line for line in first.lines), "it says so")
         directory.mkdir(mode=0o700)
         wait_until(lambda: slot_lease.living_slots(directory) == ({0}, {0}), "its slot is held in the new directory")
         do(first, MORE, 0)
