@@ -67,7 +67,7 @@ def identity(name: str, labels: tuple[tuple[str, str], ...], prefix: str, *, exa
 
 
 def exact(name: str, labels: Iterable[str]) -> bool:
-    """Whether a line says these names as they are, with nothing escaped."""
+    """Return whether a line has these names as they are, with nothing escaped."""
     return _metric_name(name) == name and all(_label_name(label) == label for label in labels)
 
 

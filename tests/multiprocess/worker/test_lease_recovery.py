@@ -123,7 +123,7 @@ def test_a_directory_that_was_removed_is_used_again_when_it_is_back(directory: P
         assert counted["e", (("e", "b"),)] == 1
         text = MergedCollector(None, str(directory)).render().decode()
         assert "# TYPE h histogram" in text
-        assert len([line for line in first.lines if "was taken away" in line]) == 1
+        assert len([line for line in first.lines if "removed while this process used it" in line]) == 1
 
         def counted_anew() -> bool:
             do(first, "c.labels('newer').inc()", 0)
