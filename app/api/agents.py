@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,10 @@ from app.api.problems import ProblemError, responses
 from app.reporting.agents import count_task
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from app.store import models
     from app.store.database import Database
 
@@ -88,11 +93,8 @@ class Task(BaseModel):
 async def register(request: Request) -> NewAgent:
     """Register an agent, which counts as a heartbeat. Registering it again changes nothing."""
     wanted = await json_bodies.read(request, NewAgent)
-    async with _database(request).writing() as session:
-        try:
-            await store.agents.register(session, wanted.id)
-        except store.agents.TooManyError as error:
-            raise ProblemError(409, "too_many_agents", str(error)) from error
+    async with _writing(request) as session:
+        await store.agents.register(session, wanted.id)
     return wanted
 
 
@@ -108,11 +110,8 @@ async def listing(request: Request) -> Agents:
 )
 async def remove(request: Request, agent: AgentId) -> Response:
     """Remove an agent. Its tasks wait for other agents."""
-    async with _database(request).writing() as session:
-        try:
-            await store.agents.remove(session, agent)
-        except store.agents.UnknownAgentError as error:
-            raise ProblemError(404, "unknown_agent", str(error)) from error
+    async with _writing(request) as session:
+        await store.agents.remove(session, agent)
     return Response(status_code=204)
 
 
@@ -124,11 +123,8 @@ async def remove(request: Request, agent: AgentId) -> Response:
 )
 async def heartbeat(request: Request, agent: AgentId) -> Response:
     """Record a heartbeat. An agent sends one at least every 30 seconds."""
-    async with _database(request).writing() as session:
-        try:
-            await store.agents.beat(session, agent)
-        except store.agents.UnknownAgentError as error:
-            raise ProblemError(404, "unknown_agent", str(error)) from error
+    async with _writing(request) as session:
+        await store.agents.beat(session, agent)
     return Response(status_code=204)
 
 
@@ -139,11 +135,8 @@ async def heartbeat(request: Request, agent: AgentId) -> Response:
 )
 async def take(request: Request, agent: AgentId) -> Response | Task:
     """Take the oldest task that waits, or that an unhealthy agent has. Counts as a heartbeat."""
-    async with _database(request).writing() as session:
-        try:
-            task = await store.agents.take(session, agent)
-        except store.agents.UnknownAgentError as error:
-            raise ProblemError(404, "unknown_agent", str(error)) from error
+    async with _writing(request) as session:
+        task = await store.agents.take(session, agent)
     return Response(status_code=204) if task is None else _shown(task)
 
 
@@ -160,13 +153,8 @@ async def report(request: Request, agent: AgentId, task: Number) -> Response:
     """Report how a task ended, once."""
     given = await json_bodies.read(request, Report)
     result = None if given.result is None else _text("result", given.result)
-    async with _database(request).writing() as session:
-        try:
-            seconds = await store.agents.report(session, agent, task, given.status, result)
-        except store.agents.UnknownAgentError as error:
-            raise ProblemError(404, "unknown_agent", str(error)) from error
-        except store.agents.NotTheirsError as error:
-            raise ProblemError(409, "not_theirs", str(error)) from error
+    async with _writing(request) as session:
+        seconds = await store.agents.report(session, agent, task, given.status, result)
     count_task(agent, given.status, seconds)
     return Response(status_code=204)
 
@@ -181,11 +169,8 @@ async def submit(request: Request) -> Task:
     """Add a task."""
     given = await json_bodies.read(request, NewTask)
     content = _text("input", given.input)
-    async with _database(request).writing() as session:
-        try:
-            return _shown(await store.agents.submit(session, content))
-        except store.agents.TooManyError as error:
-            raise ProblemError(409, "too_many_tasks", str(error)) from error
+    async with _writing(request) as session:
+        return _shown(await store.agents.submit(session, content))
 
 
 @router.get(
@@ -203,6 +188,16 @@ async def read(request: Request, task: Number) -> Task:
 def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
+
+
+@contextlib.asynccontextmanager
+async def _writing(request: Request) -> AsyncIterator[AsyncSession]:
+    """Return a session that writes; turn the errors of agents and tasks into answers."""
+    try:
+        async with _database(request).writing() as session:
+            yield session
+    except store.agents.AgentsError as error:
+        raise ProblemError(404 if isinstance(error, store.agents.UnknownAgentError) else 409, error.reason, str(error)) from error
 
 
 def _text(field: str, value: object) -> str:

@@ -34,15 +34,23 @@ _AGENTS_LOCK, _TASKS_LOCK = 7_041_776_239, 7_041_776_240
 """Numbers of PostgreSQL's advisory locks. The lock of migrations is one less."""
 
 
-class TooManyError(Exception):
+class AgentsError(Exception):
+    """A refused request. `reason` is one fixed word for programs."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class TooManyError(AgentsError):
     """The most agents or tasks exist already."""
 
 
-class UnknownAgentError(Exception):
+class UnknownAgentError(AgentsError):
     """No agent of this id is registered."""
 
 
-class NotTheirsError(Exception):
+class NotTheirsError(AgentsError):
     """The task does not belong to this agent: it does not exist, another agent has it, or it was reported."""
 
 
@@ -65,7 +73,7 @@ async def register(session: AsyncSession, agent: str) -> bool:
     if found.first() is not None:
         return False
     if (await session.scalar(select(func.count()).select_from(Agent)) or 0) >= MOST_AGENTS:
-        raise TooManyError(f"there are {MOST_AGENTS} agents already")
+        raise TooManyError(f"there are {MOST_AGENTS} agents already", "too_many_agents")
     session.add(Agent(id=agent, registered=now, heartbeat=now))
     return True
 
@@ -75,14 +83,14 @@ async def beat(session: AsyncSession, agent: str) -> None:
     now = await clock.now(session)
     found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=now).returning(Agent.id))
     if found.first() is None:
-        raise UnknownAgentError(f"no agent {agent!r} is registered")
+        raise UnknownAgentError(f"no agent {agent!r} is registered", "unknown_agent")
 
 
 async def remove(session: AsyncSession, agent: str) -> None:
     """Remove an agent. Its tasks wait for other agents."""
     found = await session.execute(delete(Agent).where(Agent.id == agent).returning(Agent.id))
     if found.first() is None:
-        raise UnknownAgentError(f"no agent {agent!r} is registered")
+        raise UnknownAgentError(f"no agent {agent!r} is registered", "unknown_agent")
     await session.execute(update(Task).where(Task.agent == agent, Task.ended.is_(None)).values(agent=None, taken=None))
 
 
@@ -90,7 +98,7 @@ async def submit(session: AsyncSession, content: str) -> Task:
     """Add a task; TooManyError if 10,000 are not done yet."""
     await _alone(session, _TASKS_LOCK)
     if (await session.scalar(select(func.count()).select_from(Task).where(Task.ended.is_(None))) or 0) >= MOST_WAITING:
-        raise TooManyError(f"there are {MOST_WAITING} tasks that are not done already")
+        raise TooManyError(f"there are {MOST_WAITING} tasks that are not done already", "too_many_tasks")
     task = Task(input=content, created=await clock.now(session))
     session.add(task)
     await session.flush()
@@ -115,7 +123,7 @@ async def report(session: AsyncSession, agent: str, task: int, status: str, resu
     await beat(session, agent)
     found = await session.get(Task, task, with_for_update=True)
     if found is None or found.agent != agent or found.ended is not None or found.taken is None:
-        raise NotTheirsError(f"task {task} is not with agent {agent!r}")
+        raise NotTheirsError(f"task {task} is not with agent {agent!r}", "not_theirs")
     found.ended, found.status, found.result = await clock.now(session), status, result
     return max(0.0, found.ended - found.taken)
 

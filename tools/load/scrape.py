@@ -9,26 +9,9 @@ import httpx2
 from monitoring.catalogue.prefix import PREFIX
 from monitoring.verify.check import read_samples
 from monitoring.verify.ledger import Sample
+from tools.load.summary import AMOUNTS, OPERATIONS
 
-WATCHED = frozenset(
-    {
-        "agent_tasks_total",
-        "http_request_duration_seconds_count",
-        "http_request_size_bytes_sum",
-        "http_requests_total",
-        "http_response_size_bytes_sum",
-        "ryot_prompt_tokens_total",
-        "ryot_requests_total",
-        "ryot_tokens_generated_total",
-        "sigmalang_compressed_size_bytes_sum",
-        "sigmalang_compression_requests_total",
-        "sigmalang_decompression_requests_total",
-        "sigmalang_original_size_bytes_sum",
-        "sigmavault_operations_total",
-        "sigmavault_snapshots_total",
-        "tokens_generated_total",
-    }
-)
+WATCHED = frozenset({"http_requests_total", "http_request_duration_seconds_count", *OPERATIONS, *AMOUNTS})
 """Names of samples, without the prefix."""
 
 _SCRAPES = "/metrics"

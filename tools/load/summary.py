@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from monitoring.verify.ledger import Ledger, Sample
     from tools.load.client import Client
 
-_OPERATIONS = {
+OPERATIONS = {
     "sigmalang_compression_requests_total": "compress",
     "sigmalang_decompression_requests_total": "decompress",
     "sigmavault_operations_total": "vault",
@@ -19,7 +19,7 @@ _OPERATIONS = {
     "ryot_requests_total": "model",
     "agent_tasks_total": "task",
 }
-_AMOUNTS = {
+AMOUNTS = {
     "http_request_size_bytes_sum": "bytes of requests that were read",
     "http_response_size_bytes_sum": "bytes of responses",
     "sigmalang_original_size_bytes_sum": "bytes that were compressed",
@@ -41,13 +41,13 @@ def summary(client: Client, seconds: float, moved: Counter[Sample] | None) -> li
     ]
     lines = [f"{client.sent} requests in {seconds:.1f} s, without set-up and clean-up", "", *_table(rows), ""]
     rows = [("operation", "", "status", *head)]
-    for name, word in _OPERATIONS.items():
+    for name, word in OPERATIONS.items():
         for sample in _of(ledger, moved, name):
             what = " ".join(value for label, value in sample.labels if label != "status")
             rows.append((word, what, sample.label("status"), *_numbers(ledger, sample, moved)))
     lines += [*_table(rows), ""]
     rows = [("amount", "at least", *(("counted",) if moved is not None else ()))]
-    for name, words in _AMOUNTS.items():
+    for name, words in AMOUNTS.items():
         last = () if moved is None else (f"{sum(moved[sample] for sample in moved if sample.name == name):.15g}",)
         rows.append((words, str(ledger.total(name)), *last))
     lines += [*_table(rows), ""]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 
 from tools.load import expected_metrics, payloads
-from tools.load.client import NoAnswerError
 from tools.load.request import JSON, OK, Request, encode_json
 from tools.load.scenarios.scenario import Scenario, Step, among, json_request
 
@@ -18,12 +16,12 @@ class DictionariesScenario(Scenario):
     """`/v1/dictionaries`."""
 
     name = "dictionaries"
+    route = _ONE
 
     async def set_up(self) -> None:
-        self._made: set[str] = set()
         await self.client.need(Request("GET", "/v1/dictionaries"))
         made = (await self.client.need(self._training())).json()
-        self._made.add(made["id"])
+        self.made.add(made["id"])
         #: The dictionary of all `use` steps.
         self._id: str = made["id"]
 
@@ -48,19 +46,14 @@ class DictionariesScenario(Scenario):
         answer = await self.client.send(self._training())
         if answer.status == 201:
             made = answer.json()["id"]
-            self._made.add(made)
-            await self._delete(made)
+            self.made.add(made)
+            await self.remove(made)
 
     async def refusals(self) -> None:
         """Ask for an unknown dictionary, and train with invalid samples."""
         await self.client.send(Request("GET", "/v1/dictionaries/none", _ONE, expects=among(404)))
         await self.client.send(Request("DELETE", "/v1/dictionaries/none", _ONE, role="admin", expects=among(404)))
         await self.client.send(json_request("POST", "/v1/dictionaries", {"samples": ["!"] * 8}, expects=among(422)))
-
-    async def tear_down(self) -> None:
-        for made in sorted(self._made):
-            with contextlib.suppress(NoAnswerError):
-                await self._delete(made)
 
     def _training(self) -> Request:
         # Samples of this run, so that the dictionary is a new one.
@@ -69,8 +62,3 @@ class DictionariesScenario(Scenario):
         body = encode_json({"samples": samples, "size": 4096})
         # As many as there may be: others have made them.
         return Request("POST", "/v1/dictionaries", "", body, JSON, "admin", among(201))
-
-    async def _delete(self, made: str) -> None:
-        answer = await self.client.send(Request("DELETE", f"/v1/dictionaries/{made}", _ONE, role="admin", expects=among(204)))
-        if answer.status == 204:
-            self._made.discard(made)

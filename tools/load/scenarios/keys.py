@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from tools.load.client import NoAnswerError
 from tools.load.request import JSON, Request
 from tools.load.scenarios.scenario import Scenario, Step, among, json_request
 
@@ -17,15 +14,15 @@ class KeysScenario(Scenario):
     """`/v1/keys` and `/v1/users`. Users stay, with the same names in every run; their keys are revoked."""
 
     name = "keys"
+    route = "/v1/keys/{number}"
 
     async def set_up(self) -> None:
-        self._made: set[int] = set()
         await self.client.need(Request("GET", "/v1/keys", role="admin"))
         for number in range(_USERS):
             wanted = {"user": f"load-user-{number}", "expires_in": _HOUR_SECONDS}
             answer = await self.client.need(json_request("POST", "/v1/keys", wanted, expects=among(201)))
             made = answer.json()
-            self._made.add(made["id"])
+            self.made.add(made["id"])
             self.client.user_keys.append(made["key"])
 
     def steps(self) -> list[Step]:
@@ -38,9 +35,9 @@ class KeysScenario(Scenario):
         if answer.status != 201:
             return
         number = answer.json()["id"]
-        self._made.add(number)
+        self.made.add(number)
         await self.client.send(Request("GET", f"/v1/keys?after={number - 1}&limit=10", role="admin"))
-        await self._revoke(number)
+        await self.remove(number)
         await self.client.send(Request("DELETE", "/v1/keys/2147483647", "/v1/keys/{number}", role="admin", expects=among(404)))
 
     async def people(self) -> None:
@@ -60,13 +57,4 @@ class KeysScenario(Scenario):
 
     async def tear_down(self) -> None:
         self.client.user_keys.clear()
-        for number in sorted(self._made):
-            with contextlib.suppress(NoAnswerError):
-                await self._revoke(number)
-
-    async def _revoke(self, number: int) -> None:
-        answer = await self.client.send(
-            Request("DELETE", f"/v1/keys/{number}", "/v1/keys/{number}", role="admin", expects=among(204)),
-        )
-        if answer.status == 204:
-            self._made.discard(number)
+        await super().tear_down()

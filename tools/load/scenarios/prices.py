@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
-from tools.load.client import NoAnswerError
 from tools.load.request import Request
 from tools.load.scenarios.scenario import Scenario, Step, among, json_request
 
@@ -14,9 +12,9 @@ class PricesScenario(Scenario):
     """`/v1/prices` and `/v1/usage`."""
 
     name = "prices"
+    route = "/v1/prices/{number}"
 
     async def set_up(self) -> None:
-        self._made: set[int] = set()
         await self.client.need(Request("GET", "/v1/prices", role="admin"))
 
     def steps(self) -> list[Step]:
@@ -30,9 +28,9 @@ class PricesScenario(Scenario):
         if answer.status != 200:
             return
         number = answer.json()["id"]
-        self._made.add(number)
+        self.made.add(number)
         await self.client.send(Request("GET", "/v1/prices", role="admin"))
-        await self._remove(number)
+        await self.remove(number)
 
     async def usage(self) -> None:
         """Add up the last hour."""
@@ -43,13 +41,3 @@ class PricesScenario(Scenario):
         await self.client.send(json_request("PUT", "/v1/prices", {"prompt": "cheap", "generated": "1"}, expects=among(422)))
         await self.client.send(Request("GET", "/v1/usage?since=yesterday", role="admin", expects=among(422)))
         await self.client.send(Request("DELETE", "/v1/prices/2147483647", "/v1/prices/{number}", role="admin", expects=among(404)))
-
-    async def tear_down(self) -> None:
-        for number in sorted(self._made):
-            with contextlib.suppress(NoAnswerError):
-                await self._remove(number)
-
-    async def _remove(self, number: int) -> None:
-        request = Request("DELETE", f"/v1/prices/{number}", "/v1/prices/{number}", role="admin", expects=among(204))
-        if (await self.client.send(request)).status == 204:
-            self._made.discard(number)

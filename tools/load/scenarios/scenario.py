@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from tools.load.client import NoAnswerError
 from tools.load.request import JSON, OK, Moves, Request, encode_json
 
 if TYPE_CHECKING:
@@ -39,8 +42,11 @@ class Scenario:
     weight: ClassVar[float] = 1.0
     #: Whether it works without a key.
     keyless: ClassVar[bool] = False
+    #: The route of one thing that the scenario makes.
+    route: ClassVar[str] = ""
 
     def __init__(self, context: Context) -> None:
+        self.made: set[int | str] = set()
         self.context = context
         self.client = context.client
         self.choice = context.choice
@@ -54,6 +60,15 @@ class Scenario:
 
     async def tear_down(self) -> None:
         """Remove all that the scenario made."""
+        for made in sorted(self.made, key=str):
+            with contextlib.suppress(NoAnswerError):
+                await self.remove(made)
+
+    async def remove(self, made: int | str) -> None:
+        """Remove one thing that the scenario made."""
+        path = re.sub(r"{\w+}", str(made), self.route)
+        if (await self.client.send(Request("DELETE", path, self.route, role="admin", expects=among(204)))).status == 204:
+            self.made.discard(made)
 
     async def last(self) -> None:
         """Send the requests that cannot run concurrently with others. Called before `tear_down`."""

@@ -5,10 +5,7 @@ One is restored only with `--restore`, since it undoes what other clients stored
 
 from __future__ import annotations
 
-import contextlib
-
 from tools.load import expected_metrics
-from tools.load.client import NoAnswerError
 from tools.load.request import Request
 from tools.load.scenarios.scenario import Scenario, Step, among
 
@@ -20,10 +17,10 @@ class SnapshotsScenario(Scenario):
     """`/v1/vault/snapshots`."""
 
     name = "snapshots"
+    route = _ONE
     weight = 0.5
 
     async def set_up(self) -> None:
-        self._made: set[str] = set()
         await self.client.need(Request("GET", _ALL, role="admin"))
 
     def steps(self) -> list[Step]:
@@ -34,7 +31,7 @@ class SnapshotsScenario(Scenario):
         made = await self._take()
         await self.client.send(Request("GET", _ALL, role="admin"))
         if made is not None:
-            await self._delete(made)
+            await self.remove(made)
 
     async def refusals(self) -> None:
         """Delete and restore an unknown snapshot."""
@@ -51,20 +48,10 @@ class SnapshotsScenario(Scenario):
             )
             await self.client.send(request)
 
-    async def tear_down(self) -> None:
-        for made in sorted(self._made):
-            with contextlib.suppress(NoAnswerError):
-                await self._delete(made)
-
     async def _take(self) -> str | None:
         answer = await self.client.send(Request("POST", _ALL, role="admin", expects=among(201), moves=expected_metrics.backup))
         if answer.status != 201:
             return None
         made: str = answer.json()["id"]
-        self._made.add(made)
+        self.made.add(made)
         return made
-
-    async def _delete(self, made: str) -> None:
-        answer = await self.client.send(Request("DELETE", f"{_ALL}/{made}", _ONE, role="admin", expects=among(204)))
-        if answer.status == 204:
-            self._made.discard(made)
