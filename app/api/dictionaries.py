@@ -2,11 +2,12 @@
 
 import base64
 import binascii
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from app.api import json_bodies
 from app.api.compression import BINARY, RAW, RawResponse, Sigmalang
 from app.api.problems import ProblemError, responses
 from app.api.raw_bodies import read_bounded
@@ -52,19 +53,12 @@ class DictionaryList(BaseModel):
 
 
 _UNKNOWN = "There is no such dictionary"
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": f"At most {MOST_BODY_BYTES} bytes",
-        "content": {"application/json": {"schema": Samples.model_json_schema()}},
-    }
-}
 
 
 @changing.post(
     "",
     status_code=201,
-    openapi_extra=_BODY,
+    openapi_extra=json_bodies.described(Samples, MOST_BODY_BYTES),
     responses=responses(
         _409="There are SIGMALANG_MAX_DICTIONARIES already",
         _413="The body is too large",
@@ -123,13 +117,9 @@ def _shown(entry: Entry) -> Dictionary:
 
 def _train(given: bytes, known: Dictionaries) -> Entry:
     try:
-        wanted = Samples.model_validate_json(given, strict=True)
+        wanted = json_bodies.parse(given, Samples)
         samples = [base64.b64decode(sample, validate=True) for sample in wanted.samples]
         return known.add(dictionaries.train(wanted.size, samples))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "body"
-        raise ProblemError(422, "invalid", f"{place}: {first['msg']}") from error
     except (binascii.Error, UnicodeEncodeError) as error:
         raise ProblemError(422, "invalid", f"samples: each must be base64: {error}") from error
     except dictionaries.UselessSamplesError as error:

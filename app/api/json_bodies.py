@@ -25,7 +25,11 @@ async def read(request: Request, shape: type[_Shape]) -> _Shape:
     """Return the body; ProblemError if it is not JSON of this shape."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ProblemError(415, "not_json", "Content-Type must be application/json")  # a browser asks another origin first
-    raw = await read_bounded(request, MOST_BYTES)
+    return parse(await read_bounded(request, MOST_BYTES), shape)
+
+
+def parse(raw: bytes, shape: type[_Shape]) -> _Shape:
+    """Return a body that was read; ProblemError if it is not JSON of this shape."""
     try:
         return shape.model_validate_json(raw, strict=True)
     except ValidationError as error:
@@ -34,7 +38,7 @@ async def read(request: Request, shape: type[_Shape]) -> _Shape:
         raise ProblemError(422, "invalid", f"{place}: {first['msg']}") from error
 
 
-def described(shape: type[BaseModel]) -> dict[str, Any]:
+def described(shape: type[BaseModel], most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Describe the body for OpenAPI."""
     content = {"application/json": {"schema": shape.model_json_schema()}}
-    return {"requestBody": {"required": True, "description": f"At most {MOST_BYTES} bytes", "content": content}}
+    return {"requestBody": {"required": True, "description": f"At most {most_bytes} bytes", "content": content}}
