@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from monitoring.prometheus.configuration import duration
+from monitoring.prometheus.configuration import Configuration, duration
 
 from .pod_labels import METRICS_PORT, NAME_LABEL, POD_LABELS, TOKEN
-
-if TYPE_CHECKING:
-    from monitoring.prometheus import Configuration
 
 _VERSION = "monitoring.coreos.com/v1"
 ADDED = frozenset({"namespace", "container", "pod", "job", "endpoint"})

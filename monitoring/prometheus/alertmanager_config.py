@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .configuration import duration
-
-if TYPE_CHECKING:
-    from .configuration import Configuration
+from .configuration import Configuration, duration
 
 
 def notifying(configuration: Configuration) -> dict[str, Any]:

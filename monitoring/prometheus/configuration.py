@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 RUNBOOKS = "https://github.com/neurectomy/neurectomy-monitoring/blob/main/docs/runbooks"
 """Where the pages of docs/runbooks are served; RUNBOOK_URL names another place."""
@@ -135,20 +135,10 @@ class Configuration:
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Configuration:
         """Read the environment. ConfigurationError for a value that is not allowed."""
-        made = cls()
-        listed = {"METRICS_TARGETS": "targets", "CADVISOR_TARGETS": "cadvisor", "ALERTMANAGERS": "alertmanagers"}
-        plain = {"CLUSTER": "cluster", "METRICS_TOKEN_FILE": "token_file"}
-        urls = {"RUNBOOK_URL": "runbooks", "ALERT_WEBHOOK_URL": "webhook_url", "ALERT_WATCHDOG_URL": "watchdog_url"}
-        for variable, name in listed.items():
-            if environ.get(variable):
-                made = replace(made, **{name: _addresses(variable, environ[variable])})  # type: ignore[arg-type]
-        for variable, name in plain.items():
-            if environ.get(variable):
-                made = replace(made, **{name: _printable(variable, environ[variable])})  # type: ignore[arg-type]
-        for variable, name in urls.items():
-            if environ.get(variable):
-                made = replace(made, **{name: _url(variable, environ[variable])})  # type: ignore[arg-type]
-        return made
+        found: dict[str, Any] = {
+            name: read(variable, environ[variable]) for variable, (name, read) in _VARIABLES.items() if environ.get(variable)
+        }
+        return cls(**found)
 
 
 def duration(seconds: float) -> str:
@@ -184,3 +174,15 @@ def _url(variable: str, text: str) -> str:
     if not good or not all(" " < character < "\x7f" for character in text):
         raise ConfigurationError(f"{variable}=(hidden) is not allowed: it must be http://host/path or https://host/path")
     return text.rstrip("/") if variable == "RUNBOOK_URL" else text
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    "METRICS_TARGETS": ("targets", _addresses),
+    "CADVISOR_TARGETS": ("cadvisor", _addresses),
+    "ALERTMANAGERS": ("alertmanagers", _addresses),
+    "CLUSTER": ("cluster", _printable),
+    "METRICS_TOKEN_FILE": ("token_file", _printable),
+    "RUNBOOK_URL": ("runbooks", _url),
+    "ALERT_WEBHOOK_URL": ("webhook_url", _url),
+    "ALERT_WATCHDOG_URL": ("watchdog_url", _url),
+}

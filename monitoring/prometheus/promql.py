@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from .configuration import duration
-
-if TYPE_CHECKING:
-    from .configuration import Configuration
+from .configuration import Configuration, duration
 
 LEVEL = "cluster, job"
 """What every aggregation keeps; instance and worker go."""

@@ -5,13 +5,10 @@ Names are `level:metric:operations`: the labels that are kept, the family, the o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .configuration import duration
+from .configuration import Configuration, duration
 from .promql import quantile, quick, rate, users
-
-if TYPE_CHECKING:
-    from .configuration import Configuration
 
 REQUESTS = "neurectomy_http_requests_total"
 DURATION = "neurectomy_http_request_duration_seconds"
@@ -72,17 +69,16 @@ def _objectives(configuration: Configuration) -> dict[str, str]:
 
 def _overview(configuration: Configuration) -> dict[str, str]:
     errors, latency = configuration.times.errors, configuration.times.latency
-    over, of = duration(errors), users(configuration)
+
+    def rates(family: str, *labels: str) -> dict[str, str]:
+        record = f"cluster_job_{'_'.join(labels)}:{family.removesuffix('_total')}:rate{duration(errors)}"
+        return {record: rate(configuration, family, errors, by=", ".join(labels))}
+
+    slowest = quantile(configuration, DURATION, latency, users(configuration), by="endpoint")
     return {
-        f"cluster_job_endpoint_status:neurectomy_http_requests:rate{over}": rate(configuration, REQUESTS, errors, by="endpoint, status"),
-        f"cluster_job_endpoint:{DURATION}:p95_{duration(latency)}": quantile(configuration, DURATION, latency, of, by="endpoint"),
-        f"cluster_job_model_status:neurectomy_ryot_requests:rate{over}": rate(
-            configuration, "neurectomy_ryot_requests_total", errors, by="model, status"
-        ),
-        f"cluster_job_model:neurectomy_ryot_tokens_generated:rate{over}": rate(
-            configuration, "neurectomy_ryot_tokens_generated_total", errors, by="model"
-        ),
-        f"cluster_job_operation_status:neurectomy_sigmavault_operations:rate{over}": rate(
-            configuration, "neurectomy_sigmavault_operations_total", errors, by="operation, status"
-        ),
+        **rates(REQUESTS, "endpoint", "status"),
+        f"cluster_job_endpoint:{DURATION}:p95_{duration(latency)}": slowest,
+        **rates("neurectomy_ryot_requests_total", "model", "status"),
+        **rates("neurectomy_ryot_tokens_generated_total", "model"),
+        **rates("neurectomy_sigmavault_operations_total", "operation", "status"),
     }

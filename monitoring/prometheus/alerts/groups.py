@@ -1,4 +1,4 @@
-"""All alerts, in groups by what they are about."""
+"""All alerts, in groups by their subjects."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from . import library, objectives, pods, service
 if TYPE_CHECKING:
     from monitoring.prometheus.configuration import Configuration
 
+_GROUPS = {"service": service, "objectives": objectives, "kit": library, "pods": pods}
+
 
 def alerts(configuration: Configuration) -> dict[str, Any]:
     """Return the content of alerts.yml."""
-    groups = {
-        "neurectomy-service-alerts": service.alerts(configuration),
-        "neurectomy-objectives-alerts": objectives.alerts(configuration),
-        "neurectomy-kit-alerts": library.alerts(configuration),
-        "neurectomy-pods-alerts": pods.alerts(configuration),
-    }
-    return {"groups": [{"name": name, "rules": [alert.rule(configuration) for alert in found]} for name, found in groups.items()]}
+    groups = []
+    for group, subject in _GROUPS.items():
+        rules = [alert.rule(name, configuration) for name, alert in subject.alerts(configuration).items()]
+        groups.append({"name": f"neurectomy-{group}-alerts", "rules": rules})
+    return {"groups": groups}

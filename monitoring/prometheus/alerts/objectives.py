@@ -5,80 +5,40 @@ Each looks over a long time, and over a short one as well, so that it ends soon 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from monitoring.prometheus.configuration import duration
+from monitoring.prometheus.configuration import Configuration, duration
 from monitoring.prometheus.rules import AVAILABILITY, LATENCY
 
 from .alert import CRITICAL, WARNING, Alert
 
-if TYPE_CHECKING:
-    from monitoring.prometheus.configuration import Configuration
 
-
-@dataclass(frozen=True)
-class _Objective:
-    name: str
-    series: str
-    objective: float
-    budget: str
-    text: str
-
-
-def alerts(configuration: Configuration) -> list[Alert]:
+def alerts(configuration: Configuration) -> dict[str, Alert]:
     """Return two per objective: one that pages at once, one that can wait for the morning."""
-    available, quick = configuration.availability_objective, configuration.latency_objective
-    seconds = f"{configuration.latency_objective_seconds:g}s"
-    failing = f"failed, and {_percent(available)} are to succeed"
-    slow = f"were slow, and {_percent(quick)} are to take at most {seconds}"
-    return [
-        alert
-        for objective in (
-            _Objective("ErrorBudgetBurn", AVAILABILITY, available, "errors", failing),
-            _Objective("LatencyBudgetBurn", LATENCY, quick, "slow requests", slow),
+    times, available, quick = configuration.times, configuration.availability_objective, configuration.latency_objective
+    slow = f"were slow, and {quick * 100:.6g}% are to take at most {configuration.latency_objective_seconds:g}s"
+    objectives = (
+        ("ErrorBudgetBurn", AVAILABILITY, available, "errors", f"failed, and {available * 100:.6g}% are to succeed"),
+        ("LatencyBudgetBurn", LATENCY, quick, "slow requests", slow),
+    )
+    speeds = (
+        ("Fast", CRITICAL, "is gone within days", times.page_for, configuration.page_burns, times.page_long, times.page_short),
+        ("Slow", WARNING, "will not last", times.ticket_for, configuration.ticket_burns, times.ticket_long, times.ticket_short),
+    )
+    return {
+        name + speed: Alert(
+            _burning(series, 1 - objective, burns, longs, shorts),
+            f"The month's budget of {budget} {fate}",
+            f"{{{{ $value | humanizePercentage }}}} of the requests to {{{{ $labels.job }}}} over {duration(longs[0])} or more {text}.",
+            severity,
+            lasting,
         )
-        for alert in (_fast(configuration, objective), _slow(configuration, objective))
-    ]
+        for name, series, objective, budget, text in objectives
+        for speed, severity, fate, lasting, burns, longs, shorts in speeds
+    }
 
 
-def _fast(configuration: Configuration, objective: _Objective) -> Alert:
-    times = configuration.times
-    return Alert(
-        f"{objective.name}Fast",
-        _burning(objective, configuration.page_burns, times.page_long, times.page_short),
-        CRITICAL,
-        f"The month's budget of {objective.budget} is gone within days",
-        _description(objective, times.page_long[0]),
-        lasting=times.page_for,
-    )
-
-
-def _slow(configuration: Configuration, objective: _Objective) -> Alert:
-    times = configuration.times
-    return Alert(
-        f"{objective.name}Slow",
-        _burning(objective, configuration.ticket_burns, times.ticket_long, times.ticket_short),
-        WARNING,
-        f"The month's budget of {objective.budget} will not last",
-        _description(objective, times.ticket_long[0]),
-        lasting=times.ticket_for,
-    )
-
-
-def _burning(objective: _Objective, burns: tuple[float, ...], longs: tuple[float, ...], shorts: tuple[float, ...]) -> str:
+def _burning(series: str, budget: float, burns: tuple[float, ...], longs: tuple[float, ...], shorts: tuple[float, ...]) -> str:
     each = []
-    for burn, long, short in zip(burns, longs, shorts, strict=True):
-        above = f" > {burn * (1 - objective.objective):.6g}"
-        both = [f"{objective.series.format(duration(seconds))}{above}" for seconds in (long, short)]
+    for burn, *windows in zip(burns, longs, shorts, strict=True):
+        both = [f"{series.format(duration(seconds))} > {burn * budget:.6g}" for seconds in windows]
         each.append(f"({' and '.join(both)})")
     return " or ".join(each)
-
-
-def _description(objective: _Objective, seconds: float) -> str:
-    share = "{{ $value | humanizePercentage }} of the requests to {{ $labels.job }}"
-    return f"{share} over {duration(seconds)} or more {objective.text}."
-
-
-def _percent(ratio: float) -> str:
-    return f"{ratio * 100:.6g}%"
