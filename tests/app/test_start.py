@@ -29,7 +29,7 @@ asyncio.run(start())
     ("change", "words"),
     [
         ({"METRICS_PATH": "metrics"}, ["METRICS_PATH='metrics'", "starts with /"]),
-        ({"PROMETHEUS_MULTIPROC_DIR": "/no/such/directory"}, ["PROMETHEUS_MULTIPROC_DIR=/no/such/directory", "no such directory"]),
+        ({"PROMETHEUS_MULTIPROC_DIR": "/no/such/directory"}, ["PROMETHEUS_MULTIPROC_DIR=/no/such/directory", "not found"]),
     ],
 )
 def test_without_gunicorn_a_bad_variable_is_one_line_too(

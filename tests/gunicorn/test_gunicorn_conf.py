@@ -64,7 +64,7 @@ def test_what_gunicorn_itself_would_stumble_over_is_checked_before_it(gunicorn: 
 
 def test_a_directory_that_cannot_be_used_is_one_line(gunicorn: Gunicorn, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/dev/shm")
-    assert "no such directory" in gunicorn.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "none"))
+    assert "not found" in gunicorn.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "none"))
     assert "symbolic link" in gunicorn.fail(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "link"))
     # Not writable even for root.
     unwritable = gunicorn.fail(PROMETHEUS_MULTIPROC_DIR="/proc")
@@ -73,9 +73,9 @@ def test_a_directory_that_cannot_be_used_is_one_line(gunicorn: Gunicorn, tmp_pat
 
 def test_a_port_in_use_is_one_line_that_names_the_holder(gunicorn: Gunicorn) -> None:
     with socket.create_server(("127.0.0.1", gunicorn.port)):
-        assert f"BIND=127.0.0.1:{gunicorn.port}: the address is in use by process {os.getpid()};" in gunicorn.fail()
+        assert f"BIND=127.0.0.1:{gunicorn.port}: the address is in use by process {os.getpid()}." in gunicorn.fail()
     with socket.create_server(("127.0.0.1", gunicorn.metrics_port)):
-        assert f"METRICS_BIND=127.0.0.1:{gunicorn.metrics_port}: the address is in use by process {os.getpid()};" in gunicorn.fail()
+        assert f"METRICS_BIND=127.0.0.1:{gunicorn.metrics_port}: the address is in use by process {os.getpid()}." in gunicorn.fail()
 
 
 def test_signals_keep_the_directory_the_exporter_and_the_counts(gunicorn: Gunicorn) -> None:
