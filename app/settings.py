@@ -27,6 +27,7 @@ class SettingsError(ValueError):
 Count = Annotated[int, Field(ge=1, le=4096)]
 Number = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
+Timeout = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=1, le=1024**4)]
 Token = Annotated[str, AfterValidator(exporter.token)]
 FilePath = Annotated[str, AfterValidator(check.file_path)]
@@ -36,6 +37,7 @@ _COUNT = "a whole number from 1 to 4096"
 _NUMBER = "a whole number from 0 (off) to 1000000000"
 _BYTES = "whole bytes from 1 to 1099511627776"
 _SECONDS = "whole seconds from 0 to 86400"
+_TIMEOUT = "seconds, more than 0 and at most 86400"
 
 
 class Settings(BaseSettings):
@@ -81,12 +83,8 @@ class Settings(BaseSettings):
         default=None, description="an address that starts with http:// or https:// and has no ?, # or spaces"
     )
     ryot_api_key: Token | None = Field(default=None, description=exporter.TOKEN_FORM)
-    ryot_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
-        default=60, description="seconds, more than 0 and at most 86400"
-    )
-    ryot_stream_timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = Field(
-        default=600, description="seconds, more than 0 and at most 86400"
-    )
+    ryot_timeout: Timeout = Field(default=60, description=_TIMEOUT)
+    ryot_stream_timeout: Timeout = Field(default=600, description=_TIMEOUT)
     ryot_standin_tokens_per_second: Annotated[float, Field(ge=0.01, le=1_000_000)] | None = Field(
         default=None, description="tokens per second from 0.01 to 1000000; without it, the stand-in makes no pauses"
     )

@@ -97,9 +97,9 @@ async def _load(chosen: argparse.Namespace, url: str, settings: Settings) -> int
         await _go(run, client, chosen)
         after = None if before is None else await scrape(chosen.metrics, settings.metrics_token)
     except UnavailableError as error:
-        return _fail(f"there is no service at {url}: {error}")
+        sys.exit(f"tools.load: there is no service at {url}: {error}")
     except ScrapeError as error:
-        return _fail(str(error))
+        sys.exit(f"tools.load: {error}")
     finally:
         await client.close()
     print(f"{url}, seed {seed}")
@@ -147,11 +147,6 @@ def _stop(client: Client) -> None:
     """Send no further request. The next SIGINT ends the process."""
     client.stopped = True
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-
-
-def _fail(line: str) -> int:
-    print(f"tools.load: {line}", file=sys.stderr)
-    return 1
 
 
 def _bound(bind: str) -> str:
