@@ -84,7 +84,9 @@ def test_there_and_back_and_counted(served: Served) -> None:
     assert served.ask("DELETE", f"{OBJECTS}/a").status == 204
     refused(served.ask("GET", f"{OBJECTS}/a"), 404, "unknown_object")
     refused(served.ask("DELETE", f"{OBJECTS}/a"), 404, "unknown_object")
-    assert moved(served, before) == {
+    found = moved(served, before)
+    found.pop(("objects_total",), None)  # set by maintenance, at any time
+    assert found == {
         ("operations_total", "store", "success"): 4,
         ("operations_total", "retrieve", "success"): 8,
         ("operations_total", "retrieve", "error"): 1,
@@ -95,7 +97,7 @@ def test_there_and_back_and_counted(served: Served) -> None:
         ("operation_duration_seconds_count", "delete"): 2,
         ("encryption_duration_seconds_count", "encrypt"): 4,
         ("encryption_duration_seconds_count", "decrypt"): 8,
-    } | {key: value for key, value in moved(served, before).items() if key == ("objects_total",)}
+    }
 
 
 def test_what_cannot_be(served: Served) -> None:
