@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
+from app.errors import ReasonError
 from monitoring.log_once import LogOnce
 
 from . import dictionary_training
@@ -41,12 +42,8 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger("neurectomy.sigmalang")
 
 
-class UnknownDictionaryError(LookupError):
-    """No dictionary of this id, or a damaged one. ``reason`` is one fixed word."""
-
-    def __init__(self, detail: str, reason: str = "unknown_dictionary") -> None:
-        super().__init__(detail)
-        self.reason = reason
+class UnknownDictionaryError(ReasonError, LookupError, reason="unknown_dictionary"):
+    """No dictionary of this id, or a damaged one."""
 
 
 class UselessSamplesError(ValueError):

@@ -13,6 +13,8 @@ from typing import NoReturn, Protocol
 
 import zstandard
 
+from app.errors import ReasonError
+
 LEVEL = 3
 LEVELS = range(1, 20)
 """Above 19 zstandard needs hundreds of MiB for one document."""
@@ -32,21 +34,12 @@ with a large output the next one is smaller; otherwise it is larger, which is fa
 _HEADER_BYTES = 18
 
 
-class CodecError(ValueError):
-    """A refused document. ``reason`` is one fixed word for programs; the text is for people."""
-
-    reason = "malformed"
-
-    def __init__(self, detail: str, reason: str | None = None) -> None:
-        super().__init__(detail)
-        if reason is not None:
-            self.reason = reason
+class CodecError(ReasonError, ValueError, reason="malformed"):
+    """A refused document."""
 
 
-class TooLargeError(CodecError):
+class TooLargeError(CodecError, reason="too_large"):
     """A document that is larger than the bounds allow, in or out."""
-
-    reason = "too_large"
 
 
 @dataclass(frozen=True)

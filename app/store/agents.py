@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, or_, select, text, update
 
+from app.errors import ReasonError
 from app.store import clock
 from app.store.models import Agent, Task
 
@@ -34,23 +35,19 @@ _AGENTS_LOCK, _TASKS_LOCK = 7_041_776_239, 7_041_776_240
 """Numbers of PostgreSQL's advisory locks. The lock of migrations is one less."""
 
 
-class AgentsError(Exception):
-    """A refused request. `reason` is one fixed word for programs."""
-
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+class AgentsError(ReasonError):
+    """A refused request."""
 
 
 class TooManyError(AgentsError):
     """The most agents or tasks exist already."""
 
 
-class UnknownAgentError(AgentsError):
+class UnknownAgentError(AgentsError, reason="unknown_agent"):
     """No agent of this id is registered."""
 
 
-class NotTheirsError(AgentsError):
+class NotTheirsError(AgentsError, reason="not_theirs"):
     """The task does not belong to this agent: it does not exist, another agent has it, or it was reported."""
 
 
@@ -83,14 +80,14 @@ async def beat(session: AsyncSession, agent: str) -> None:
     now = await clock.now(session)
     found = await session.execute(update(Agent).where(Agent.id == agent).values(heartbeat=now).returning(Agent.id))
     if found.first() is None:
-        raise UnknownAgentError(f"no agent {agent!r} is registered", "unknown_agent")
+        raise UnknownAgentError(f"no agent {agent!r} is registered")
 
 
 async def remove(session: AsyncSession, agent: str) -> None:
     """Remove an agent. Its tasks wait for other agents."""
     found = await session.execute(delete(Agent).where(Agent.id == agent).returning(Agent.id))
     if found.first() is None:
-        raise UnknownAgentError(f"no agent {agent!r} is registered", "unknown_agent")
+        raise UnknownAgentError(f"no agent {agent!r} is registered")
     await session.execute(update(Task).where(Task.agent == agent, Task.ended.is_(None)).values(agent=None, taken=None))
 
 
@@ -123,7 +120,7 @@ async def report(session: AsyncSession, agent: str, task: int, status: str, resu
     await beat(session, agent)
     found = await session.get(Task, task, with_for_update=True)
     if found is None or found.agent != agent or found.ended is not None or found.taken is None:
-        raise NotTheirsError(f"task {task} is not with agent {agent!r}", "not_theirs")
+        raise NotTheirsError(f"task {task} is not with agent {agent!r}")
     found.ended, found.status, found.result = await clock.now(session), status, result
     return max(0.0, found.ended - found.taken)
 

@@ -50,7 +50,6 @@ class UnknownModelError(RefusedError):
 class BadBackendError(RyotError):
     """The backend is unreachable, failed, or sent a malformed answer."""
 
-    status = 502
     code = "bad_backend"
 
 

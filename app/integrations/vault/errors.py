@@ -1,52 +1,38 @@
 """Errors of stored objects. Each text names the cause, the place, and the cure."""
 
-
-class VaultError(Exception):
-    """`reason` is one fixed word for programs."""
-
-    reason = "vault_failed"
+from app.errors import ReasonError
 
 
-class KeyFileError(VaultError):
+class VaultError(ReasonError, reason="vault_failed"):
+    """A request for stored objects failed."""
+
+
+class KeyFileError(VaultError, reason="no_vault_key"):
     """VAULT_KEY_FILE is not set, or cannot be used."""
 
-    reason = "no_vault_key"
 
-
-class InvalidNameError(VaultError):
+class InvalidNameError(VaultError, reason="invalid_name"):
     """An invalid name of an object."""
 
-    reason = "invalid_name"
 
-
-class UnknownObjectError(VaultError):
+class UnknownObjectError(VaultError, reason="unknown_object"):
     """No object has this name."""
 
-    reason = "unknown_object"
 
-
-class UnknownSnapshotError(VaultError):
+class UnknownSnapshotError(VaultError, reason="unknown_snapshot"):
     """No snapshot has this id."""
 
-    reason = "unknown_snapshot"
 
-
-class TamperedError(VaultError):
+class TamperedError(VaultError, reason="tampered"):
     """The stored bytes were changed or damaged."""
 
-    reason = "tampered"
 
-
-class StorageFullError(VaultError):
+class StorageFullError(VaultError, reason="storage_full"):
     """The store is full; nothing was stored."""
 
-    reason = "storage_full"
 
-
-class UnavailableError(VaultError):
+class UnavailableError(VaultError, reason="storage_unavailable"):
     """The store cannot be reached, or refuses; a retry may succeed."""
-
-    reason = "storage_unavailable"
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         """`retry_after` is in seconds, or None if unknown."""
