@@ -22,7 +22,6 @@ MOST = {"stat": 4, "graph": 3, "timeline": 2}
 """Panels beside each other: more cannot be read at 1280 pixels."""
 _COLUMNS = 24
 
-
 Rows = Iterable[dict[str, Panel]]
 """Panels by their titles; those of a row share the width."""
 

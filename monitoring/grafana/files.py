@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from monitoring.prometheus import generator
+from monitoring.prometheus import Configuration, generator
 
 from .boards.agents import agents
 from .boards.business import business
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from grafana_foundation_sdk.models import dashboard
-
-    from monitoring.prometheus import Configuration
 
 _MADE = {
     "system-overview": overview,

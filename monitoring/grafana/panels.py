@@ -61,20 +61,15 @@ class Panel:
         return made  # type: ignore[no-any-return]
 
     def _steps(self) -> list[dashboard.Threshold]:
-        if self.above:
-            colours = [GREEN, YELLOW, RED] if len(self.above) > 1 else [GREEN, RED]
-        elif self.below:
-            colours = [RED, YELLOW, GREEN] if len(self.below) > 1 else [RED, GREEN]
-        else:
-            colours = [PLAIN]
-        bounds = (None, *self.above, *self.below)
-        return [dashboard.Threshold(bound, colour) for bound, colour in zip(bounds, colours, strict=True)]
+        bounds = self.above or self.below
+        colours = {0: [PLAIN], 1: [GREEN, RED], 2: [GREEN, YELLOW, RED]}[len(bounds)]
+        if self.below:
+            colours.reverse()
+        return [dashboard.Threshold(bound, colour) for bound, colour in zip((None, *bounds), colours, strict=True)]
 
     def _mappings(self) -> list[dashboard.ValueMapping]:
-        if not self.words:
-            return []
-        said = {value: dashboard.ValueMappingResult(text=text, color=colour) for value, text, colour in self.words}
-        return [dashboard.ValueMap(said)]
+        words = {value: dashboard.ValueMappingResult(text=text, color=colour) for value, text, colour in self.words}
+        return [dashboard.ValueMap(words)] if words else []
 
 
 def figure(description: str, *queries: Query | str, **options: Any) -> Panel:

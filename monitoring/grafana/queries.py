@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from monitoring.prometheus import promql
-
-if TYPE_CHECKING:
-    from monitoring.prometheus import Configuration
+from monitoring.prometheus import Configuration, promql
 
 WORKERS = 'worker!=""'
 """Of `process_*`: not Prometheus itself, nor Alertmanager, which have families of the same names."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from monitoring.prometheus import scrape_config as static
+from monitoring.prometheus import Configuration, scrape_config
 
 from .pod_labels import METRICS_PORT, POD_LABELS, TOKEN
-
-if TYPE_CHECKING:
-    from monitoring.prometheus import Configuration
 
 TOKEN_FILE = f"/etc/prometheus/token/{TOKEN['key']}"
 ALERTMANAGER = "alertmanager:9093"
@@ -20,7 +17,7 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 def scraping(configuration: Configuration) -> dict[str, Any]:
     """Return the configuration of monitoring.prometheus, with pods in place of addresses."""
-    made = static.scraping(replace(configuration, alertmanagers=(ALERTMANAGER,), cadvisor=()))
+    made = scrape_config.scraping(replace(configuration, alertmanagers=(ALERTMANAGER,), cadvisor=()))
     service, *others = made["scrape_configs"]
     del service["static_configs"]
     service |= {

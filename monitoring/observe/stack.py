@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from monitoring.prometheus.configuration import duration
+from monitoring.prometheus.configuration import Configuration, duration
 from monitoring.prometheus.files import write
 
 from .programs import find
@@ -18,8 +18,6 @@ from .programs import find
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from monitoring.prometheus.configuration import Configuration
 
 _LAST_LINES = 5
 
