@@ -125,19 +125,13 @@ class Sources:
             source.renumber(numbers)
 
     def _keep_order(self) -> None:
-        """Have the files in the directory's order, whenever they came; one that is missing stays behind the one it stood behind.
+        """Add files in the order of their slots, then other files by name, however the directory lists them.
 
-        Upstream adds up in this order, and of files that stay it never changes. Views that add up in another order may differ in the
-        last bit of a sum, which reads as a reset.
+        In another order a sum of floats may differ in its last bit, and a sum that falls reads as a counter that was reset.
         """
-        order = [name for name in self._listing if name in self._sources]
-        known = list(self._sources)
-        if order == known:
-            return
-        for before, name in zip((None, *known), known, strict=False):
-            if name not in self._listing:
-                order.insert(0 if before is None else order.index(before) + 1, name)
-        self._sources = {name: self._sources[name] for name in order}
+        ordered = sorted(self._sources.items(), key=lambda item: (item[1].slot is None, item[1].slot or 0, item[0]))
+        if list(self._sources) != [name for name, _ in ordered]:
+            self._sources = dict(ordered)
 
     def _refresh_bulk(self, keys: Keys) -> frozenset[int]:
         """Read what is in bulk; the sources, by identity, that need no other look in this scrape."""

@@ -1,0 +1,181 @@
+"""No counter, sum or bucket falls from one scrape to the next, not even by the last bit of a float.
+
+Random histories of writes, new series, rewrites, takeovers, removals, salvages, and files that come and go. `PROOF_REPEATS=n` runs
+n times 1,000 histories on each file system: with 5, 10,000 in all.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.values import MultiProcessValue
+
+from monitoring.multiprocess import MergedCollector, values, vectors, view
+from monitoring.multiprocess.records import scan
+from monitoring.multiprocess.removal import overwrite
+
+from .workers import Run, Worker, own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HISTORIES = 1000 * int(os.environ.get("PROOF_REPEATS", "0")) or 25
+STEPS = 30
+LABELS = "abcd"
+FAMILIES = {"c": "counter", "s": "summary", "h": "histogram"}
+
+
+class History:
+    """One service, two views of it, and what they showed last."""
+
+    def __init__(self, directory: Path, choice: random.Random) -> None:
+        self.directory, self.choice = directory, choice
+        self.run = Run(directory)
+        self.workers = [Worker(directory) for _ in range(3)]
+        with pytest.MonkeyPatch.context() as patch:
+            self.views = [MergedCollector(None, str(directory))]
+            patch.setattr(view, "vectors", vectors.PlainVectors)
+            self.views.append(MergedCollector(None, str(directory)))
+        self.seen: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self.values: dict[tuple[Any, ...], values.Value] = {}
+        self.damaged: dict[Path, bytes] = {}
+        self.removed_in_damaged: set[tuple[str, str]] = set()
+        self.log: list[str] = []
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self.run.end()
+
+    def scrape(self) -> None:
+        """Neither view may show less than before, and both show the same."""
+        found, plain = map(own, self.views)
+        assert found == plain, self.log
+        for series, former in self.seen.items():
+            if (series[0][0], dict(series[1])["label"]) in self.removed_in_damaged:
+                continue
+            assert found.get(series, -1.0) >= former, f"{series} fell from {former!r} to {found.get(series)!r}: {self.log}"
+        self.seen = found
+
+    def step(self) -> None:
+        steps = (self.write, self.write, self.write, self.grow, self.rewrite, self.takeover, self.start, self.remove)
+        rare = (self.lose, self.damage, self.put_back, self.foreign)
+        chosen = self.choice.choice((*steps, *steps, *rare))
+        self.log.append(chosen.__name__)
+        chosen()
+
+    def write(self, label: str = "") -> None:
+        worker, family = self.choice.choice(self.workers), self.choice.choice("csh")
+        labels, amount = {"label": label or self.choice.choice(LABELS)}, self.choice.choice((0.1, 0.2, 0.7, 1e-9, self.choice.random()))
+        self.value(worker, family, "total" if family == "c" else "sum", labels).inc(amount)
+        if family == "h":
+            self.value(worker, family, "bucket", labels | {"le": self.choice.choice(("1.0", "5.0", "+Inf"))}).inc(1.0)
+
+    def value(self, worker: Worker, family: str, suffix: str, labels: dict[str, str]) -> values.Value:
+        """As a deploy may change a family's help, workers differ in it: one file may then hold a series under two keys."""
+        at = (id(worker), family, suffix, *labels.values())
+        with worker.running():
+            if at not in self.values:
+                text = f"help {id(worker) // 64 % 2}"
+                self.values[at] = values.Value(FAMILIES[family], family, f"{family}_{suffix}", tuple(labels), tuple(labels.values()), text)
+            return self.values[at]
+
+    def grow(self) -> None:
+        self.write(f"new {self.choice.randrange(1000)}")
+
+    def rewrite(self) -> None:
+        files = list(self.choice.choice(self.workers).store._files.values())
+        if files:
+            self.choice.choice(files)._rewrite(0)
+
+    def takeover(self) -> None:
+        """A worker dies, and the next one continues its slot, salvaging what is damaged."""
+        self.workers.pop(self.choice.randrange(len(self.workers))).kill()
+        if self.choice.random() < 0.3:
+            self.scrape()
+        self.add_worker()
+
+    def add_worker(self) -> None:
+        self.workers.append(Worker(self.directory))
+        self.damaged = {path: content for path, content in self.damaged.items() if path.stem.rpartition("_s")[2] not in self.living()}
+
+    def start(self) -> None:
+        if len(self.workers) < 5:
+            self.add_worker()
+        else:
+            self.workers.pop(self.choice.randrange(5)).kill()
+
+    def remove(self) -> None:
+        family, label = self.choice.choice("csh"), self.choice.choice(LABELS)
+        overwrite(self.directory, family, {"label": label})
+        if self.damaged:
+            self.removed_in_damaged.add((family, label))  # its end is seen once the file is good again
+        self.seen = {key: value for key, value in self.seen.items() if not (key[0].startswith(f"{family}_") and ("label", label) in key[1])}
+
+    def lose(self) -> None:
+        files = sorted(self.directory.glob("*_s*.db"))
+        if files:
+            self.choice.choice(files).unlink()
+
+    def damage(self) -> None:
+        """Cut off a dead worker's file, or write garbage into it: a living one would not survive the first."""
+        files = [path for path in sorted(self.directory.glob("*_s*.db")) if path.stem.rpartition("_s")[2] not in self.living()]
+        if files:
+            path = self.choice.choice(files)
+            whole = path.read_bytes()
+            self.damaged.setdefault(path, whole)
+            ends = [8, *(record.position + 16 for record in scan(whole).records)]
+            if self.choice.random() < 0.5:
+                os.truncate(path, self.choice.randrange(ends[-1]))
+            else:
+                at = self.choice.choice(ends[:-1] or ends)
+                path.write_bytes(whole[:at] + b"\xff" * (len(whole) - at))
+
+    def living(self) -> set[str]:
+        return {str(worker.store.slot) for worker in self.workers}
+
+    def put_back(self) -> None:
+        """The damaged files as they were."""
+        for path, content in self.damaged.items():
+            if path.exists():
+                path.write_bytes(content)
+        self.damaged.clear()
+
+    def foreign(self) -> None:
+        """A process with prometheus_client's own value class in the same directory."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PROMETHEUS_MULTIPROC_DIR", str(self.directory))
+            pid = self.choice.choice((7, 42, 1000))
+            make = MultiProcessValue(lambda: pid)
+            make("counter", "c", "c_total", ["label"], [self.choice.choice(LABELS)], "help").inc(self.choice.random())
+
+
+@pytest.fixture(params=["tmpfs", "disk"])
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file system that lists a renamed file first, and another one."""
+    path = Path(tempfile.mkdtemp(prefix="monotone-", dir="/dev/shm")) if request.param == "tmpfs" else tmp_path
+    yield path
+    shutil.rmtree(path)
+
+
+def test_nothing_ever_falls(base: Path) -> None:
+    first = int(os.environ.get("PROOF_SEED", "0"))
+    for seed in range(first, first + HISTORIES):
+        directory = base / str(seed)
+        directory.mkdir(mode=0o700)
+        history = History(directory, random.Random(seed))
+        try:
+            for _ in range(STEPS):
+                history.step()
+                history.scrape()
+        except AssertionError as error:
+            raise AssertionError(f"history {seed}: {error}") from None
+        finally:
+            history.end()
+            shutil.rmtree(directory)
