@@ -70,7 +70,7 @@ test: $(STAMP)
 
 # The cases whose long form is longer, and the tests with the marker `proof`, which `make test` leaves out.
 LONG := tests/faults tests/breaker tests/app/integrations/vault tests/app/reporting/test_users_served.py tests/app/api/test_openapi.py \
-	tests/app/api/test_compression_kills.py tests/tools/podman/test_pod.py
+	tests/app/api/test_compression_kills.py tests/tools/podman/test_pod.py tests/multiprocess/merge/test_monotone.py
 proof: export PROOF_REPEATS := $(PROOF_REPEATS)
 proof: $(STAMP)
 	@echo 'fault cases, each $(PROOF_REPEATS) times, crossed over preload and worker class; long forms of: $(LONG)'

@@ -26,7 +26,7 @@ PARTS = {
     "sampling": {"Sampler", "JobRunner", "ProcessMetrics", "Collectors"},
     "slot": {"SlotStore"},
     "values": {"Value", "Election"},
-    "merge": {"MergedCollector", "Layout", "Source", "Sources", "Keys", "PlainVectors", "Inventory"},
+    "merge": {"MergedCollector", "Layout", "Source", "SourceSet", "Keys", "PlainVectors", "Inventory"},
     "storage": {"Lease", "ValueFile", "SeriesLog", "Family"},
 }
 #: Packages from elsewhere that only some processes need. `asyncio` and `subprocess` stand for the standard library's slow ones.

@@ -5,7 +5,7 @@ A file that is truncated from outside reads as zeros (`sigbus_guard`); the reade
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import mmap, sigbus_guard
 from .mmap import PAGE
@@ -30,11 +30,18 @@ class Mapping:
             mmap.unmap(self.address, self._length)
 
 
-def span(mappings: Sequence[Mapping]) -> tuple[memoryview[int], list[int]]:
+class Memory(Protocol):
+    """Memory that lives as long as this object: a mapping, or what stands in for one."""
+
+    address: int
+    size: int
+
+
+def span(mappings: Sequence[Memory]) -> tuple[memoryview[int], list[int]]:
     """Return one memory that spans all these mappings, and the byte of it at which each starts.
 
     Only positions within the mappings may be read, while those live: the memory between them is not mapped, or not theirs.
     """
     begin = min(mapping.address for mapping in mappings)
-    end = max(mapping.address + mapping.size for mapping in mappings)
+    end = max(mapping.address + mapping.size + -mapping.size % PAGE for mapping in mappings)
     return mmap.memory(begin, end - begin), [mapping.address - begin for mapping in mappings]

@@ -1,184 +1,205 @@
-"""The files that make up nearly all of a scrape, read and merged in a few steps for all of them together.
+"""The samples of all files of a directory, read and merged in a few steps for all of them together.
 
-These are the good files of slots. That they are still the same files is told by the directory's listing, and their mappings are read
-as one memory. What they have more of is taken in; where a file is no longer what it was, all are handed back to be read by themselves.
+The directory's listing shows whether they are still the same files, and their mappings are read as one memory. Appended records
+are added. A file that differs from before is read again on its own (`Source.read`), and a new batch is made with its samples. The
+samples of a file that cannot be read stay as they are, in a copy.
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+import struct
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 from monitoring.multiprocess.linux import regular_file, sigbus_guard
-from monitoring.multiprocess.storage.record_format import Lineage
 
-from .batch_columns import Column, Columns
-from .merge_rules import ORDER, Group, rule_of
+from .batch_columns import Columns
+from .merge_rules import ORDER, Group, group, rule_of
 from .record_parser import parse
-from .vectors import NO_VALUE, NumpyVectors
+from .sample_layout import REASONS
+from .samples import Copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from .batch_columns import Look
     from .key_table import Keys
-    from .record_parser import Parsed
     from .sample_layout import Layout
+    from .samples import Samples
     from .source import Source
     from .vectors import PlainVectors
 
-
-def fits(source: Source) -> bool:
-    """Whether a source that was read may be read in bulk from now on."""
-    return source.slot is not None and not source.trouble and not source.carried and bool(source.keys)
+_HIDDEN = -1 - len(REASONS)
+_USED = struct.Struct("i4x")
 
 
-def bulk_of(vectors: PlainVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> Bulk | None:
-    """A bulk of these sources; None without numpy, or where there are none."""
-    return Bulk(vectors, layout, sources, listing) if isinstance(vectors, NumpyVectors) and sources else None
+class Batch:
+    """The samples of these sources. Those that are placed have their lines in `layout`."""
 
-
-class Summands(NamedTuple):
-    """What another file adds to sums: so many of the bulk's files that are added up stand before it."""
-
-    before: int
-    cells: Any
-    values: Any
-
-
-class Bulk:
-    """Sources that were read after `listing` was, placed in `layout`; `read` looks at them again, `totals` merges them.
-
-    It has their vectors until it hands them back.
-    """
-
-    def __init__(self, vectors: NumpyVectors, layout: Layout, sources: Sequence[Source], listing: Mapping[str, int]) -> None:
-        np = vectors.numpy
+    def __init__(self, vectors: PlainVectors, files: Iterable[tuple[Source, Samples]], layout: Layout | None) -> None:
+        # Sums of floats depend on the order in which files are added: it must not change while they stay.
+        files = sorted(files, key=lambda file: (ORDER.index(rule_of(file[0].mode)), file[0].order))
         self.layout = layout
-        #: As they were given, which tells whether they are still the same.
-        self.given = list(sources)
-        self.sources = sorted(sources, key=lambda source: ORDER.index(rule_of(source.mode)))
-        self.known = frozenset(map(id, sources))
-        self._np, self._vectors = np, vectors
+        self.sources = [source for source, _ in files]
+        #: How many of the shown samples are left out of the merge, by reason.
+        self.mixed: Counter[str] = Counter()
+        self._vectors = vectors
+        self._numbers = {source: number for number, source in enumerate(self.sources)}
         self._rules = [rule_of(source.mode) for source in self.sources]
-        self._names = [os.path.basename(source.path) for source in self.sources]
-        # As the listing says, which need not be what a look at the file says. Mapped files keep theirs to themselves.
-        self._inodes = [listing.get(name) for name in self._names]
-        lent = [source.lend() for source in self.sources]
-        self._mappings = [file.mapping for file in lent]
-        self._used = [file.used for file in lent]
-        self._heads = np.array([file.head for file in lent], dtype=np.int64)
-        self._columns = Columns(vectors, lent, self._rules.count("recent"))
-        self._placed = [source.placed for source in self.sources]
-        #: Where each source's cells end: they are fewer than its samples between `read` and `settle`.
-        self._cell_ends = self._columns.ends
-        self._cells = Column(np, np.concatenate([placed.lend() for placed in self._placed]))
-        self._group()
+        # Of the listing, where it may be another one than `stat` returns.
+        self._inodes = [samples.inode for _, samples in files]
+        self._memories = [samples.memory for _, samples in files]
+        self._keys = [samples.keys for _, samples in files]
+        #: The files whose list of keys no other file shares.
+        self._own_keys: set[int] = set()
+        self._heads = [samples.head for _, samples in files]
+        self._placed = [samples.placed for _, samples in files]
+        self._columns = Columns(vectors, [samples for _, samples in files], self._rules.count("recent"))
+        self._shown: list[bool] = []
+        self._groups: list[Group] = []
 
-    def read(self, listing: Mapping[str, int], keys: Keys) -> list[Source]:
-        """Read all values again, and what the files have more of. Gives the sources that have to be looked at by themselves.
+    def __contains__(self, source: Source) -> bool:
+        return source in self._numbers
 
-        Where there are any, all sources are handed back with the values read last, and this bulk has ended.
+    def samples(self, source: Source) -> Samples | None:
+        """Return the samples of one source as they were read last; None where it has none."""
+        number = self._numbers.get(source)
+        if number is None:
+            return None
+        samples = self._columns.samples(number, self._keys[number], self._heads[number])
+        return samples._replace(placed=self._placed[number], inode=self._inodes[number])
+
+    def count(self, source: Source) -> int:
+        """Return how many samples a source has."""
+        return len(self._keys[self._numbers[source]]) if source in self else 0
+
+    def is_copy(self, source: Source) -> bool:
+        """Whether the samples of a source are read from a copy, and stay as they are."""
+        return isinstance(self._memories[self._numbers[source]], Copy)
+
+    def read(self, listing: Mapping[str, int], keys: Keys) -> set[str]:
+        """Read all files again, and records that were appended. Return the names of files to be read on their own.
+
         `listing` has the inodes of the directory's files by name, found before this call.
         """
         guarded = sigbus_guard.active()
-        if not guarded and self._cut(range(len(self.sources))):
-            # To read beyond a file's end would be the end of this process.
-            self.close()
-            return self.sources
-        inodes = list(map(listing.get, self._names))
-        stale = {number for number, inode in enumerate(inodes) if inode != self._inodes[number]} if inodes != self._inodes else set()
+        if not guarded and self._cut_off(range(len(self.sources))):
+            # To read beyond a file's end would end this process.
+            return {source.name for source in self.sources}
+        stale = {number for number, source in enumerate(self.sources) if listing.get(source.name) != self._inodes[number]}
         look = self._columns.look()
-        stale.update(look.differ)
-        # A file that is cut off behind its last key has lost a value, or a moment, and looks like one that changed.
-        stale.update(self._cut(look.touched))
-        grown = (look.heads != self._heads).nonzero()[0].tolist()
-        more = self._more(grown, look, keys) if guarded and not stale else {}
-        if stale or len(more) < len(grown):
-            self._columns.keep(look, but=stale)
-            self.close()
-            return [self.sources[number] for number in sorted(stale.union(grown))]
-        self._columns.keep(look)
+        lacking = {number for number, source in enumerate(self.sources) if source.carried and not source.trouble}
+        stale |= look.differ
+        # A file that was cut off behind its last key reads as if its last value or timestamp had changed.
+        stale.update(self._cut_off({*look.touched, *lacking}))
+        grown = {number for number, (head, before) in enumerate(zip(look.heads, self._heads, strict=True)) if head != before}
+        more = self._appended(grown - stale, look, keys) if guarded else {}
+        stale |= grown - more.keys()
+        self._columns.keep(look, but=stale)
+        self._correct(lacking - stale)
         if more:
             self._take_in(more, look)
-        return []
+        return {self.sources[number].name for number in stale}
 
-    def unsettled(self) -> list[Source]:
-        """The sources that have samples for which there is no cell yet."""
-        if self._cell_ends == self._columns.ends:
-            return []
-        return [source for source, placed in zip(self.sources, self._placed, strict=True) if placed.count < len(source.keys)]
+    def place(self, layout: Layout, clean_slots: set[int] | None) -> None:
+        """Give all samples that are shown their lines in the layout. Repeat it with another layout where this one became stale.
 
-    def settle(self) -> None:
-        """Take over the places that the layout gave to new samples."""
-        ends = self._columns.ends
-        if self._cell_ends == ends:
-            return
-        np, more = self._np, [placed.take_more() for placed in self._placed]
-        fresh = np.array([cell for cells in more for cell in cells], dtype=np.intp)
-        self._cells.insert(self._cell_ends, fresh, np.cumsum([len(cells) for cells in more]).tolist())
-        self._cell_ends = ends
-        self._group()
-
-    def totals(self, size: int, between: Sequence[Summands] = ()) -> tuple[Any, Any]:
-        """What the files have in each cell, no value where none has one that was not removed; and since when, for most recent gauges.
-
-        Sums have in them what is `between` the files, in its place.
+        Live gauges are shown while their slot is clean; nothing is shown where `clean_slots` is None.
         """
-        values, groups = self._columns.values, self._groups
-        starts = (0, *self._cell_ends)
-        others = [(starts[each.before], each.cells, each.values) for each in between]
-        totals, stamps = groups["sum"].summed(values, size, others), self._np.full(size, NO_VALUE)
-        for rule in ("all", "max", "min"):
-            groups[rule].merge(values, totals)
-        groups["recent"].newest(values, self._columns.moments, totals, stamps)
+        if layout is not self.layout:
+            self.layout, self._placed = layout, [0] * len(self.sources)
+            self._groups = []
+        writing = {None, *(clean_slots or ())}
+        shown = [clean_slots is not None and (not source.live or source.slot in writing) for source in self.sources]
+        new = [number for number, keys in enumerate(self._keys) if shown[number] and self._placed[number] < len(keys)]
+        found = layout.place([(self.sources[number], self._unplaced(number)) for number in new])
+        for number, lines in zip(new, found, strict=True):
+            start, end = self._columns.span(number)
+            self._columns.lines[start + self._placed[number] : end] = lines
+            self._placed[number] = len(self._keys[number])
+        if new or shown != self._shown or not self._groups:
+            self._shown = shown
+            self._group()
+
+    def totals(self, size: int) -> tuple[Any, Any]:
+        """Return the merged value of each line (no value where no file has one), and its timestamp for most recent gauges."""
+        totals, stamps = self._vectors.blank(size), self._vectors.blank(size)
+        for each in self._groups:
+            each.merge(self._columns.values, self._columns.moments, totals, stamps)
         return totals, stamps
 
-    def close(self) -> None:
-        """Give every source its vectors, for whoever reads it by itself from now on."""
-        for number, (source, placed) in enumerate(zip(self.sources, self._placed, strict=True)):
-            source.take_back(*self._columns.part(number))
-            placed.take_back(self._cells_of(number).copy())
+    def used_keys(self) -> set[int]:
+        """Return the numbers of all keys."""
+        return set().union(*self._keys)
 
-    def _cut(self, numbers: Iterable[int]) -> list[int]:
-        """Which of these files end before what is read of them."""
-        found = ((number, regular_file.inode_and_size(self.sources[number].path)) for number in numbers)
-        return [number for number, look in found if isinstance(look, tuple) and look[1] < self._used[number]]
+    def renumber(self, numbers: Mapping[int, int]) -> None:
+        """Use the numbers of another key table."""
+        self._keys = [[numbers[key] for key in keys] for keys in self._keys]
 
-    def _more(self, grown: Sequence[int], look: Look, keys: Keys) -> dict[int, Parsed]:
-        """The records that these files have behind those that are known; none at all where there is anything else in one of them."""
+    def _unplaced(self, number: int) -> list[int]:
+        """Return the keys of a file's samples that have no line yet: the list that files share, where it is all of them."""
+        keys, placed = self._keys[number], self._placed[number]
+        return keys[placed:] if placed else keys
+
+    def _cut_off(self, numbers: Iterable[int]) -> list[int]:
+        """Which of these files end before the last record that is read of them."""
+        cut = []
+        for number in numbers:
+            found = None if isinstance(self._memories[number], Copy) else regular_file.inode_and_size(self.sources[number].path)
+            if isinstance(found, tuple) and found[1] < _used(self._heads[number]):
+                cut.append(number)
+        return cut
+
+    def _appended(self, grown: Iterable[int], look: Look, keys: Keys) -> dict[int, tuple[list[int], list[int]]]:
+        """Return the keys and ends of the records that these files have behind the known ones. Files with damage there are left out."""
         found = {}
-        used = look.heads.view(self._np.int32)[::2].tolist()
         for number in grown:
-            start, end, mapping = self._used[number], used[number], self._mappings[number]
-            if not start < end <= mapping.size:
-                return {}
-            # A copy: parsing is not done on what may change.
-            records = parse(bytes(mapping.memory[start:end]), start, end, keys)
-            if records.damage:
-                return {}
-            found[number] = records
+            start, end, memory = _used(self._heads[number]), _used(look.heads[number]), self._memories[number]
+            if start < end <= memory.size:
+                # A copy: memory that may change is not parsed.
+                records = parse(bytes(memory.memory[start:end]), start, end, keys)
+                if not records.damage:
+                    found[number] = records.keys, records.ends
         return found
 
-    def _take_in(self, more: Mapping[int, Parsed], look: Look) -> None:
-        """Have these records, by the number of the file."""
-        self._heads = look.heads
-        self._used = look.heads.view(self._np.int32)[::2].tolist()
-        lineages = look.heads.view(self._np.uint32)[1::2].tolist()
-        for number, records in more.items():
-            self.sources[number].gained(records.keys, self._used[number], Lineage.of(lineages[number]))
-        self._columns.extend([more[number].ends if number in more else [] for number in range(len(self.sources))])
+    def _take_in(self, more: Mapping[int, tuple[list[int], list[int]]], look: Look) -> None:
+        for number, (keys, _) in more.items():
+            if number in self._own_keys:
+                self._keys[number] += keys
+            else:
+                self._keys[number] = self._keys[number] + keys
+                self._own_keys.add(number)
+            self._heads[number] = look.heads[number]
+        self._columns.extend([more[number][1] if number in more else [] for number in range(len(self.sources))])
+        self._correct(())
+        self._groups = []
+
+    def _correct(self, lacking: Iterable[int]) -> None:
+        """Correct the values: -0.0 in files of other writers is a number, and lost amounts are added."""
+        for number in lacking:
+            self.sources[number].add_lost(self._columns.values, self._columns.span(number)[0])
+        for number, source in enumerate(self.sources):
+            if source.slot is None:
+                self._vectors.show_zeros(self._columns.values, *self._columns.span(number))
 
     def _group(self) -> None:
-        """Merge by these cells from now on."""
-        cells = self._cells.now
-        self._groups: dict[str, Group] = {}
-        count = start = 0
+        """Group the samples that are shown by the rule of merging."""
+        lines, ends = self._columns.lines, [0, *self._columns.ends]
+        if not all(self._shown):
+            lines = self._vectors.joined([lines])
+            for number, shown in enumerate(self._shown):
+                if not shown:
+                    self._vectors.fill(lines, *self._columns.span(number), _HIDDEN)
+        self.mixed = Counter(REASONS[-1 - line] for line in self._vectors.left_out(lines) if line != _HIDDEN)
+        self._groups, first = [], 0
         for rule in ORDER:
-            count += self._rules.count(rule)
-            end = self._cell_ends[count - 1] if count else 0
-            self._groups[rule] = Group(self._vectors, rule, cells[start:end], start)
-            start = end
+            last = first + self._rules.count(rule)
+            self._groups.append(group(self._vectors, rule, lines[ends[first] : ends[last]], ends[first]))
+            first = last
 
-    def _cells_of(self, number: int) -> Any:
-        return self._cells.now[self._cell_ends[number - 1] if number else 0 : self._cell_ends[number]]
+
+def _used(head: int) -> int:
+    """How many bytes of a file are in use, by its first word."""
+    used: int = _USED.unpack(head.to_bytes(8, sys.byteorder, signed=True))[0]
+    return used or 8

@@ -11,7 +11,7 @@ from monitoring.multiprocess import text_format
 from monitoring.multiprocess.storage import library_families as families
 from monitoring.multiprocess.storage import paths
 
-from . import source_cells
+from . import sample_layout
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -29,7 +29,7 @@ class Usage(NamedTuple):
 
 
 class Inventory:
-    """The families of one scrape. A directory that is not ours shows only what is wrong in it; `held` is None where it is unknown."""
+    """The families of one scrape. A directory without a lock file shows only its bad files; `held` is None where it is not known."""
 
     def __init__(
         self, path: Path, held: set[int] | frozenset[int] | None, troubles: Mapping[str, int], mixed: Counter[str], usage: Usage
@@ -45,7 +45,7 @@ class Inventory:
             self._add(families.FILES, ({}, float(usage.files)))
             self._add(families.FREE_BYTES, *_free(path))
         if ours or mixed:
-            parts = [({"reason": reason}, float(mixed[reason])) for reason in source_cells.REASONS]
+            parts = [({"reason": reason}, float(mixed[reason])) for reason in sample_layout.REASONS]
             self._add(families.MIXED_SAMPLES, *parts)
         if ours and held is not None:
             self._add(families.WORKERS, ({}, float(len(held))))

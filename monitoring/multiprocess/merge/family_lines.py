@@ -1,4 +1,4 @@
-"""One family of the view: what it is, its lines, and its text."""
+"""One family of the merged result: its name and type, its lines, and its text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class FamilyLines:
-    """One family of the view and its lines, in the order in which they came."""
+    """A family and its lines, in the order in which they were added."""
 
     def __init__(self, name: str, stored_as: Kind, text: str, declared: Family | None) -> None:
         self.name = name
@@ -25,21 +25,22 @@ class FamilyLines:
         self.described = self.type in ("info", "stateset")
         self.bounds = sorted(map(float, declared.buckets)) if declared else []
         self.heads = {style: text_format.head(name, self.type, text, openmetrics=style).encode() for style in (False, True)}
-        self.cells: list[int] = []
-        self.lines: list[str] = []
-        #: The cell of each line, by `render.identity`.
+        #: The number of each line in the layout, and its text.
+        self.lines: list[int] = []
+        self.line_texts: list[str] = []
+        #: The number of each line by `text_format.identity`.
         self.by_identity: dict[str, int] = {}
-        #: Histograms: the cell of the first bucket of each label set, and its bounds.
+        #: Histograms: the line of the first bucket of each label set, and its bounds.
         self.blocks: dict[Labels, tuple[int, list[float]]] = {}
-        #: Info and Enum: the cells of each label set of the metric itself.
+        #: Info and Enum: the lines of each label set of the metric itself.
         self.groups: dict[Labels, list[int]] = {}
-        #: What it exposes in each format, as long as no line has changed.
+        #: The exposition in each format, as long as no line changes.
         self.texts: dict[bool, bytes] = {}
 
     def text(self, *, openmetrics: bool) -> bytes:
-        """Everything the family exposes; nothing where it is not declared and has no value."""
+        """Return the family's exposition: nothing where it is not declared and has no value."""
         text = self.texts.get(openmetrics)
         if text is None:
-            lines = "".join(self.lines).encode()
+            lines = "".join(self.line_texts).encode()
             text = self.texts[openmetrics] = self.heads[openmetrics] + lines if lines or self.declared else b""
         return text

@@ -1,4 +1,4 @@
-"""The keys of value files, each parsed once however many files hold it, and known by a number from then on."""
+"""The keys of value files. Each is parsed once, however many files have it, and has a number from then on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from monitoring.multiprocess import text_format
 
 
 class Key(NamedTuple):
-    """What a key says: family, sample name, labels as sorted pairs, help; and its line up to the value (`render.line`, `identity`)."""
+    """A parsed key: family, sample name, labels as sorted pairs, help; and its line up to the value (`text_format.line`, `identity`)."""
 
     family: str
     name: str
@@ -22,17 +22,17 @@ class Key(NamedTuple):
 class Keys:
     """Numbers for the keys of records, by their head: the key's length in four bytes, and the key.
 
-    That is `ids[head]` where it is known, else `add(head)`. Keys are numbered as they come: what stands behind a key in one file is
-    likely to have the next number, as the samples of one histogram have in all of them.
+    The number is `ids[head]` for a known key, otherwise `add(head)`. Keys are numbered in the order of their records: the key after
+    another one in a file is likely to have the next number, as the samples of one histogram have in all files.
     """
 
     def __init__(self) -> None:
         self.ids: dict[bytes, int] = {}
         #: By number.
         self.heads: list[bytes] = []
-        #: By number; None for a key that is whole, and cannot be exposed.
+        #: By number; None for a key that is whole but cannot be exposed.
         self.parsed: list[Key | None] = []
-        #: One object for all keys that say the same: names and helps, and labels with their texts.
+        #: One object for equal names and helps, and for equal labels with their texts.
         self._texts: dict[str, str] = {}
         self._pairs = _Pairs()
         self._loads = _fastest_loads()
@@ -41,7 +41,7 @@ class Keys:
         return len(self.parsed)
 
     def add(self, head: bytes) -> int:
-        """The number of a new key; ValueError where its bytes are no key at all."""
+        """Return the number of a new key. ValueError where its bytes are not a key."""
         raw = head[4:]
         if raw[:2] != b'["' or raw[-1:] != b"]":
             raise ValueError(raw[:100])
@@ -53,7 +53,7 @@ class Keys:
         try:
             pairs = [known[pair] for pair in sorted(labels.items())]
             prefix = text_format.line(name, ",".join([pair_text for _, pair_text in pairs]))
-            # What is no text fails here at the latest, and half a character.
+            # Anything but text fails here at the latest, and so does a lone surrogate.
             "".join((family, name, text, prefix, *labels)).encode()
             own = tuple([pair for pair, _ in pairs])
             exact = prefix.startswith(name) and known.escaped.isdisjoint(labels)
@@ -71,7 +71,7 @@ class Keys:
         return number
 
     def kept(self, numbers: set[int]) -> tuple[Keys, dict[int, int]]:
-        """A table of these keys only, and the new number of each."""
+        """Return a table of these keys only, and the new number of each."""
         table = Keys()
         renumbered: dict[int, int] = {}
         for number, head in enumerate(self.heads):
@@ -86,7 +86,7 @@ class _Pairs(dict[tuple[str, str], tuple[tuple[str, str], str]]):
     """Each label with its value, and the text of both in a line."""
 
     def __init__(self) -> None:
-        #: The labels that no line can say as they are.
+        #: The labels that are escaped in a line.
         self.escaped: set[str] = set()
 
     def __missing__(self, pair: tuple[str, str]) -> tuple[tuple[str, str], str]:
@@ -97,7 +97,7 @@ class _Pairs(dict[tuple[str, str], tuple[tuple[str, str], str]]):
 
 
 def _by_python(raw: bytes) -> Any:
-    """The key by Python's own parser, which takes half characters: no exposition can say them, but the file is whole."""
+    """Parse the key with Python's own parser, which takes lone surrogates: they cannot be exposed, but the file is whole."""
     try:
         family, name, labels, text = json.loads(raw)
     except RecursionError:

@@ -1,88 +1,119 @@
-"""The rules of merging, each for all of its files at once: sum, greatest, smallest, newest, each file's own."""
+"""The rules of merging, each for all files that follow it: sum, greatest, smallest, newest, each file's own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .vectors import NO_VALUE, NO_VALUE_BITS
+from .vectors import NO_VALUE, NO_VALUE_BITS, NumpyVectors, is_no_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from .vectors import NumpyVectors
+    from .vectors import PlainVectors
 
 _RULES = {"": "sum", "sum": "sum", "all": "all", "max": "max", "min": "min", "mostrecent": "recent"}
-#: In this order the files of a bulk stand.
+#: The files of a batch stand in this order.
 ORDER = ("sum", "all", "max", "min", "recent")
 
 
 def rule_of(mode: str) -> str:
-    """The rule for files of this gauge mode; "" for the other types."""
+    """Return the rule for files of this gauge mode; "" stands for the other types."""
     return _RULES[mode.removeprefix("live")]
 
 
-class Group:
-    """All values of one rule, which stand together in the bulk's, from `start` on, and their cells."""
+def group(vectors: PlainVectors, rule: str, lines: Any, start: int) -> Group:
+    """Return the group of the samples from `start` on that have these lines."""
+    return NumpyGroup(vectors, rule, lines, start) if isinstance(vectors, NumpyVectors) else Group(vectors, rule, lines, start)
 
-    def __init__(self, vectors: NumpyVectors, rule: str, cells: Any, start: int) -> None:
-        np = vectors.numpy
-        self._np, self._vectors, self._rule = np, vectors, rule
-        #: Its values, and those of them that have a cell.
-        self.span = slice(start, start + len(cells))
-        self._use: Any = slice(None) if (cells >= 0).all() else (cells >= 0).nonzero()[0]
-        self._cells = cells[self._use]
+
+class Group:
+    """The samples of one rule, which stand together in a batch, in the order of their files. `merge` brings them to their lines."""
+
+    def __init__(self, vectors: PlainVectors, rule: str, lines: Any, start: int) -> None:
+        self._vectors = vectors
+        self._span = slice(start, start + len(lines))
+        self._use = vectors.where(lines)
+        self._lines = lines if self._use is None else vectors.take(lines, self._use)
+        self._rule = rule
+
+    def merge(self, values: Any, moments: Any, totals: Any, stamps: Any) -> None:
+        """Write the merged values to `totals`, and for most recent gauges their timestamps to `stamps`.
+
+        `values` are those of the whole batch, `moments` the timestamps of the most recent gauges.
+        """
+        if not len(self._lines):
+            return
+        values = values[self._span]
+        if self._use is not None:
+            values = self._vectors.take(values, self._use)
+        if self._rule == "sum":
+            self._add(values, totals)
+        elif self._rule == "all":
+            self._put(values, totals)
+        elif self._rule == "recent":
+            self._keep_newest(values, moments if self._use is None else self._vectors.take(moments, self._use), totals, stamps)
+        else:
+            self._keep_extreme(values, totals, greater=self._rule == "max")
+
+    def _add(self, values: Any, totals: Any) -> None:
+        for line, value in zip(self._lines, values, strict=True):
+            totals[line] += value
+
+    def _put(self, values: Any, totals: Any) -> None:
+        for line, value in zip(self._lines, values, strict=True):
+            totals[line] = value
+
+    def _keep_extreme(self, values: Any, totals: Any, *, greater: bool) -> None:
+        """Keep the greatest or smallest; a NaN that came first stays, as in prometheus_client."""
+        for line, value in zip(self._lines, values, strict=True):
+            known = totals[line]
+            if not is_no_value(value) and (is_no_value(known) or ((value > known) if greater else (value < known))):
+                totals[line] = value
+
+    def _keep_newest(self, values: Any, moments: Any, totals: Any, stamps: Any) -> None:
+        """Keep the value set last, the first of those set at the same time; one that was never set or was removed has none."""
+        for line, value, moment in zip(self._lines, values, moments, strict=True):
+            if moment > max(stamps[line], 0.0) and not is_no_value(value):
+                totals[line], stamps[line] = value, moment
+
+
+class NumpyGroup(Group):
+    """The same on numpy's arrays."""
+
+    def __init__(self, vectors: NumpyVectors, rule: str, lines: Any, start: int) -> None:
+        super().__init__(vectors, rule, lines, start)
+        self._np = np = vectors.numpy
         self._counts = np.zeros(0)
         if rule in ("max", "min", "recent"):
-            self._order = self._cells.argsort(kind="stable")
-            ordered = self._cells[self._order]
+            self._order = self._lines.argsort(kind="stable")
+            ordered = self._lines[self._order]
             self._starts = np.diff(ordered, prepend=-1).nonzero()[0]
             self._distinct = ordered[self._starts]
 
-    def summed(self, values: Any, size: int, others: Sequence[tuple[int, Any, Any]] = ()) -> Any:
-        """The sum of each cell. Others are values and their cells, and before which of the group's own (by position) they are added."""
-        np, cells, values, counts = self._np, self._cells, values[self.span][self._use], self._counts
-        if others:
-            at = np.repeat([self._used_before(position) for position, _, _ in others], [len(those) for _, those, _ in others])
-            cells = np.insert(cells, at, np.concatenate([those for _, those, _ in others]))
-            values = np.insert(values, at, np.concatenate([those for _, _, those in others]))
-            counts = np.bincount(cells, minlength=size)
-        elif len(counts) != size:
-            counts = self._counts = np.bincount(cells, minlength=size)
-        if not len(cells):
-            return np.full(size, NO_VALUE)  # bincount would count in integers
-        totals = np.bincount(cells, weights=values, minlength=size)
+    def _add(self, values: Any, totals: Any) -> None:
+        np, lines, size = self._np, self._lines, len(totals)
+        if len(self._counts) != size:
+            self._counts = np.bincount(lines, minlength=size)
+        # In sequence, each sum from its first file to its last.
+        totals[:] = np.bincount(lines, weights=values, minlength=size)
         removed = (values.view(np.int64) == NO_VALUE_BITS).nonzero()[0]
-        blank = np.bincount(cells[removed], minlength=size) == counts if len(removed) else counts == 0
-        totals[blank] = NO_VALUE
-        return totals
+        absent = np.bincount(lines[removed], minlength=size) if len(removed) else 0
+        totals[self._counts == absent] = NO_VALUE
 
-    def _used_before(self, position: int) -> int:
-        """How many of the values that have a cell stand before this one of all."""
-        return position if isinstance(self._use, slice) else int(self._use.searchsorted(position))
+    def _put(self, values: Any, totals: Any) -> None:
+        totals[self._lines] = values
 
-    def merge(self, values: Any, totals: Any) -> None:
-        """Each file's own value, or the greatest or smallest of a cell."""
+    def _keep_extreme(self, values: Any, totals: Any, *, greater: bool) -> None:
         np = self._np
-        if not len(self._cells):
-            return
-        values = values[self.span][self._use]
-        if self._rule == "all":
-            totals[self._cells] = values
-        elif np.isnan(values).any() or (values.view(np.int64) == NO_VALUE_BITS).any():
+        if np.isnan(values).any() or (values.view(np.int64) == NO_VALUE_BITS).any():
             # Which number comes first matters for these: one after the other.
-            self._vectors.one_by_one.extreme(totals, self._cells, values, greater=self._rule == "max")
+            super()._keep_extreme(values, totals, greater=greater)
         else:
-            choose = np.maximum if self._rule == "max" else np.minimum
+            choose = np.maximum if greater else np.minimum
             totals[self._distinct] = choose.reduceat(values[self._order], self._starts)
 
-    def newest(self, values: Any, moments: Any, totals: Any, stamps: Any) -> None:
-        """The value set last of each cell, the first of those set at the same moment; what was never set or was removed has none."""
-        np = self._np
-        if not len(self._cells):
-            return
-        values, moments = values[self.span][self._use][self._order], moments[self._use][self._order]
+    def _keep_newest(self, values: Any, moments: Any, totals: Any, stamps: Any) -> None:
+        np, values, moments = self._np, values[self._order], moments[self._order]
         moments = np.where((moments > 0.0) & (values.view(np.int64) != NO_VALUE_BITS), moments, 0.0)
         last = np.maximum.reduceat(moments, self._starts)
         chosen = ((moments == np.repeat(last, np.diff(self._starts, append=len(moments)))) & (moments > 0.0)).nonzero()[0][::-1]
-        cells = self._cells[self._order[chosen]]
-        totals[cells], stamps[cells] = values[chosen], moments[chosen]
+        lines = self._lines[self._order[chosen]]
+        totals[lines], stamps[lines] = values[chosen], moments[chosen]

@@ -1,6 +1,6 @@
-"""The keys of a value file's bytes, as numbers, and where each record ends: the part of reading that looks at every byte.
+"""Parses a value file's bytes to numbers of keys and ends of records. This is the part of reading that looks at every byte.
 
-Nothing is trusted: what is no record ends the parse, with a word for the damage.
+Nothing is trusted: anything but a record ends the parse, with a word for the damage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Parsed(NamedTuple):
-    """What a scan found: of each record its key's number and the byte of the file at which it ends; and what ended the scan too early."""
+    """The records of a file: the number of each key, the byte at which each record ends, and the damage that ended the scan too early."""
 
     keys: list[int]
     ends: list[int]
@@ -22,9 +22,9 @@ class Parsed(NamedTuple):
 
 
 def parse(data: bytes, start: int, used: int, keys: Keys, position: int = 0, stop: int = 0) -> Parsed:
-    """The records of a file, of which `data` is the part from byte `start` on: those from `position` on, up to the first damage.
+    """Return the records of a file from byte `position` on, up to the first damage. `data` is the file's part from byte `start` on.
 
-    `position` is the file's first record, or the first in `data`, if nothing is said. Behind `stop`, where that is given, no record begins.
+    `position` defaults to the first record in `data`. The parse ends with the first record that reaches `stop`, where that is given.
     """
     records = Parsed([], [], "")
     found, heads, add, end_at = keys.ids.get, keys.heads, records.keys.append, records.ends.append

@@ -1,4 +1,4 @@
-"""Where each sample of the merged view stands: families in order of name, a line for each sample, a cell of one vector for each line.
+"""The layout of the merged result: families in order of name, and a numbered line for each of their samples.
 
 A key is placed once; a new series appends. The rules of merging are prometheus_client's own; on top of them a family's newest
 declaration decides which samples count, and old histogram bounds go to the smallest current bound that is not below them.
@@ -15,7 +15,6 @@ from prometheus_client.metrics_core import Metric
 from monitoring.multiprocess import text_format
 
 from .family_lines import FamilyLines
-from .source_cells import REASONS, Placed
 from .vectors import is_no_value
 
 if TYPE_CHECKING:
@@ -28,25 +27,27 @@ if TYPE_CHECKING:
     from .source import Source
     from .vectors import PlainVectors
 
+#: Why a sample is left out of the merge. Its line is the reason's position here, counted from -1 downwards.
+REASONS = ("bucket", "mode", "name", "type")
 _BUCKET, _MODE, _NAME, _TYPE = (-1 - place for place in range(len(REASONS)))
 
 
 class Layout:
-    """The lines of every family, and the places of every source's samples in them."""
+    """The lines of every family. The merged values are a vector with an entry for each line."""
 
     def __init__(self, keys: Keys, declared: Mapping[str, Family], vectors: PlainVectors) -> None:
         self.families: dict[str, FamilyLines] = {}
-        #: A bound appeared within a block: everything is to be laid out anew.
+        #: A bound appeared within a block: another layout is needed.
         self.stale = False
         self._keys = keys
         self._vectors = vectors
-        # By cell. Lists of their own and not of tuples, which the garbage collector would look through.
+        # By line. Lists of their own and not of tuples, which the garbage collector would look through.
         self._owners: list[FamilyLines] = []
         self._places: list[int] = []
         self._names: list[str] = []
         self._labels: list[Labels] = []
         self._prefixes: list[str] = []
-        self._cells: dict[tuple[Kind, str], _Cells] = {}
+        self._tables: dict[tuple[Kind, str], _Lines] = {}
         self._order: list[FamilyLines] = []
         self._rows: dict[tuple[str, int], list[int]] = {}
         self._matrices: dict[tuple[str, int], tuple[int, Any]] = {}
@@ -55,11 +56,11 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """The number of lines, and of cells."""
+        """The number of lines."""
         return len(self._owners)
 
     def declare(self, declared: Mapping[str, Family]) -> None:
-        """Take in declarations; one that changed, or came after its samples, makes the layout stale."""
+        """Add declarations. One that changed, or came after its samples, makes the layout stale."""
         for name, family in declared.items():
             if self._declared.get(name) == family:
                 continue
@@ -70,46 +71,27 @@ class Layout:
             self._new_family(name, family.stored_as, family.help, family)
         self.stale = self.stale or not self._declared.keys() <= declared.keys()
 
-    def place(self, sources: Sequence[Source]) -> None:
-        """Give every sample of the sources its place; only keys that came since the last time are looked at."""
-        grown = [source for source in sources if self._placed(source).count < len(source.keys)]
+    def place(self, samples: Sequence[tuple[Source, list[int]]]) -> list[Any]:
+        """Return the lines of samples with these keys in these sources, or why they have none, as one vector for each source.
+
+        A list of keys that sources share is looked at once.
+        """
+        tables = [self._table(source) for source, _ in samples]
         fresh: dict[Kind, dict[int, None]] = {}
         looked_at: set[int] = set()
-        for source in grown:
-            if source.type == "histogram" and id(source.keys) not in looked_at:
-                looked_at.add(id(source.keys))
-                placed = source.placed
-                fresh.setdefault((source.type, source.mode), {}).update(
-                    (number, None) for number in source.keys[placed.count :] if number not in placed.table
-                )
+        for (source, keys), table in zip(samples, tables, strict=True):
+            if source.type == "histogram" and id(keys) not in looked_at:
+                looked_at.add(id(keys))
+                fresh.setdefault((source.type, source.mode), {}).update((number, None) for number in keys if number not in table)
         self._learn(fresh)
-        alike: dict[tuple[int, int], Placed] = {}
-        for source in grown:
-            placed, table, keys = source.placed, source.placed.table, source.keys
-            if placed.count:
-                placed.add([table[key] for key in keys[placed.count :]])
-                continue
-            same = alike.setdefault((id(table), id(keys)), placed)
-            if same is placed:
-                placed.add([table[key] for key in keys])
-            else:
-                placed.add_same(same)
-
-    def _placed(self, source: Source) -> Placed:
-        placed: Placed | None = source.placed
-        if placed is None or placed.layout is not self:
-            placed = source.placed = Placed(self, self._cells_of(source), self._vectors)
-        return placed
-
-    def carried(self, source: Source) -> tuple[list[int], list[float]]:
-        """Cells and amounts of what a source has lost and still counts."""
-        cells = self._placed(source).table
-        self._learn({(source.type, source.mode): dict.fromkeys(number for number in source.carried if number not in cells)})
-        pairs = [(cells[key], amount) for key, amount in source.carried.items()]
-        return [cell for cell, _ in pairs if cell >= 0], [amount for cell, amount in pairs if cell >= 0]
+        found: dict[tuple[int, int], Any] = {}
+        for (_, keys), table in zip(samples, tables, strict=True):
+            if (id(table), id(keys)) not in found:
+                found[id(table), id(keys)] = self._vectors.indexes([table[key] for key in keys])
+        return [found[id(table), id(keys)] for (_, keys), table in zip(samples, tables, strict=True)]
 
     def finish(self, totals: Any, stamps: Any) -> None:
-        """From merged cells to what is shown: buckets become cumulative, an Info or Enum keeps only what was said last."""
+        """Turn merged values into those that are shown: buckets become cumulative, an Info or Enum keeps only the state set last."""
         for at, starts in self._rows.items():
             count, rows = self._matrices.get(at, (0, None))
             if count != len(starts):
@@ -117,47 +99,47 @@ class Layout:
                 self._matrices[at] = (len(starts), rows)
             self._vectors.cumulate(totals, rows)
         for family in self._order:
-            for cells in family.groups.values():
-                newest = max(stamps[cell] for cell in cells)
-                for cell in cells:
-                    if stamps[cell] < newest:
-                        totals[cell] = -0.0
+            for lines in family.groups.values():
+                newest = max(stamps[line] for line in lines)
+                for line in lines:
+                    if stamps[line] < newest:
+                        totals[line] = -0.0
 
-    def write(self, cells: list[int], numbers: list[float]) -> None:
+    def write(self, lines: list[int], numbers: list[float]) -> None:
         """Render the lines whose number changed."""
         owners, places, prefixes, low, high = self._owners, self._places, self._prefixes, -text_format.EXPONENT, text_format.EXPONENT
-        for cell, value in zip(cells, numbers, strict=True):
-            family = owners[cell]
+        for line, value in zip(lines, numbers, strict=True):
+            family = owners[line]
             if low < value < high:
-                line = f"{prefixes[cell]}{value!r}\n" if value or not is_no_value(value) else ""
+                text = f"{prefixes[line]}{value!r}\n" if value or not is_no_value(value) else ""
             else:
-                line = f"{prefixes[cell]}{text_format.number(value)}\n"
-            family.lines[places[cell]] = line
+                text = f"{prefixes[line]}{text_format.number(value)}\n"
+            family.line_texts[places[line]] = text
             if family.texts:
                 family.texts = {}
 
     def texts(self, *, openmetrics: bool) -> Iterator[tuple[str, bytes]]:
-        """Name and exposition of each family, in order of name."""
+        """Yield the name and exposition of each family, in order of name."""
         for family in self._order:
             yield family.name, family.text(openmetrics=openmetrics)
 
     def names(self) -> Iterator[tuple[str, str]]:
-        """Name and type of each family."""
-        return ((family.name, family.type) for family in self._order if family.cells or family.declared)
+        """Return the name and type of each family."""
+        return ((family.name, family.type) for family in self._order if family.lines or family.declared)
 
     def metrics(self, shown: Any) -> Iterator[Metric]:
-        """The families as prometheus_client's objects, with the numbers shown."""
+        """Yield the families as prometheus_client's objects, with the numbers shown."""
         for family in self._order:
             metric = Metric(family.name, family.help, family.type)
-            for cell in family.cells:
-                value = float(shown[cell])
+            for line in family.lines:
+                value = float(shown[line])
                 if not is_no_value(value):
-                    metric.add_sample(self._names[cell], dict(self._labels[cell]), value)
+                    metric.add_sample(self._names[line], dict(self._labels[line]), value)
             if metric.samples or family.declared:
                 yield metric
 
     def place_key(self, number: int, kind: Kind, own: str) -> int:
-        """The cell of one key in a file of this kind, or why it has none; `own` is the file's identifier where it shows by itself."""
+        """Return the line of a key in a file of this kind, or why it has none. `own` is the file's identifier if each has its own line."""
         key = self._keys.parsed[number]
         family = self._family_of(key, kind)
         if key is None or family is None:
@@ -168,15 +150,15 @@ class Layout:
             labels = tuple(pair for pair in key.labels if pair[0] != "pid")
             labels = (*labels, ("pid", own)) if own else labels
             return self._line(family, key.name, labels, text_format.prefix(key.name, labels), exact=key.identity is key.prefix)
-        cell = family.by_identity.get(key.identity)
-        if cell is not None:
-            return cell
+        line = family.by_identity.get(key.identity)
+        if line is not None:
+            return line
         if kind[0] == "histogram":
             return self._place_in_histogram(family, key)
         return self._line(family, key.name, key.labels, key.prefix, exact=key.identity is key.prefix)
 
     def _learn(self, fresh: dict[Kind, dict[int, None]]) -> None:
-        """Lay out label sets of histograms that nobody declared: all their bounds, of all files, have to be known first."""
+        """Lay out label sets of histograms that are not declared, once all their bounds in all files are known."""
         found: dict[tuple[str, Labels], set[float]] = {}
         for kind, numbers in fresh.items():
             for number in numbers:
@@ -192,13 +174,13 @@ class Layout:
             if labels not in family.blocks:
                 self._new_block(family, labels, sorted(bounds))
 
-    def _cells_of(self, source: Source) -> _Cells:
+    def _table(self, source: Source) -> _Lines:
         kind = (source.type, source.mode)
-        # Only these modes show each file by itself.
+        # Only in these modes each file has its own line.
         at = (kind, source.identifier if source.mode.removeprefix("live") == "all" else "")
-        found = self._cells.get(at)
+        found = self._tables.get(at)
         if found is None:
-            found = self._cells[at] = _Cells(self, kind, at[1])
+            found = self._tables[at] = _Lines(self, kind, at[1])
         return found
 
     def _family_of(self, key: Key | None, kind: Kind) -> FamilyLines | None:
@@ -237,7 +219,7 @@ class Layout:
         return start + min(at, len(bounds) - 1)
 
     def _new_block(self, family: FamilyLines, labels: Labels, bounds: list[float]) -> None:
-        """The lines of one label set of a histogram, together and in upstream's order: sum, buckets, count."""
+        """Add the lines of one label set of a histogram, together and in prometheus_client's order: sum, buckets, count."""
         name, texts = f"{family.name}_sum", [text_format.pair(pair) for pair in labels]
         exact = text_format.exact(family.name, (label for label, _ in labels))
         self._line(family, name, labels, text_format.line(name, ",".join(texts)), exact=exact)
@@ -246,36 +228,36 @@ class Layout:
         for bound in bounds:
             le, text = text_format.le(bound)
             self._add(family, name, (*labels, le), text_format.line(name, ",".join([*texts[:at], text, *texts[at:]])), exact=exact)
-        # The count stands behind the buckets, always: it is their last sum.
+        # The count always follows the buckets: it is their last sum.
         name = f"{family.name}_count"
         self._add(family, name, labels, text_format.line(name, ",".join(texts)), exact=exact)
         self._rows.setdefault((family.name, len(bounds)), []).append(start)
 
     def _line(self, family: FamilyLines, name: str, labels: Labels, prefix: str, *, exact: bool) -> int:
-        cell = family.by_identity.get(prefix if exact else text_format.identity(name, labels, prefix, exact=False))
-        if cell is None:
-            cell = self._add(family, name, labels, prefix, exact=exact)
+        line = family.by_identity.get(prefix if exact else text_format.identity(name, labels, prefix, exact=False))
+        if line is None:
+            line = self._add(family, name, labels, prefix, exact=exact)
         if family.described and family.declared:
             own = set(family.declared.labels)
-            cells = family.groups.setdefault(tuple(pair for pair in labels if pair[0] in own), [])
-            if cell not in cells:
-                cells.append(cell)
-        return cell
+            lines = family.groups.setdefault(tuple(pair for pair in labels if pair[0] in own), [])
+            if line not in lines:
+                lines.append(line)
+        return line
 
     def _add(self, family: FamilyLines, name: str, labels: Labels, prefix: str, *, exact: bool) -> int:
-        cell = family.by_identity[text_format.identity(name, labels, prefix, exact=exact)] = len(self._owners)
+        line = family.by_identity[text_format.identity(name, labels, prefix, exact=exact)] = len(self._owners)
         self._owners.append(family)
-        self._places.append(len(family.lines))
+        self._places.append(len(family.line_texts))
         self._names.append(name)
         self._labels.append(labels)
         self._prefixes.append(prefix)
-        family.lines.append("")
-        family.cells.append(cell)
-        return cell
+        family.line_texts.append("")
+        family.lines.append(line)
+        return line
 
 
-class _Cells(dict[int, int]):
-    """The cell of each key in files of one kind, found at its first use."""
+class _Lines(dict[int, int]):
+    """The line of each key in files of one kind, found at its first use."""
 
     def __init__(self, layout: Layout, kind: Kind, own: str) -> None:
         self._place = layout.place_key
@@ -283,8 +265,8 @@ class _Cells(dict[int, int]):
         self._own = own
 
     def __missing__(self, number: int) -> int:
-        cell = self[number] = self._place(number, self._kind, self._own)
-        return cell
+        line = self[number] = self._place(number, self._kind, self._own)
+        return line
 
 
 def _bound(key: Key) -> float | None:

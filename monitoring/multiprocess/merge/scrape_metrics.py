@@ -1,7 +1,7 @@
-"""What merging costs, told by whoever merges: `multiproc_scrapes_total` and `multiproc_scrape_duration_seconds`.
+"""The cost of merging, counted by each process that merges: `multiproc_scrapes_total` and `multiproc_scrape_duration_seconds`.
 
-A view writes them into files of its own (`counter_scrapes<n>.db`) that the next view continues. Its lock is no slot: it is no worker,
-and keeps no run alive. In a directory that it cannot write, or that no service of ours has filled, it writes nothing.
+A collector writes them into files of its own (`counter_scrapes<n>.db`) that the next collector continues. Its lock is not a slot: it
+does not count as a worker, nor keep a run alive. It writes nothing to a directory that is read-only or was not filled by this library.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Scrapes:
-    """The accounts of one view; `opened` before its first merge, `done` after each."""
+    """The counters of one collector: `opened` is called before its first merge, `done` after each."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -37,12 +37,12 @@ class Scrapes:
         self._cells: list[tuple[memoryview[float], int]] = []
 
     def opened(self, generation: int) -> None:
-        """Have the files of this run; where that fails it is tried again later, and the view goes on without."""
+        """Open the files of this run. Where that fails it is tried again later, and merges are not counted until then."""
         if generation == self._generation and (self._cells or not self._pause.over):
             return
         self._cells, self._generation = [], generation
         self._pause.begin()
-        # A read-only directory or a full disk is no fault of the scrape.
+        # A read-only directory or a full disk must not fail the scrape.
         with contextlib.suppress(OSError), fork.mutex:
             if (self._directory / paths.LOCK).exists():
                 self._open_in_run(generation)
@@ -50,7 +50,7 @@ class Scrapes:
     def _open_in_run(self, generation: int) -> None:
         fd = lock_file.open_lock_file(self._directory)
         try:
-            # No run is cleared meanwhile: the files would be made for the one that ends.
+            # No run is cleared while this is locked: the files would be made for the one that ends.
             file_lock.lock(fd, lock_file.START, shared=True, patience=1.0)
             if run.read(self._directory).generation == generation:
                 self._cells = self._open(self._taken(fd))

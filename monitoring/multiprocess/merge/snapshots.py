@@ -46,7 +46,7 @@ class Snapshots:
         self.troubles: Counter[str] = Counter()
 
     def read(self, clean_slots: Collection[int]) -> list[Metric]:
-        """The families, sorted by name: nothing where nobody is alive. The same list again while nothing has changed."""
+        """Return the families, sorted by name: none where no slot is clean. It is the same list while nothing has changed."""
         self.troubles = Counter()
         names = [paths.SHARED_SNAPSHOT, *(paths.own_snapshot(slot) for slot in sorted(clean_slots))] if clean_slots else []
         found = {name: entry for name in names if (entry := self._look(name)) is not None}
@@ -56,7 +56,7 @@ class Snapshots:
         return self._merged
 
     def beside(self, taken: Iterable[tuple[str, str]]) -> list[Metric]:
-        """What was read last, without the families whose names those of `taken` (name and type) have: named in the log once."""
+        """Return the families without those whose names `taken` (name and type) has: these are logged once."""
         if not self._merged:
             return []
         names = {name for family in taken for name in _names(*family)}
@@ -66,7 +66,7 @@ class Snapshots:
         return [metric for metric in self._merged if metric.name not in clashing]
 
     def text(self, metric: Metric, *, openmetrics: bool) -> str:
-        """The exposition of one of these families; rendered once."""
+        """Return the exposition of one of these families, rendered once."""
         key = (metric.name, openmetrics)
         if key not in self._texts:
             self._texts[key] = text_format.family(metric, openmetrics=openmetrics)
@@ -96,7 +96,7 @@ class Snapshots:
 
 
 def _merge(contents: Iterable[list[Metric]]) -> list[Metric]:
-    """One family of each name: of one type, the first that came; each series once."""
+    """Merge families of equal names: the first one's type, and each series once."""
     merged: dict[str, Metric] = {}
     seen: set[Any] = set()
     for families in contents:

@@ -1,295 +1,193 @@
-"""What a view knows of each value file: its samples read last, kept where the file turns bad or vanishes.
+"""One value file of the directory: whether it can be read, its samples, and the amounts that it has lost.
 
-One file is one `Source`. Its layout is parsed once: keys are append-only within one file, so a later look reads only doubles, and
-parses what was appended. A file's contribution to a counter never falls within a run, however the file is damaged, lost or salvaged.
+Within a run a file's part of a counter, histogram or summary never falls, however the file is damaged, lost or salvaged.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from monitoring.multiprocess.linux import readonly_mapping, regular_file
 from monitoring.multiprocess.storage import paths
 from monitoring.multiprocess.storage.record_format import Lineage, removed
 
-from .record_parser import parse
+from .samples import Samples
 
 if TYPE_CHECKING:
     from .key_table import Keys
-    from .template_parser import Patterns, Whole
+    from .template_parser import Templates, Whole
     from .vectors import PlainVectors
 
 _CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 _HEADER = struct.Struct("iI")
-
-
-class Stand(NamedTuple):
-    """Which file stands at a path: its inode, the bytes in use, and how it came to be."""
-
-    inode: int
-    used: int
-    lineage: Lineage
-
-
-class Lent(NamedTuple):
-    """A good file's vectors, for reading it through its mapping, and what tells that it is the same: inode, bytes in use, first word."""
-
-    inode: int
-    used: int
-    head: int
-    mapping: readonly_mapping.Mapping
-    places: Any
-    keywords: Any
-    values: Any
-    moments: Any
+#: The end of a record for a sample that the file lacks. Its key then ends with the header, which changes when the file grows.
+_LOST_END = _HEADER.size + 16
 
 
 class Source:
-    """A file's place in the directory and its last good samples: `values[i]` (and `moments[i]`) of the key `keys[i]`."""
+    """A value file's place in the directory."""
 
-    def __init__(self, path: str, kind: str, mode: str, identifier: str, vectors: PlainVectors, patterns: Patterns) -> None:
+    def __init__(self, path: str, kind: str, mode: str, identifier: str) -> None:
         self.path = path
+        self.name = os.path.basename(path)
         self.type = kind
         self.mode = mode
         self.identifier = identifier
         number = identifier[1:]
-        #: The slot that the file belongs to; None for files that are not ours.
+        #: The slot that the file belongs to; None for the files of other writers.
         self.slot = int(number) if identifier[:1] == "s" and number.isascii() and number.isdecimal() else None
+        #: Files are added up in this order: by slot, then those of other writers by name.
+        self.order = (self.slot is None, self.slot or 0, self.name)
+        #: Whether its samples stay where the file is gone.
+        self.cumulative = kind in _CUMULATIVE
         #: Whether its values end with their writer.
         self.live = mode.startswith("live")
-        #: What is wrong with the file now; "" while it is good.
+        #: The reason why the file cannot be read; "" while it is good.
         self.trouble = ""
         #: Bytes that the file takes.
         self.size = 0
-        #: Amounts of a counter, histogram or summary that the file has lost: they still count.
+        #: Amounts of a counter, histogram or summary that the file has lost, by key: they are still counted.
         self.carried: dict[int, float] = {}
-        #: Numbers of the keys, in the order of the file. Files that were read with the same keys share the list.
-        self.keys: list[int] = []
-        #: What the view derived from `keys`, which it resets to None when they change.
-        self.placed: Any = None
-        self._vectors = vectors
-        self._patterns = patterns
-        self._cumulative = kind in _CUMULATIVE
-        self._recent = mode.endswith("mostrecent")
+        #: Which sample of the file each of these amounts is added to, and the keys that the file itself does not have.
+        self._rows: dict[int, int] = {}
+        self._absent: frozenset[int] = frozenset()
+        #: The keys that were readable when the file was found damaged.
         self._survivors: frozenset[int] = frozenset()
-        self._known = False
-        self._keys_are_shared = False
-        self._stand = Stand(0, 0, Lineage(0, 0))
+        self._recent = mode.endswith("mostrecent")
         self._inode = 0
-        self._mapping: readonly_mapping.Mapping
-        self._words: Any = None
-        self._places: Any
-        self._keywords: Any
-        self.values: Any
-        self.moments: Any
-        self._empty()
 
-    def lend(self) -> Lent:
-        """Give all vectors away, while there is no trouble: another one reads the file until `take_back`."""
-        stand = self._stand
-        # Not the word that stands there now: what was appended since has to be noticed.
-        head = int.from_bytes(_HEADER.pack(stand.used, stand.lineage.word), sys.byteorder, signed=True)
-        lent = Lent(stand.inode, stand.used, head, self._mapping, self._places, self._keywords, self.values, self.moments)
-        self._places = self._keywords = self.values = self.moments = ()
-        return lent
+    def read(self, former: Samples | None, keys: Keys, templates: Templates, vectors: PlainVectors) -> Samples | None:
+        """Read the file from its beginning. None where it cannot be read: `trouble` has the reason, and the former samples stay.
 
-    def gained(self, keys: list[int], used: int, lineage: Lineage) -> None:
-        """Know of records that were found behind the last one by whom the vectors are lent to."""
-        if self._keys_are_shared:
-            self.keys, self._keys_are_shared = [*self.keys, *keys], False
-        else:
-            self.keys += keys
-        self._stand = Stand(self._stand.inode, used, lineage)
-
-    def take_back(self, places: Any, keywords: Any, values: Any, moments: Any) -> None:
-        """Have the vectors again, and read the file by itself."""
-        self._places, self._keywords, self.values, self.moments = places, keywords, values, moments
-
-    def refresh(self, keys: Keys) -> None:
-        """Look at the file again; on trouble keep the last good samples and say in `trouble` what it is."""
-        found = regular_file.inode_and_size(self.path)
+        Raises OSError where this process lacks descriptors or memory.
+        """
+        found = self._scan(keys, templates)
         if isinstance(found, str):
             self.lost(found)
-            return
-        inode, self.size = found
-        if self._words is not None and not self.trouble and inode == self._stand.inode:
-            used, lineage = self._header()
-            stand = Stand(inode, used, lineage)
-            if used == self._stand.used <= self.size and self._read():
-                return
-            if self._stand.used < used <= self.size and used % 8 == 0 and self._continue(stand, keys):
-                return
-        self._look_anew(keys)
-
-    def _continue(self, stand: Stand, keys: Keys) -> bool:
-        """Read what was appended; False where the keys before it do no longer stand where they stood."""
-        if not self._read():
-            return False
-        content = self._open(self._stand.used, stand)
-        if isinstance(content, str):
-            self.lost(content)
-            return True
-        records = parse(content, self._stand.used, stand.used, keys)
-        if records.damage:
+            return None
+        records, inode, content, mapping = found
+        if mapping is None:
             self.lost(records.damage)
-            self._survivors = frozenset([*self.keys, *records.keys])
-        else:
-            self._append(records.keys, self._vectors.places(records.ends))
-            self._stand = stand
-        return True
+            self._survivors = frozenset(records.keys)
+            return None
+        words = vectors.words(memoryview(content.ljust(_LOST_END, b"\0")))
+        samples = self._samples(records, mapping, words, vectors)
+        if former is not None and self.cumulative:
+            self._compare(samples, former, inode)
+            if self.carried:
+                samples = self._samples(self._with_lost(records, former, vectors), mapping, words, vectors)
+                self.add_lost(samples.values, 0)
+        self.trouble, self._inode, self._survivors = "", inode, frozenset()
+        return samples
 
-    def _look_anew(self, keys: Keys) -> None:
-        """Read a file from its beginning: the first time, or as it is another one than before, or was damaged."""
-        content = self._open(0, None)
-        if isinstance(content, str):
-            self.lost(content)
-            return
-        if len(content) < _HEADER.size:
-            self.lost("empty" if not content else "truncated")
-            return
-        used, word = _HEADER.unpack_from(content)
-        used = used or _HEADER.size
-        if used < _HEADER.size or used % 8:
-            self.lost("corrupt")
-            return
-        found = self._patterns.parse((self.type, self.mode), content, used, keys)
-        if found.damage:
-            self.lost(found.damage)
-            self._survivors = frozenset(found.keys)
-            return
-        self._begin(found, Stand(self._inode, used, Lineage.of(word)))
+    def lost(self, reason: str) -> None:
+        """Note that the file cannot be read. Its samples stay, except for gauges where it is missing."""
+        self.trouble, self._survivors = reason, frozenset()
 
-    def _open(self, start: int, stand: Stand | None) -> bytes | str:
-        """The bytes in use from `start` on, with the file mapped behind them; or why there are none.
+    def add_lost(self, values: Any, start: int) -> None:
+        """Add lost amounts to the file's values, the first of which is at `start`. A series that was removed since has lost nothing."""
+        for key, amount in list(self.carried.items()):
+            row = start + self._rows[key]
+            value = 0.0 if key in self._absent else values[row]
+            if removed(value):
+                del self.carried[key]
+            else:
+                values[row] = value + amount
 
-        Bytes are read and not taken from the mapping: parsing is not done on what may change.
-        """
+    def used_keys(self) -> frozenset[int]:
+        """Return the numbers of all keys that this object knows of."""
+        return self._survivors.union(self.carried)
+
+    def renumber(self, numbers: dict[int, int]) -> None:
+        """Follow a table of keys that was made again."""
+        self.carried = {numbers[key]: amount for key, amount in self.carried.items()}
+        self._rows = {numbers[key]: row for key, row in self._rows.items() if key in numbers}
+        self._absent = frozenset(numbers[key] for key in self._absent if key in numbers)
+        self._survivors = frozenset(numbers[key] for key in self._survivors)
+
+    def _scan(self, keys: Keys, templates: Templates) -> tuple[Whole, int, bytes, readonly_mapping.Mapping | None] | str:
+        """Return the file's records, inode, bytes in use, and its mapping if all records are whole; or why it has none."""
         fd = regular_file.opened(self.path)
         if isinstance(fd, str):
             return fd
         try:
             info = os.fstat(fd)
-            if stand is not None and info.st_ino != stand.inode:
-                return "missing"  # replaced at this very moment; the next look is at the new one
-            self._inode, self.size = info.st_ino, info.st_size
-            if start == 0:
-                head = os.pread(fd, _HEADER.size, 0)
-                end = _HEADER.unpack(head)[0] if len(head) == _HEADER.size else 0
-            else:
-                end = stand.used if stand else 0
-            content = regular_file.part(fd, start, max(min(end, info.st_size), _HEADER.size))
-            if info.st_size >= _HEADER.size and not (self._words is not None and start and self._mapping.size >= end):
-                self._words = None
-                self._mapping = readonly_mapping.Mapping(fd, info.st_size)
-                self._words = self._vectors.words(self._mapping.memory)
+            self.size = info.st_size
+            head = os.pread(fd, _HEADER.size, 0)
+            if len(head) < _HEADER.size:
+                return "truncated" if head else "empty"
+            used = _HEADER.unpack(head)[0] or _HEADER.size
+            if used < _HEADER.size or used % 8:
+                return "corrupt"
+            # Bytes are read and not taken from the mapping: memory that may change is not parsed.
+            content = head + regular_file.part(fd, _HEADER.size, min(used, info.st_size))
+            records = templates.parse((self.type, self.mode), content, used, keys)
+            mapping = None if records.damage else readonly_mapping.Mapping(fd, info.st_size)
         except OSError as error:
             if error.errno in regular_file.LACKING:
                 raise
             return "unreadable"
         finally:
             os.close(fd)
-        return content
+        return records, info.st_ino, content, mapping
 
-    def _header(self) -> tuple[int, Lineage]:
-        word = int(self._words[0])
-        used, lineage = _HEADER.unpack(word.to_bytes(8, sys.byteorder, signed=True))
-        return used, Lineage.of(lineage)
+    def _samples(self, found: Whole, mapping: readonly_mapping.Mapping, words: Any, vectors: PlainVectors) -> Samples:
+        values = vectors.blank(len(found.keys))
+        keywords = vectors.joined([vectors.read(words, found.places, values)])
+        if self.slot is None:
+            vectors.show_zeros(values, 0, len(values))
+        moments = vectors.moments(words, found.places) if self._recent else vectors.numbers([])
+        head = vectors.heads(words, vectors.indexes([0]))[0]
+        return Samples(found.keys, mapping, head, found.places, keywords, values, moments, vectors.room(len(values)))
 
-    def lost(self, reason: str) -> None:
-        """The file cannot be read: what it said last stays, except for gauges of a file that is gone."""
-        self.trouble = reason
-        self._survivors = frozenset()
-        if reason == "missing" and not self._cumulative:
-            self._empty()
+    def _compare(self, now: Samples, former: Samples, inode: int) -> None:
+        """Note the amounts that the file has lost: another file is there, or the same one repaired."""
+        (used, lineage), (former_used, former_lineage) = _header(now.head), _header(former.head)
+        damaged, replaced = bool(self.trouble), inode != self._inode
+        values = dict(zip(now.keys, map(float, now.values), strict=True))
+        if replaced and not damaged and self.slot is not None and lineage.continues(former_lineage):
+            # Its holder rewrote it. Series that this dropped had been removed, and their lost amounts with them.
+            dropped = frozenset(former.keys) - values.keys() - self._absent
+            self.carried = {key: amount for key, amount in self.carried.items() if key not in dropped}
+        elif damaged or replaced or used < former_used:
+            for key, last in zip(former.keys, map(float, former.values), strict=True):
+                value = values.get(key, 0.0)
+                if removed(value) or value + self.carried.get(key, 0.0) >= last:
+                    continue  # nothing was lost, or the file was put back as it had been
+                # A series that the damage took has started again at 0; any other one is only kept from falling.
+                began_again = damaged and replaced and key not in self._survivors
+                self.carried[key] = last if began_again else _difference(last, value)
 
-    def renumber(self, numbers: dict[int, int]) -> None:
-        """Follow a table of keys that was made anew."""
-        self.keys = [numbers[number] for number in self.keys]
-        self.carried = {numbers[number]: amount for number, amount in self.carried.items()}
-        self._survivors = frozenset(numbers[number] for number in self._survivors if number in numbers)
-        self.placed = None
-
-    def _begin(self, found: Whole, stand: Stand) -> None:
-        """Take the file for another one than before: the first, one that replaced it, or the same one repaired."""
-        former = self._amounts() if self._known and self._cumulative else {}
-        damaged = bool(self.trouble)
-        replaced = stand.inode != self._stand.inode
-        rewritten = replaced and not damaged and self.slot is not None and stand.lineage.continues(self._stand.lineage)
-        self._empty()
-        self._append(found.keys, found.places)
-        if former and not rewritten and (damaged or replaced or stand.used < self._stand.used):
-            self._carry(former, began_again=damaged and replaced)
-        if rewritten and self.carried:
-            # What the rewrite dropped was removed by its users, with all that had been lost of it.
-            present = frozenset(self.keys)
-            self.carried = {key: amount for key, amount in self.carried.items() if key in present}
-        self.trouble, self._stand, self._known, self._survivors = "", stand, True, frozenset()
-
-    def _empty(self) -> None:
-        self.keys = []
-        self._places = self._keywords = self._vectors.indexes([])
-        self.values = self.moments = self._vectors.numbers([])
-        self.placed = None
-
-    def _append(self, keys: list[int], places: Any) -> None:
-        """Keep where the records of these keys stand, and read them."""
-        if not keys:
-            return
-        vectors = self._vectors
-        values, keywords = vectors.read(self._words, places, None) or (None, None)
-        values = values if self.slot is not None else vectors.valued(values)
-        moments = vectors.moments(self._words, places) if self._recent else self.moments
-        self._keys_are_shared = not self.keys
-        if self.keys:
-            keys = self.keys + keys
-            places, keywords = vectors.joined(self._places, places), vectors.joined(self._keywords, keywords)
-            values = vectors.joined(self.values, values)
-            moments = vectors.joined(self.moments, moments) if self._recent else moments
-        self._places, self._keywords, self.values, self.moments = places, keywords, values, moments
-        self.keys = keys
-        self._drop_removed()
-
-    def _read(self) -> bool:
-        """Read values through the mapping; False where the keys do no longer stand where they stood."""
-        if not len(self._places):
-            return True
-        found = self._vectors.read(self._words, self._places, self._keywords)
-        if found is None:
-            return False
-        self.values = found[0] if self.slot is not None else self._vectors.valued(found[0])
-        if self._recent:
-            self.moments = self._vectors.moments(self._words, self._places)
-        self._drop_removed()
-        return True
-
-    def _drop_removed(self) -> None:
-        if self.carried:
-            gone = {key for key, value in zip(self.keys, self.values, strict=True) if key in self.carried and removed(value)}
-            self.carried = {key: amount for key, amount in self.carried.items() if key not in gone}
-
-    def _amounts(self) -> dict[int, float]:
-        amounts = dict(zip(self.keys, map(float, self.values), strict=True))
-        for key, amount in self.carried.items():
-            amounts[key] = amounts.get(key, 0.0) + amount
-        return amounts
-
-    def _carry(self, former: dict[int, float], *, began_again: bool) -> None:
-        """Another file stands here, or the same one repaired: what it lacks of the last good samples is added from now on."""
-        fresh = dict(zip(self.keys, map(float, self.values), strict=True))
-        for key, last in former.items():
-            if removed(fresh.get(key, 0.0)):
-                continue
-            carried = self.carried.get(key, 0.0)
-            missing = last - carried - fresh.get(key, 0.0)
-            if missing > 0.0:  # else nothing was lost, or the file was put back as it had been
-                self.carried[key] = last if began_again and key not in self._survivors else carried + missing
-        self.placed = None
+    def _with_lost(self, found: Whole, former: Samples, vectors: PlainVectors) -> Whole:
+        """The records with one for each key that the file has lost, in their former order: sums of floats depend on it."""
+        self._absent = frozenset(self.carried).difference(found.keys)
+        keys = [*found.keys, *self._absent]
+        ranks = {key: rank for rank, key in enumerate(former.keys)}
+        order = sorted(range(len(keys)), key=lambda row: ranks.get(keys[row], len(ranks)))
+        places = vectors.joined([found.places, vectors.places([_LOST_END] * len(self._absent))])
+        keys = [keys[row] for row in order]
+        self._rows = {key: row for row, key in enumerate(keys) if key in self.carried}
+        return found._replace(keys=keys, places=vectors.picked(places, order))
 
 
-def source(path: str, vectors: PlainVectors, patterns: Patterns) -> Source | None:
-    """The source of a file named as upstream names them, or None for any other name."""
+def new_source(path: str) -> Source | None:
+    """Return the source of a file named as prometheus_client names them, or None for any other name."""
     name = paths.parse_value_file(os.path.basename(path))
-    return None if name is None else Source(path, *name, vectors, patterns)
+    return None if name is None else Source(path, *name)
+
+
+def _header(head: int) -> tuple[int, Lineage]:
+    used, word = _HEADER.unpack(head.to_bytes(8, sys.byteorder, signed=True))
+    return used, Lineage.of(word)
+
+
+def _difference(last: float, value: float) -> float:
+    """Return the amount that raises `value` to at least `last`, rounding included."""
+    amount = last - value
+    while value + amount < last:
+        amount = math.nextafter(amount, math.inf)
+    return amount

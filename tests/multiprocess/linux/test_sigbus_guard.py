@@ -31,6 +31,7 @@ if len(sys.argv) > 2:
     sigbus_guard._install = lambda: None
 path, ours = sys.argv[1], vectors()
 places = ours.places([8 + 128 * number for number in range(1, 8001)])
+values = ours.blank(8000)
 open(path, "wb").write(b"x" * (1 << 20))
 other = subprocess.Popen([sys.executable, "-c", TRUNCATE, path])
 reads = cut = 0
@@ -40,7 +41,7 @@ try:
             mapping = Mapping(file.fileno(), 1 << 20)
         words = ours.words(mapping.memory)
         for _ in range(20):
-            values, keys = ours.read(words, places, None)
+            keys = ours.read(words, places, values)
             reads += 1
             cut += int(keys[-1] == 0)
         del words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import math
 import os
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import pytest
 from prometheus_client.mmap_dict import mmap_key
 
 from monitoring.multiprocess import paths
+from monitoring.multiprocess.linux import regular_file
 from monitoring.multiprocess.merge import collector
 from monitoring.multiprocess.storage import declarations
 from tests.multiprocess.simulated_workers import Run, Worker, count, level, own, same_as_a_new_one, samples
@@ -117,6 +120,47 @@ def test_a_file_without_its_last_series_and_without_a_word_has_lost_it(directory
     other.write_bytes(start.to_bytes(4, "little") + whole[4:start].ljust(len(whole) - 4, b"\0"))
     other.replace(path)
     assert own(kept)["c_total", (("label", "b"),)] == 7
+    worker.kill()
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_files_are_read_later_where_descriptors_lack(
+    lacking: int, directory: Path, make: Callable[[Path], MergedCollector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three files, new or replaced, some are read before descriptors lack: the last values stay, and nothing is forgotten."""
+    workers, kept, opened = [Worker(directory) for _ in range(3)], make(directory), regular_file.opened
+    calls = itertools.count()
+
+    def few(path: Path | str) -> int | str:
+        if "counter_s" in str(path) and next(calls) >= lacking:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path)
+
+    for turn in (1, 2):
+        for worker in workers:
+            count(worker, 5, label=str(turn))
+            if turn == 2:
+                assert worker.store._files["counter"]._rewrite(0)
+        calls = itertools.count()
+        with monkeypatch.context() as patch:
+            patch.setattr(regular_file, "opened", few)
+            assert own(kept).get(("c_total", (("label", "1"),)), 0) == (15 if turn == 2 else 0)
+        assert same_as_a_new_one(kept, directory, make) == {("c_total", (("label", str(n + 1)),)): 15 for n in range(turn)}
+    for worker in workers:
+        worker.kill()
+
+
+@pytest.mark.parametrize("size", [8, 16, 1 << 14])
+def test_a_file_that_lost_all_records(size: int, directory: Path, make: Callable[[Path], MergedCollector]) -> None:
+    worker, kept = Worker(directory), make(directory)
+    count(worker, 5, label="a")
+    before = own(kept)
+    path = directory / "counter_s0.db"
+    path.unlink()
+    path.write_bytes((8).to_bytes(4, "little").ljust(size, b"\0"))
+    for _ in range(3):
+        assert own(kept) == before
+    assert samples(kept)["multiproc_bad_files", (("reason", "truncated"),)] == 0
     worker.kill()
 
 

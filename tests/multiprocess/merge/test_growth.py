@@ -1,10 +1,9 @@
-"""Files that grow between two scrapes: a view that remembers takes in what they gained, all at once where it reads them in bulk."""
+"""Files that grow between two scrapes: a view that remembers takes in what they gained, all at once."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitoring.multiprocess.linux import sigbus_guard
-from monitoring.multiprocess.merge import source, vectors
+from monitoring.multiprocess.merge import source
 from monitoring.multiprocess.storage import declarations
 from tests.multiprocess.simulated_workers import Worker, count, level, own, same_as_a_new_one, samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from monitoring.multiprocess import MergedCollector
 
@@ -50,29 +50,23 @@ def write(worker: Worker, kind: str, amount: float, moment: float = 1.0, family:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of files that were looked at by themselves, as they are."""
+    """The names of files that are read by themselves, as they are."""
     looked: list[str] = []
-    former = source.Source.refresh
+    former = source.Source.read
 
-    def refresh(self: source.Source, keys: Any) -> None:
-        looked.append(Path(self.path).name)
-        former(self, keys)
+    def read(self: source.Source, *arguments: Any) -> Any:
+        looked.append(self.name)
+        return former(self, *arguments)
 
-    monkeypatch.setattr(source.Source, "refresh", refresh)
+    monkeypatch.setattr(source.Source, "read", read)
     return looked
 
 
-def looked_at(view: MergedCollector, alone: list[str]) -> list[str]:
-    """Which files of workers the next scrape looks at by themselves."""
+def read_alone(view: MergedCollector, alone: list[str]) -> list[str]:
+    """Which files of workers the next scrape reads by themselves."""
     alone.clear()
     view.render()
     return sorted(name for name in alone if "scrapes" not in name)
-
-
-def files_if_plain(view: MergedCollector, directory: Path) -> list[str]:
-    """Without numpy every file is looked at by itself, always."""
-    plain = view._vectors.__class__ is vectors.PlainVectors
-    return sorted(path.name for path in directory.glob("*_s*.db") if plain and "scrapes" not in path.name)
 
 
 def append(path: Path, content: bytes) -> None:
@@ -92,7 +86,7 @@ def test_all_files_at_once(directory: Path, make: Callable[[Path], MergedCollect
     for number, (worker, kind) in enumerate(itertools.product(three, KINDS)):
         write(worker, kind, 1.5 + number, float(next(clock)), label="first")
         write(worker, kind, 2.5 + number, float(next(clock)), label=f"of {worker.store.slot}")
-    assert len(looked_at(kept, alone)) == 3 * len(KINDS)
+    assert len(read_alone(kept, alone)) == 3 * len(KINDS)
     kept.render()
     for turn in range(3):
         for number, (worker, kind) in enumerate(itertools.product(three, KINDS)):
@@ -101,13 +95,13 @@ def test_all_files_at_once(directory: Path, make: Callable[[Path], MergedCollect
             if worker is three[turn]:
                 write(worker, kind, 4.25, float(next(clock)), label=f"only {turn}")
                 write(worker, kind, 5.75, float(next(clock)), family=f"later_{turn}_{kind}", label="a")
-        assert looked_at(kept, alone) == files_if_plain(kept, directory)
+        assert read_alone(kept, alone) == []
         found = same_as_a_new_one(kept, directory, make)
         assert found["x_counter_total", (("label", f"new {turn}"),)] > 0
         assert found[f"later_{turn}_max", (("label", "a"),)] == 5.75
         for number, (worker, kind) in enumerate(itertools.product(three, KINDS)):
             write(worker, kind, 7.5 + number, float(next(clock)), label=f"new {turn}")
-        assert looked_at(kept, alone) == files_if_plain(kept, directory)
+        assert read_alone(kept, alone) == []
         same_as_a_new_one(kept, directory, make)
 
 
@@ -210,7 +204,7 @@ def test_one_that_grows_past_its_mapping(
     assert found["c_total", (("label", f"number {number - 1}"),)] == 1
     kept.render()
     count(three[1], 1, label="afterwards")
-    assert looked_at(kept, alone) == files_if_plain(kept, directory)
+    assert read_alone(kept, alone) == []
     same_as_a_new_one(kept, directory, make)
 
 
@@ -342,7 +336,7 @@ def test_without_the_guard_against_cut_files(
     monkeypatch.setattr(sigbus_guard, "active", lambda: False)
     for worker in three:
         count(worker, 1, label="b")
-    assert looked_at(kept, alone) == ["counter_s0.db", "counter_s1.db", "counter_s2.db"]
+    assert read_alone(kept, alone) == ["counter_s0.db", "counter_s1.db", "counter_s2.db"]
     assert same_as_a_new_one(kept, directory, make)["c_total", (("label", "b"),)] == 3
 
 

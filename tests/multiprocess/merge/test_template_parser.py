@@ -25,7 +25,7 @@ VECTORS = NumpyVectors(np)
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stretches and windows of a few records, so that small files have many of them."""
-    for name, value in {"_STRETCH": 100, "_WINDOW": 16, "_WIDEST": 64, "_RUN": 3}.items():
+    for name, value in {"_SMALL": 0, "_STRETCH": 100, "_WINDOW": 16, "_WIDEST": 64, "_RUN": 3}.items():
         monkeypatch.setattr(template_parser, name, value)
 
 
@@ -40,6 +40,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return records
 
     monkeypatch.setattr(template_parser, "parse", parse)
+    monkeypatch.setattr(template_parser, "_SMALL", 0)
     return found
 
 
@@ -52,14 +53,14 @@ def file(numbers: Sequence[int], value: float = 0.0) -> bytes:
     return (8 + len(body)).to_bytes(4, "little") + b"\0\0\0\0" + body
 
 
-def by_itself(content: bytes, used: int, keys: Keys) -> tuple[list[int], list[int], str]:
+def by_itself(content: bytes, used: int, keys: Keys) -> tuple[list[int], list[list[int]], str]:
     records = record_parser.parse(content, 0, used, keys)
     return records.keys, VECTORS.places(records.ends).tolist(), records.damage
 
 
-def compared(patterns: template_parser.Patterns, content: bytes, used: int, keys: Keys) -> tuple[list[int], list[int], str]:
-    found = patterns.parse(KIND, content, used, keys)
-    return found.keys, list(found.places), found.damage
+def compared(templates: template_parser.Templates, content: bytes, used: int, keys: Keys) -> tuple[list[int], list[list[int]], str]:
+    found = templates.parse(KIND, content, used, keys)
+    return found.keys, found.places.tolist(), found.damage
 
 
 NUMBERS = st.lists(st.integers(0, 200), unique=True, max_size=60)
@@ -75,54 +76,54 @@ def test_a_file_like_another(data: st.DataObject, first: list[int], edits: list[
     second = list(first)
     for start, count, others in edits:
         second[start : start + count] = others
-    keys, patterns = Keys(), template_parser.Patterns(VECTORS)
+    keys, templates = Keys(), template_parser.Templates(VECTORS)
     one, other = file(first), file(second, value)
-    assert compared(patterns, one, len(one), keys) == by_itself(one, len(one), keys)
-    assert compared(patterns, other, len(other), keys) == by_itself(other, len(other), keys)
+    assert compared(templates, one, len(one), keys) == by_itself(one, len(one), keys)
+    assert compared(templates, other, len(other), keys) == by_itself(other, len(other), keys)
     at = data.draw(st.integers(8, max(8, len(other) - 1)))
     cut, broken = other[:at], other[:at] + data.draw(st.binary(max_size=12)) + other[at + 12 :]
     bad = [(cut, len(other)), (cut, at), (broken, len(other)), (broken, len(broken)), (other, len(other) + 64), (b"\0" * 8, 8)]
     for content, used in bad:
-        assert compared(patterns, content[:used], used, keys) == by_itself(content[:used], used, keys)
+        assert compared(templates, content[:used], used, keys) == by_itself(content[:used], used, keys)
 
 
 def test_what_is_alike_is_not_parsed(parsed: list[int]) -> None:
     """Some records more or less at the beginning, the middle or the end do not matter."""
-    keys, patterns, numbers = Keys(), template_parser.Patterns(VECTORS), list(range(3000))
-    first = patterns.parse(KIND, file(numbers), len(file(numbers)), keys)
+    keys, templates, numbers = Keys(), template_parser.Templates(VECTORS), list(range(3000))
+    first = templates.parse(KIND, file(numbers), len(file(numbers)), keys)
     assert parsed == [3000]
     for more, less in (([], 0), ([5001], 0), ([], 3), ([5002, 5003], 2)):
         for at in (0, 1500, 3000):
             parsed.clear()
             content = file([*numbers[:at], *more, *numbers[at + less :]], 7.0)
-            assert compared(patterns, content, len(content), keys) == by_itself(content, len(content), keys)
+            assert compared(templates, content, len(content), keys) == by_itself(content, len(content), keys)
             assert sum(parsed) < 100
     content = file(numbers, 9.0)
-    same = template_parser.Patterns(VECTORS)
+    same = template_parser.Templates(VECTORS)
     same.parse(KIND, file(numbers), len(content), keys)
     one, other = (same.parse(KIND, content, len(content), keys) for _ in range(2))
     assert one.keys is other.keys, "files of the same keys share the list"
     assert first.keys == one.keys
 
 
-def test_the_longest_file_is_the_pattern_until_they_are_forgotten(parsed: list[int]) -> None:
-    keys, patterns = Keys(), template_parser.Patterns(VECTORS)
+def test_the_longest_file_is_the_template_until_they_are_forgotten(parsed: list[int]) -> None:
+    keys, templates = Keys(), template_parser.Templates(VECTORS)
     for length, fewest in ((10, 10), (500, 490), (500, 0), (20, 0), (500, 0)):
         parsed.clear()
         content = file(range(length))
-        patterns.parse(KIND, content, len(content), keys)
+        templates.parse(KIND, content, len(content), keys)
         assert fewest <= sum(parsed) <= fewest + 10
-        assert patterns.parse(("summary", ""), file([]), 8, keys).keys == []
-    patterns.clear()
+        assert templates.parse(("summary", ""), file([]), 8, keys).keys == []
+    templates.clear()
     parsed.clear()
-    patterns.parse(KIND, file(range(500)), len(file(range(500))), keys)
+    templates.parse(KIND, file(range(500)), len(file(range(500))), keys)
     assert parsed == [500]
 
 
 def test_without_numpy_every_file_is_parsed(parsed: list[int]) -> None:
-    keys, patterns = Keys(), template_parser.Patterns(PlainVectors())
+    keys, templates = Keys(), template_parser.Templates(PlainVectors())
     for _ in range(2):
         content = file(range(100))
-        found = patterns.parse(KIND, content, len(content), keys)
-        assert (found.keys, found.places, found.damage) == by_itself(content, len(content), keys)
+        found = templates.parse(KIND, content, len(content), keys)
+        assert [found.keys, [[place - 1, place] for place in found.places], found.damage] == [*by_itself(content, len(content), keys)]
     assert parsed == [100, 100]
