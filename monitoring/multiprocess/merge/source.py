@@ -103,7 +103,7 @@ class Source:
         return self._survivors.union(self.carried)
 
     def renumber(self, numbers: dict[int, int]) -> None:
-        """Follow a table of keys that was made again."""
+        """Use the numbers of another key table."""
         self.carried = {numbers[key]: amount for key, amount in self.carried.items()}
         self._rows = {numbers[key]: row for key, row in self._rows.items() if key in numbers}
         self._absent = frozenset(numbers[key] for key in self._absent if key in numbers)
@@ -156,14 +156,15 @@ class Source:
         elif damaged or replaced or used < former_used:
             for key, last in zip(former.keys, map(float, former.values), strict=True):
                 value = values.get(key, 0.0)
-                if removed(value) or value + self.carried.get(key, 0.0) >= last:
+                fell = value + self.carried.get(key, 0.0) < last
+                if removed(value) or not fell:
                     continue  # nothing was lost, or the file was put back as it had been
                 # A series that the damage took has started again at 0; any other one is only kept from falling.
                 began_again = damaged and replaced and key not in self._survivors
                 self.carried[key] = last if began_again else _difference(last, value)
 
     def _with_lost(self, found: Whole, former: Samples, vectors: PlainVectors) -> Whole:
-        """The records with one for each key that the file has lost, in their former order: sums of floats depend on it."""
+        """Return the records and one for each key that the file has lost, in their former order: sums of floats depend on it."""
         self._absent = frozenset(self.carried).difference(found.keys)
         keys = [*found.keys, *self._absent]
         ranks = {key: rank for rank, key in enumerate(former.keys)}

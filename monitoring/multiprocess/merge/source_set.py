@@ -74,7 +74,7 @@ class SourceSet:
         return self.batch.used_keys().union(*(source.used_keys() for source in self._sources.values()))
 
     def renumber(self, numbers: dict[int, int]) -> None:
-        """Follow a table of keys that was made again."""
+        """Use the numbers of another key table."""
         self.batch.renumber(numbers)
         for source in self._sources.values():
             source.renumber(numbers)
