@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Mapping:
+class ReadOnlyMapping:
     """The first `size` bytes of a file, readable through `memory` for as long as this object lives. A view must not be kept longer."""
 
     def __init__(self, fd: int, size: int) -> None:

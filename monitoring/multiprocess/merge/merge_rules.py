@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .vectors import NO_VALUE, NO_VALUE_BITS, NumpyVectors, is_no_value
+from monitoring.multiprocess.storage.record_format import removed
+
+from .vectors import NO_VALUE, NO_VALUE_BITS, NumpyVectors
 
 if TYPE_CHECKING:
     from .vectors import PlainVectors
@@ -65,13 +67,13 @@ class Group:
         """Keep the greatest or smallest; a NaN that came first stays, as in prometheus_client."""
         for line, value in zip(self._lines, values, strict=True):
             known = totals[line]
-            if not is_no_value(value) and (is_no_value(known) or ((value > known) if greater else (value < known))):
+            if not removed(value) and (removed(known) or ((value > known) if greater else (value < known))):
                 totals[line] = value
 
     def _keep_newest(self, values: Any, moments: Any, totals: Any, stamps: Any) -> None:
         """Keep the value set last, the first of those set at the same time; one that was never set or was removed has none."""
         for line, value, moment in zip(self._lines, values, moments, strict=True):
-            if moment > max(stamps[line], 0.0) and not is_no_value(value):
+            if moment > max(stamps[line], 0.0) and not removed(value):
                 totals[line], stamps[line] = value, moment
 
 

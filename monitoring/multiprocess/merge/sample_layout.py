@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.metrics_core import Metric
 
 from monitoring.multiprocess import text_format
+from monitoring.multiprocess.storage.record_format import removed
 
 from .family_lines import FamilyLines
-from .vectors import is_no_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +111,7 @@ class Layout:
         for line, value in zip(lines, numbers, strict=True):
             family = owners[line]
             if low < value < high:
-                text = f"{prefixes[line]}{value!r}\n" if value or not is_no_value(value) else ""
+                text = f"{prefixes[line]}{value!r}\n" if value or not removed(value) else ""
             else:
                 text = f"{prefixes[line]}{text_format.number(value)}\n"
             family.line_texts[places[line]] = text
@@ -133,7 +133,7 @@ class Layout:
             metric = Metric(family.name, family.help, family.type)
             for line in family.lines:
                 value = float(shown[line])
-                if not is_no_value(value):
+                if not removed(value):
                     metric.add_sample(self._names[line], dict(self._labels[line]), value)
             if metric.samples or family.declared:
                 yield metric

@@ -17,7 +17,7 @@ class Samples(NamedTuple):
     #: The number of each sample's key.
     keys: list[int]
     #: The file, mapped; or a copy of the samples, where the file cannot be read.
-    memory: readonly_mapping.Mapping | Copy
+    memory: readonly_mapping.ReadOnlyMapping | Copy
     #: The first word of the memory: how many bytes of the file were in use, and its lineage.
     head: int
     #: Where each record stands in the memory.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring.multiprocess.linux import readonly_mapping, regular_file
 from monitoring.multiprocess.storage import paths
-from monitoring.multiprocess.storage.record_format import Lineage, removed
+from monitoring.multiprocess.storage.record_format import CUMULATIVE, Lineage, removed
 
 from .samples import Samples
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .template_parser import Templates, Whole
     from .vectors import PlainVectors
 
-_CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 _HEADER = struct.Struct("iI")
 #: The end of a record for a sample that the file lacks. Its key then ends with the header, which changes when the file grows.
 _LOST_END = _HEADER.size + 16
@@ -43,7 +42,7 @@ class Source:
         #: Files are added up in this order: by slot, then those of other writers by name.
         self.order = (self.slot is None, self.slot or 0, self.name)
         #: Whether its samples stay where the file is gone.
-        self.cumulative = kind in _CUMULATIVE
+        self.cumulative = kind in CUMULATIVE
         #: Whether its values end with their writer.
         self.live = mode.startswith("live")
         #: The reason why the file cannot be read; "" while it is good.
@@ -109,7 +108,7 @@ class Source:
         self._absent = frozenset(numbers[key] for key in self._absent if key in numbers)
         self._survivors = frozenset(numbers[key] for key in self._survivors)
 
-    def _scan(self, keys: Keys, templates: Templates) -> tuple[Whole, int, bytes, readonly_mapping.Mapping | None] | str:
+    def _scan(self, keys: Keys, templates: Templates) -> tuple[Whole, int, bytes, readonly_mapping.ReadOnlyMapping | None] | str:
         """Return the file's records, inode, bytes in use, and its mapping if all records are whole; or why it has none."""
         fd = regular_file.opened(self.path)
         if isinstance(fd, str):
@@ -126,7 +125,7 @@ class Source:
             # Bytes are read and not taken from the mapping: memory that may change is not parsed.
             content = head + regular_file.part(fd, _HEADER.size, min(used, info.st_size))
             records = templates.parse((self.type, self.mode), content, used, keys)
-            mapping = None if records.damage else readonly_mapping.Mapping(fd, info.st_size)
+            mapping = None if records.damage else readonly_mapping.ReadOnlyMapping(fd, info.st_size)
         except OSError as error:
             if error.errno in regular_file.LACKING:
                 raise
@@ -135,7 +134,7 @@ class Source:
             os.close(fd)
         return records, info.st_ino, content, mapping
 
-    def _samples(self, found: Whole, mapping: readonly_mapping.Mapping, words: Any, vectors: PlainVectors) -> Samples:
+    def _samples(self, found: Whole, mapping: readonly_mapping.ReadOnlyMapping, words: Any, vectors: PlainVectors) -> Samples:
         values = vectors.blank(len(found.keys))
         keywords = vectors.joined([vectors.read(words, found.places, values)])
         if self.slot is None:

@@ -6,21 +6,17 @@ The bits of -0.0 mean "no value": a total to which nothing was added, and a seri
 
 from __future__ import annotations
 
-import math
 import struct
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from monitoring.multiprocess.storage.record_format import removed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NO_VALUE = -0.0
 NO_VALUE_BITS = struct.unpack("q", struct.pack("d", NO_VALUE))[0]
-
-
-def is_no_value(number: float) -> bool:
-    """Whether a number is -0.0 to the bit."""
-    return number == 0.0 and math.copysign(1.0, number) < 0.0
 
 
 class Words(NamedTuple):
@@ -145,7 +141,7 @@ class PlainVectors:
             for line in row:
                 total += totals[line]
             totals[row.stop] = total
-            if is_no_value(total):
+            if removed(total):
                 continue
             running = 0.0
             for line in row:

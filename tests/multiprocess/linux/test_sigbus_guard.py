@@ -24,7 +24,7 @@ TRUNCATE = {TRUNCATE!r}
 """
 READ += """
 import os, subprocess, sys
-from monitoring.multiprocess.linux.readonly_mapping import Mapping
+from monitoring.multiprocess.linux.readonly_mapping import ReadOnlyMapping
 from monitoring.multiprocess.merge.vectors import vectors
 if len(sys.argv) > 2:
     from monitoring.multiprocess.linux import sigbus_guard
@@ -38,7 +38,7 @@ reads = cut = 0
 try:
     while other.poll() is None:
         with open(path, "rb") as file:
-            mapping = Mapping(file.fileno(), 1 << 20)
+            mapping = ReadOnlyMapping(file.fileno(), 1 << 20)
         words = ours.words(mapping.memory)
         for _ in range(20):
             keys = ours.read(words, places, values)
@@ -79,11 +79,11 @@ def test_without_the_guard_it_would_have_ended(metrics_directory: Path, environm
 def test_any_other_bus_error_is_left_alone(metrics_directory: Path, environment: dict[str, str]) -> None:
     program = """
 import mmap, os, sys
-from monitoring.multiprocess.linux.readonly_mapping import Mapping
+from monitoring.multiprocess.linux.readonly_mapping import ReadOnlyMapping
 with open(sys.argv[1], "wb+") as file:
     file.write(b"x" * 8192)
     file.flush()
-    ours = Mapping(file.fileno(), 8192)
+    ours = ReadOnlyMapping(file.fileno(), 8192)
     theirs = mmap.mmap(file.fileno(), 8192)
     os.truncate(sys.argv[1], 0)
     print(ours.memory[0], flush=True)
