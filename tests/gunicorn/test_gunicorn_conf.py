@@ -108,7 +108,7 @@ def test_orphans_are_named_and_another_address_may_share_their_run(gunicorn: Gun
     orphans = sorted(gunicorn.workers(master))
     os.kill(master, signal.SIGKILL)
     gunicorn.processes[0].wait()
-    assert f"in use by processes {orphans[0]}, {orphans[1]};" in gunicorn.fail()
+    assert f"in use by processes {orphans[0]}, {orphans[1]}." in gunicorn.fail()
     gunicorn.compress()
     gunicorn.port = free_port()
     gunicorn.start(BIND=f"127.0.0.1:{gunicorn.port}")

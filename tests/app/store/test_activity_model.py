@@ -23,7 +23,9 @@ from app.store.database import Database
 from app.store.database_url import DatabaseLocation
 from app.store.models import Activity
 from monitoring import users
+from monitoring.multiprocess import shared_state
 from monitoring.users import Table, Taken, dead
+from tests.multiprocess.simulated_workers import no_lease
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,7 +63,8 @@ class Machine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="neurectomy-test-", dir="/dev/shm"))
         self.now = 100_000.0
         clock = types.SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
-        self.patch.setattr(users, "store", types.SimpleNamespace(directory=self.directory, acquire=lambda: True))
+        self.patch.setattr(shared_state, "store", no_lease(self.directory))
+        self.patch.setattr(users, "metrics_directory", lambda: self.directory)
         self.patch.setattr(users, "time", clock)
         self.patch.setattr(activity, "time", clock)
         self.patch.setattr(database_clock, "time", clock)

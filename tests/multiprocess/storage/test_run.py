@@ -82,15 +82,15 @@ def test_a_view_that_reads_during_a_clearing_starts_again(metrics_directory: Pat
     for worker in workers:
         worker.kill()
     first.end()
-    refresh, reads = view._refresh, []
+    refresh, reads = view._sources.refresh, []
 
-    def clear_half_way() -> Any:
-        result = refresh()
+    def clear_half_way(keys: Any) -> Any:
+        result = refresh(keys)
         if not reads:
             reads.append(Run(metrics_directory))
         return result
 
-    monkeypatch.setattr(view, "_refresh", clear_half_way)
+    monkeypatch.setattr(view._sources, "refresh", clear_half_way)
     assert total(view) is None
     reads[0].end()
 
