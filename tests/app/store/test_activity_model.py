@@ -129,10 +129,9 @@ class Machine(RuleBasedStateMachine):
         """Who moves what a dead worker has left is killed as well."""
         self.note(worker, noted, moved=False)
         self.die(worker)
-        with contextlib.suppress(KilledError), contextlib.closing(dead(self.directory)) as halves:  # type: ignore[type-var]
-            for _, taken in halves:
-                if taken is not None:
-                    self.keep(taken, statements)
+        with contextlib.suppress(KilledError), contextlib.closing(dead()) as halves:  # type: ignore[type-var]
+            for taken in halves:
+                self.keep(taken, statements)
         if moved:
             self.move_all()
 
@@ -162,9 +161,8 @@ class Machine(RuleBasedStateMachine):
             while (taken := table.take()) is not None:
                 self.keep(taken)
                 table.emptied(taken)
-        for _, taken in dead(self.directory):
-            if taken is not None:
-                self.keep(taken)
+        for taken in dead():
+            self.keep(taken)
         self.check(all_in=True)
 
     async def sums(self, session: AsyncSession) -> tuple[activity.Figures, dict[tuple[int, int], int]]:
