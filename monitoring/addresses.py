@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,9 +86,11 @@ def open_sockets() -> Iterator[socket.socket]:
     with suppress(OSError):  # no /proc
         descriptors = os.listdir("/proc/self/fd")
     for descriptor in descriptors:
-        # Another thread may close the descriptor, and most are not sockets.
-        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as found:
-            yield found
+        with suppress(OSError):  # another thread may close the descriptor
+            # Only sockets are duplicated: closing a duplicate of a file would end the POSIX locks of this process on it.
+            if stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode):
+                with socket.socket(fileno=os.dup(int(descriptor))) as found:
+                    yield found
 
 
 def _is_number(text: str) -> bool:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -95,9 +97,11 @@ def test_a_host_that_does_not_exist() -> None:
 
 
 def test_open_sockets_are_duplicates_that_are_closed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as served:
+    with socket.create_server(("127.0.0.1", 0)) as served, Path("/dev/null").open():
         name = served.getsockname()
+        descriptors = len(os.listdir("/proc/self/fd"))
         found = [sock for sock in open_sockets() if sock.getsockname() == name]
         assert found
         assert all(sock.fileno() == -1 for sock in found)
         assert served.getsockname() == name
+        assert len(os.listdir("/proc/self/fd")) == descriptors

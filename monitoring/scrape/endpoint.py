@@ -133,5 +133,5 @@ def listening_addresses() -> list[Address]:
     for sock in open_sockets():
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             name = sock.getsockname()
-            found.add(Address(host=name[0], port=name[1]) if isinstance(name, tuple) else Address(path=os.fsdecode(name)))
+            found.add(Address(host=str(name[0]), port=name[1]) if isinstance(name, tuple) else Address(path=os.fsdecode(name)))
     return list(found)

@@ -52,7 +52,9 @@ def test_without_gunicorn_a_bad_variable_is_one_line_too(
 
 
 def test_importing_the_settings_does_not_import_prometheus_client(environment: dict[str, str]) -> None:
-    program = "import sys, app.settings, monitoring.scrape.endpoint, monitoring.exporter; sys.exit('prometheus_client' in sys.modules)"
+    program = (
+        "import sys, app.settings, monitoring.scrape.endpoint, monitoring.exporter.__main__; sys.exit('prometheus_client' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True, timeout=60)
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     try:
         from tools.load.scenarios import SCENARIOS
     except ModuleNotFoundError as error:
-        sys.exit(f"tools.load: {error.name} is not installed: install neurectomy-monitoring[load]")
+        sys.exit(f"tools.load: {error.name} is not installed. Run `make setup`")
     chosen = _parser([scenario.name for scenario in SCENARIOS]).parse_args()
     try:
         settings = Settings.load()
