@@ -155,6 +155,43 @@ fork(child)
 assert errors == [ZeroDivisionError], errors
 assert not mutex._is_owned()
 """
+#: A SIGINT is pending when the process forks. It is raised in the first hook that is a Python function, and the others are called.
+INTERRUPTED = """
+import ctypes, functools, signal
+from monitoring.multiprocess.linux import fork as forks
+signal.signal(signal.SIGINT, signal.default_int_handler)
+errors, called = [], []
+sys.unraisablehook = lambda found: errors.append(found.exc_type)
+forks.pause_across(lambda: None, lambda: called.append("resumed"))
+forks.forget_in_child(lambda: called.append("forgotten"))
+# Not a Python function: the interpreter does not look for signals before the next one.
+os.register_at_fork(before=functools.partial(ctypes.CDLL(None)["raise"], signal.SIGINT))
+def child():
+    assert (errors, called) == ([KeyboardInterrupt], ["forgotten"]), (errors, called)
+    thread = threading.Thread(target=counter.labels("child").inc); thread.start(); thread.join(30)
+    assert not thread.is_alive(), "the mutex is not free in the child"
+fork(child)
+assert (errors, called) == ([KeyboardInterrupt], ["resumed"]), (errors, called)
+assert not mutex._is_owned()
+"""
+#: A thread that has the mutex logs while another one forks, in an application that imports logging after the library.
+LOGGING = """
+import os, sys, threading, time
+assert "logging" not in sys.modules
+from monitoring.multiprocess.linux import fork as forks
+import logging
+held = threading.Event()
+def log():
+    with forks.mutex:
+        held.set()
+        time.sleep(0.3)
+        logging.getLogger("slow path")
+thread = threading.Thread(target=log, daemon=True); thread.start(); held.wait()
+pid = os.fork()
+if not pid: os._exit(0)
+os.waitpid(pid, 0)
+thread.join()
+"""
 
 
 def execute(program: str, directory: Path, environment: dict[str, str], order: tuple[str, ...]) -> dict[str, list[list[object]]]:
@@ -200,3 +237,11 @@ def test_a_fork_takes_the_mutex_first(metrics_directory: Path, environment: dict
 
 def test_a_pause_that_fails_does_not_disturb_a_fork(metrics_directory: Path, environment: dict[str, str]) -> None:
     execute(FAILING, metrics_directory, environment, ORDERS["installed first"])
+
+
+def test_an_interrupt_does_not_disturb_a_fork(metrics_directory: Path, environment: dict[str, str]) -> None:
+    execute(INTERRUPTED, metrics_directory, environment, ORDERS["installed first"])
+
+
+def test_a_fork_waits_for_the_mutex_without_a_lock_of_logging(environment: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", LOGGING], env=environment, check=True, timeout=30)

@@ -10,6 +10,7 @@ The order is always the same, whatever the order of imports:
 from __future__ import annotations
 
 import enum
+import logging  # noqa: F401  # its own hooks come first: a fork must not hold a lock of logging while it waits for the mutex
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -44,24 +45,22 @@ def forget_in_child(function: Callable[[], None], *, slot: bool = False) -> None
     _hooks.add(_Phase.FORGET_SLOT if slot else _Phase.FORGET, function)
 
 
-def _before() -> None:
-    try:
-        _hooks.call(_Phase.PAUSE)
-    finally:
-        mutex.acquire()
+def _pause() -> None:
+    _hooks.call(_Phase.PAUSE)
 
 
-def _in_child() -> None:
-    mutex.release()
+def _forget() -> None:
     try:
         _hooks.call(_Phase.FORGET_SLOT)
     finally:
         _hooks.call(_Phase.FORGET)
 
 
-def _in_parent() -> None:
-    mutex.release()
+def _resume() -> None:
     _hooks.call(_Phase.RESUME)
 
 
-os.register_at_fork(before=_before, after_in_child=_in_child, after_in_parent=_in_parent)
+# The mutex has hooks of its own, in C: a KeyboardInterrupt that waits for the next Python function skips neither of its steps.
+# Functions before a fork are called in the reverse order of registration.
+os.register_at_fork(before=mutex.acquire, after_in_child=mutex.release, after_in_parent=mutex.release)
+os.register_at_fork(before=_pause, after_in_child=_forget, after_in_parent=_resume)
