@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DETACHED: memoryview[float] = memoryview(bytearray()).cast("d")
 _DETACHED_ERRORS = (IndexError, ValueError)
 
+#: The index of the mode among the arguments after the type, where a caller names none of them.
+_MODE = 5
+
 
 class ValueOwner(Protocol):
     """The part of the store that its values use."""
@@ -51,7 +54,8 @@ class Value:
     eager: ClassVar[bool] = True
     __slots__ = ("__weakref__", "_group", "_i", "_view", "key", "prefix")
 
-    def __new__(cls, typ: str, *_args: Any, multiprocess_mode: str = "", **_kwargs: Any) -> Value:
+    def __new__(cls, typ: str, *args: Any, multiprocess_mode: str = "", **_kwargs: Any) -> Value:
+        multiprocess_mode = multiprocess_mode or (args[_MODE] if len(args) > _MODE else "")
         kind = _BY_MODE.get(multiprocess_mode, Value) if typ == "gauge" else Value
         return object.__new__(_locked(kind) if _FREE_THREADED else kind)
 

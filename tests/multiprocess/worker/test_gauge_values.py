@@ -10,13 +10,12 @@ from monitoring.multiprocess import MergedCollector
 from monitoring.multiprocess.patches.series_removal import overwrite
 from monitoring.multiprocess.storage.record_format import removed
 from monitoring.multiprocess.storage.value_file import ValueFile
+from monitoring.multiprocess.worker.value import Value
 from tests.multiprocess.forked_workers import execute
 from tests.multiprocess.simulated_workers import Run, Worker, own
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from monitoring.multiprocess.worker.value import Value
 
 
 MODES = ["all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"]
@@ -128,3 +127,23 @@ def test_workers_that_never_set_a_gauge_do_not_count(metrics_directory: Path, mo
     for worker in workers:
         worker.kill()
     run.end()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_mode_may_be_passed_by_position(mode: str) -> None:
+    described = ("gauge", "g", "g", ("l",), ("x",), "help")
+    named, positional = Value(*described, multiprocess_mode=mode), Value(*described, mode)
+    assert type(positional) is type(named)
+    assert positional.prefix == named.prefix
+
+
+def test_a_candidate_that_was_never_asked_shows_nothing(metrics_directory: Path, environment: dict[str, str]) -> None:
+    program = """
+from monitoring.multiprocess import Election
+from prometheus_client import generate_latest
+idle = Election("idle")
+multiprocess.acquire()
+assert b"multiproc_elected{" not in generate_latest()
+assert idle.try_hold() and b'multiproc_elected{role="idle"} 1.0' in generate_latest()
+"""
+    execute(program, metrics_directory, environment)
