@@ -177,11 +177,11 @@ class Batch:
 
     def _correct(self, lacking: Iterable[int]) -> None:
         """Correct the values: -0.0 in files of other writers is a number, and lost amounts are added."""
-        for number in lacking:
-            self.sources[number].add_lost(self._columns.values, self._columns.span(number)[0])
         for number, source in enumerate(self.sources):
             if source.slot is None:
                 self._vectors.show_zeros(self._columns.values, *self._columns.span(number))
+        for number in lacking:
+            self.sources[number].add_lost(self._columns.values, self._columns.span(number)[0])
 
     def _group(self) -> None:
         """Group the samples that are shown by the rule of merging."""

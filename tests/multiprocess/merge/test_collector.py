@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from prometheus_client.mmap_dict import mmap_key
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from monitoring.multiprocess import paths
 from monitoring.multiprocess.linux import regular_file
@@ -121,6 +121,19 @@ def test_a_file_without_its_last_series_and_without_a_word_has_lost_it(directory
     other.replace(path)
     assert own(kept)["c_total", (("label", "b"),)] == 7
     worker.kill()
+
+
+def test_a_lost_amount_stays_while_a_file_of_another_writer_has_minus_zero(
+    directory: Path, make: Callable[[Path], MergedCollector]
+) -> None:
+    kept, path = make(directory), directory / "counter_77.db"
+    for number in (5.0, REMOVED):
+        other = MmapedDict(str(path.with_suffix(".tmp")))
+        other.write_value(mmap_key("c", "c_total", [], [], "help text"), number, 0.0)
+        other.close()
+        path.with_suffix(".tmp").replace(path)
+        for _ in range(3):
+            assert own(kept) == {("c_total", ()): 5}
 
 
 @pytest.mark.parametrize("lacking", [0, 1, 2])
