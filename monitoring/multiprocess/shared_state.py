@@ -168,8 +168,8 @@ class SharedState:
         self._reset()
 
     def _renewed(self) -> None:
-        """Let the file be opened again: this process has another slot."""
-        if not self._exclusive:
+        """Let the file be opened again: this process has another slot. Words in its own memory stay."""
+        if self.shared and not self._exclusive:
             self.close()
 
     def _reset(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from monitoring.multiprocess import SharedState, shared_state
+from monitoring.multiprocess.worker.slot_store import Phase
 from tests.multiprocess.simulated_workers import no_lease
 
 if TYPE_CHECKING:
@@ -160,6 +161,21 @@ def test_a_file_that_cannot_be_used_is_tried_again_and_logged_once(
     assert add(state) == 1
     assert state.shared
     assert caplog.text.count(str(path)) == 1
+
+
+def test_another_slot_changes_no_words_in_memory(make: Callable[[], SharedState], directory: Path) -> None:
+    (directory / "counts.state").mkdir()
+    state = make()
+    assert add(state) == 1
+    shared_state.store.hooks.call(Phase.RENEWED)
+    assert add(state) == 2
+    (directory / "counts.state").rmdir()
+    state._failed.end()
+    assert add(state) == 1
+    shared_state.store.hooks.call(Phase.RENEWED)
+    assert not state.shared
+    assert add(state) == 2
+    assert state.shared
 
 
 def test_a_full_disk_leaves_the_words_in_memory(make: Callable[[], SharedState], monkeypatch: pytest.MonkeyPatch) -> None:
