@@ -217,7 +217,7 @@ class MergedCollector(MultiProcessCollector):
         """Start with no files: for another run, or in a forked child, whose parent may have been half way through a change."""
         self._generation = generation
         self._state = _State()
-        self._sources = SourceSet(self._path, self._vectors, self._problems)
+        self._sources = SourceSet(self._path, self._vectors)
         self._families, self._declared = b"", {}
         self._keys, self._most_keys = Keys(), _FEWEST_KEYS
         self._start_layout({})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from monitoring.log_once import LogOnce
 from monitoring.multiprocess.linux import regular_file
 from monitoring.multiprocess.storage import paths
 
@@ -17,28 +19,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from monitoring.log_once import LogOnce
-
     from .key_table import Keys
     from .samples import Samples
     from .source import Source
     from .vectors import PlainVectors
 
+_log = logging.getLogger(__name__)
+
 
 class SourceSet:
     """The sources of one run, and the batch of their samples; `refresh` looks at the directory again."""
 
-    def __init__(self, path: Path, vectors: PlainVectors, problems: LogOnce) -> None:
+    def __init__(self, path: Path, vectors: PlainVectors) -> None:
         self._path = path
         self._vectors = vectors
-        self._problems = problems
+        self._problems = LogOnce(_log)
         self._sources: dict[str, Source] = {}
         self._templates = template_parser.Templates(vectors)
         self.batch = Batch(vectors, (), None)
 
     def refresh(self, keys: Keys) -> tuple[Counter[str], directory_metrics.Usage]:
         """Look at every file. Return how many are in trouble, by reason, and what all of them take."""
-        listing = self._listed()
+        problems: dict[str, str] = {}
+        listing = self._listed(problems)
         changed = self.batch.read(listing, keys)
         found: dict[str, Samples] = {}
         troubles: Counter[str] = Counter()
@@ -47,7 +50,7 @@ class SourceSet:
                 source = self._sources.get(name) or new_source(os.path.join(self._path, name))
                 if source is None:
                     troubles["foreign"] += 1
-                    self._problems.warn(f"{self._path / name} is not named as a value file is; it is left out", name)
+                    problems[name] = f"{self._path / name} is not named as a value file is; it is left out"
                 elif source.trouble or name in changed or source not in self.batch:
                     self._sources[name] = source
                     samples = source.read(self.batch.samples(source), keys, self._templates, self._vectors)
@@ -64,9 +67,10 @@ class SourceSet:
             if source.trouble:
                 troubles[source.trouble] += 1
                 kept = f"its last good values ({self.batch.count(source)} samples) are kept"
-                self._problems.warn(f"{source.path} is {source.trouble}; {kept}", name)
-            else:
-                self._problems.over(name)
+                problems[name] = f"{source.path} is {source.trouble}; {kept}"
+        self._problems.clear(but=problems)
+        for name, problem in problems.items():
+            self._problems.warn(problem, name)
         return troubles, directory_metrics.Usage(len(here), sum(source.size for source in here))
 
     def used_keys(self) -> set[int]:
@@ -96,7 +100,7 @@ class SourceSet:
             files.append((source, samples.copied(vectors) if source in damaged else samples))
         self.batch = Batch(vectors, files, batch.layout)
 
-    def _listed(self) -> dict[str, int]:
+    def _listed(self, problems: dict[str, str]) -> dict[str, int]:
         """Return the value files of the directory, and their inodes in its listing."""
         try:
             with os.scandir(self._path) as entries:
@@ -104,5 +108,5 @@ class SourceSet:
         except OSError as error:
             if error.errno in regular_file.LACKING:
                 raise
-            self._problems.warn(f"metrics directory {self._path} cannot be listed: {error}; the last values are kept", str(self._path))
+            problems[""] = f"metrics directory {self._path} cannot be listed: {error}; the last values are kept"
             return {}
