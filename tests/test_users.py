@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -293,6 +294,23 @@ def test_dead_tables_are_taken_beside_unusable_files(directory: Path, tmp_path: 
     assert sorted(path.name for path in directory.glob("*.users")) == ["1.users", "2.users", "3.users"]
     assert len(caplog.records) == 3, "one line for each"
     assert "damaged" not in caplog.text
+
+
+def test_a_full_disk_keeps_no_empty_table(directory: Path, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    table.note(5)
+    assert not table.shared
+    assert list(directory.glob("*.users")) == []
+    for number in (0, 3):
+        (directory / f"{number}.users").touch()  # its process was killed before it had removed it
+    assert list(dead()) == []
+    assert list(directory.glob("*.users")) == []
+    taken = table.take()
+    assert taken is not None
+    assert [(note.user, note.requests) for note in taken.notes] == [(5, 1)]
 
 
 def test_hashes_need_the_key() -> None:

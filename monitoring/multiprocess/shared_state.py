@@ -199,6 +199,10 @@ class SharedState:
                 return False
             self._map(fd)
             return True
+        except OSError:
+            if not os.fstat(fd).st_size:  # on a full disk: nothing is in it, and no process could use it
+                os.unlink(self._path())
+            raise
         finally:
             os.close(fd)
 
