@@ -185,14 +185,14 @@ def dead() -> Iterator[Taken]:
 
 def _dead(path: Path) -> Iterator[Taken]:
     halves = _Halves()
-    try:
-        if halves.open_first([path.name]):
+    if halves.open_first([path.name]):
+        try:
             while (taken := halves.take()) is not None:
                 yield taken
                 halves.emptied(taken)
             path.unlink(missing_ok=True)
-    finally:
-        halves.close()
+        finally:
+            halves.close()
 
 
 def _start(half: int) -> int:

@@ -185,7 +185,8 @@ class SharedState:
     def _require_intact(self) -> None:
         """Start a state in the memory of this process where there is none."""
         if not self.intact():
-            self.close()
+            if self.shared:  # otherwise its words are new zeros already
+                self.close()
             header = array("q", self.fresh())
             self.words[: len(header)] = memoryview(header)
             self.attached(lambda _byte: True)
